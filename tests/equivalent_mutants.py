@@ -155,12 +155,6 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "self._met = 0 => self._met = None": FALSE,
         "self._table.sharing.refused = False => self._table.sharing.refused = None": FALSE,
     },
-    "mesh/protocol/peer_warnings": {
-        "self._keep((peer, about), _Logged(0, said=what)) => "
-        f"self._keep((peer, about), _Logged({time}, said=what))": "This time is never read."
-        for time in (None, 1)
-    }
-    | {'LOG.warning("%s", text) => LOG.warning(text)': "It is a format only with arguments."},
     "mesh/protocol/pruning": {
         "def (self, table: Table, now: int, interval_ns: int = 0) -> None: => "
         "def (self, table: Table, now: int, interval_ns: int = 1) -> None:": ROUNDED,

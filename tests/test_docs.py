@@ -79,6 +79,7 @@ from crdtbucket.strong.controller import mode_controller, outage, webhook
 from crdtbucket.strong.quota import Quota
 from crdtbucket.strong.redis import registry
 from crdtbucket.strong.strong_bucket import StrongBucket
+from tests.certificates import Authority
 from tests.chaos.__main__ import PARTS
 from tests.http.server.test_worker_limits import SERVERS
 from tests.strong.redis_server import Server, free_port
@@ -497,16 +498,18 @@ def stat_keys(stats: dict[str, Any]) -> set[str]:
     found |= {f"config.{key}" for key in stats["config"]}
     found |= {f"overrides.{key}" for key in stats["overrides"]}
     found |= {f"shared.{key}" for key in stats["shared"]}
-    for server in stats["redis"].values():
-        found |= {f"redis.*.{key}" for key in server}
+    for part in ("redis", "certificates"):
+        found |= {f"{part}.*.{key}" for one in stats[part].values() for key in one}
     return found
 
 
-async def test_stats_have_the_documented_keys() -> None:
+async def test_stats_have_the_documented_keys(tmp_path: Path) -> None:
     mesh = MeshConfig(listen="127.0.0.1:0")
     nobody = f"redis://127.0.0.1:{free_port()}"
     spec = BucketSpec("api", 1, 1, consistency="strong")
     async with Limiter([spec], node="eu-1", mesh=mesh, redis=nobody) as limiter:
+        limiter.certificates.watch("serve", Authority(tmp_path, "ca").issue("n")["tls_cert"])
+        limiter.certificates.beat()
         stats = limiter.stats()
     with tempfile.TemporaryDirectory() as place:
         alone = Limiter([BucketSpec("api", 1, 1)], shared=f"{place}/table")
@@ -515,7 +518,7 @@ async def test_stats_have_the_documented_keys() -> None:
         alone.close()
     assert set(names("docs/api.md", "Stats")) == stat_keys(stats)
     parts = {"node", "region", "warming_up", "config", "table", "buckets", "peers", "mesh"}
-    parts.add("overrides")
+    parts |= {"overrides", "certificates"}
     parts |= {"lag", "longest_lag", "keys", "identity", "strong", "redis", "shared"}
     assert set(stats) == parts
 

@@ -33,7 +33,7 @@ LAYERS = [
     mesh.links mesh.sockets mesh.engines mesh.transport
     strong.redis.access strong.redis.login strong.redis.redis_connection strong.redis.topology
     strong.redis.locator strong.redis.registry strong.redis.server_facts
-    strong.region_watch strong.store_regions
+    strong.address_watch strong.region_watch strong.store_regions
     strong.redis.blocking_connection strong.deadlines strong.dispatcher strong.endpoint
     strong.endpoint_health strong.endpoints strong.read_tally strong.resync
     strong.room_queue strong.server_link strong.store strong.store_slots strong.store_upkeep

@@ -1,28 +1,22 @@
-"""What a node says of its certificate in the mesh, and what is wrong with that."""
+"""What a node says of the certificates that it shows, and what is wrong with them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import Any
 
 from crdtbucket.base.certificate_dates import ends_soon, until_the_end
+from crdtbucket.base.own_certificates import FIX, USES
+from crdtbucket.cli.answer_values import mapping_of, number_of
 
 
-@dataclass(frozen=True)
-class CertificateReport:
-    """The certificate of a node: seconds until it expires, and for how many it was issued; None
-    where it has none."""
-
-    left: float | None = None
-    validity: float | None = None
-
-    def faults(self, node: str) -> Iterator[str]:
-        """What is wrong, as a sentence."""
-        if self.left is None or self.validity is None:
-            return
-        if ends_soon(self.left, self.validity):
-            yield (
-                f"{node}: its certificate {until_the_end(self.left)}, and nodes refuse one that "
-                "has expired when they connect: put a new one and its key in the files of "
-                "mesh.tls, which needs no restart"
-            )
+def late_certificates(answer: Any) -> Iterator[str]:
+    """What is wrong, a sentence each. `answer`: `certificates` of `GET /admin/status`."""
+    for use, (setting, then) in USES.items():
+        found = mapping_of(mapping_of(answer).get(use))
+        left, validity = number_of(found.get("left")), number_of(found.get("validity"))
+        if left is None or validity is None:
+            continue
+        if left <= 0 or ends_soon(left, validity):
+            ends = until_the_end(left)
+            yield f"its certificate, {setting}, {ends}: after that {then}; {FIX}"

@@ -8,7 +8,7 @@ from typing import Any
 
 from crdtbucket.cli.answer_values import count_of, list_of, mapping_of, report_of, text_of
 from crdtbucket.cli.bucket_limits import differing, read_limits
-from crdtbucket.cli.certificate_report import CertificateReport
+from crdtbucket.cli.certificate_report import late_certificates
 from crdtbucket.cli.config_report import ConfigReport
 from crdtbucket.cli.outages import OutageReport, read_rules
 from crdtbucket.cli.snapshot_report import SnapshotReport
@@ -77,7 +77,8 @@ class NodeReport:
     limits: Mapping[str, str] = field(default_factory=dict)
     """The limits of its buckets in words, by their names."""
     snapshot: SnapshotReport = field(default_factory=SnapshotReport)
-    certificate: CertificateReport = field(default_factory=CertificateReport)
+    late_certificates: tuple[str, ...] = ()
+    """What is wrong with the certificates that it shows."""
     outages: Mapping[str, OutageReport | None] = field(default_factory=dict)
     """What is known of each Redis that does not decide, by its address."""
     rules: Mapping[str, str] = field(default_factory=dict)
@@ -123,7 +124,7 @@ class NodeReport:
             signs=identity.get("operators") != [],
             limits=read_limits(answer),
             snapshot=report_of(SnapshotReport, answer.get("snapshot")),
-            certificate=report_of(CertificateReport, answer.get("certificate")),
+            late_certificates=tuple(late_certificates(answer.get("certificates"))),
             outages={
                 text_of(name): OutageReport.of(one)
                 for name, one in mapping_of(answer.get("outages")).items()
@@ -202,7 +203,7 @@ def _faults_of(node: NodeReport, max_lag: float) -> Iterable[str]:
             yield f"{node.name}: {bucket} is in fallback, the rule for an outage decides{words}"
     yield from _region_faults(node)
     yield from node.snapshot.faults(node.name)
-    yield from node.certificate.faults(node.name)
+    yield from (f"{node.name}: {fault}" for fault in node.late_certificates)
     if node.refused:
         yield f"{node.name}: its file is refused, and what was in force stays: {node.refused}"
     if node.halted:

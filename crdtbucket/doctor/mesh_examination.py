@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from crdtbucket.base.address import Address, split_address, why_unreachable
 from crdtbucket.base.deadline import within
+from crdtbucket.base.own_certificates import late_renewal
 from crdtbucket.config import Config
 from crdtbucket.doctor.diagnosis import Diagnosis, note, ok, reach, wrong
 from crdtbucket.doctor.peer_examination import Examined, all_of, examine_peer
@@ -25,7 +26,6 @@ from crdtbucket.mesh.links.mesh_tls import (
     own_fault,
     tls_fault,
 )
-from crdtbucket.mesh.links.own_certificate import late_renewal
 from crdtbucket.mesh.mesh_config import DNS_PREFIX, MeshConfig
 from crdtbucket.mesh.sockets.discovery import resolve_all
 from crdtbucket.reconcile.asked_fleet import own_address
@@ -49,7 +49,7 @@ async def _sockets(config: Config, mesh: MeshConfig, name: str, timeout: float) 
     except MeshError as error:
         return [wrong("mesh TLS", error)]
     found: list[Diagnosis] = []
-    if fault := own_fault(mesh) or late_renewal(mesh.tls_cert):
+    if fault := own_fault(mesh) or late_renewal("mesh", mesh.tls_cert):
         found.append(wrong("mesh certificate", fault))
     try:
         if config.node is not None and mesh.identity_policy == "certificate":
@@ -125,7 +125,7 @@ async def _engine(config: Config, mesh: MeshConfig, name: str, timeout: float) -
         address = Address(parts.hostname or "", parts.port or PORTS[kind])
         way = reach(f"engine {address}", address, None, timeout, _explain_server)
         found += [step async for step in way]
-    if fault := late_renewal(mesh.tls_cert):
+    if fault := late_renewal("mesh", mesh.tls_cert):
         found.append(wrong("engine certificate", fault))
     subject, node = f"engine {kind}", config.node or "doctor"
     try:

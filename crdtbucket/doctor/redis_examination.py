@@ -11,6 +11,7 @@ from functools import partial
 from crdtbucket.base.address import Address
 from crdtbucket.base.counted import counted
 from crdtbucket.base.deadline import within
+from crdtbucket.base.own_certificates import late_renewal
 from crdtbucket.doctor.diagnosis import Diagnosis, note, ok, reach, wrong
 from crdtbucket.doctor.redis_questions import QUESTIONS, Answer, Question, RedisQuestions
 from crdtbucket.errors import ConfigError, CrdtbucketError, InvalidSpec, RedisUnavailable
@@ -47,6 +48,8 @@ async def examine_redis(
         return [wrong("redis TLS", error)]
     except InvalidSpec as error:
         return [wrong("redis regions", error)]
+    if fault := late_renewal("redis", config.tls_cert):
+        found.append(wrong("redis certificate", fault))
     target = config.target
     if target.master or target.cluster:
         kind = "sentinel" if target.master else "cluster node"

@@ -18,7 +18,7 @@ from crdtbucket._core import (
     Table,
 )
 from crdtbucket.base.clock import NS_PER_SECOND
-from crdtbucket.base.counted import counted
+from crdtbucket.base.repeated_lines import RepeatedLines
 from crdtbucket.errors import InvalidCost, InvalidSpec, WrongKind
 from crdtbucket.limiter.held_slot import Slot
 from crdtbucket.limiter.waiting import Lines, Waiters, check_no_loop, patience_ns
@@ -233,25 +233,22 @@ class Reservations(ReservationBook):
 
     def __init__(self, bucket: Bucket) -> None:
         super().__init__(bucket)
-        self._quiet_until_ns = 0
-        self._unsaid = 0
+        self._lines = RepeatedLines(REPEAT_NS)
 
     def late(self, one: Reservation, actual: int) -> None:
-        self._unsaid += 1
-        if (now := self.bucket.table.now()) < self._quiet_until_ns:
+        now = self.bucket.table.now()
+        if (more := self._lines.add("late", now)) is None:
             return
         # Back before its ttl: as an answer that is streamed after its function has returned.
-        cause, advice = "at the end of their block", "Commit before the block ends"
+        cause, advice = "at the end of its block", "Commit before the block ends"
         if now >= one.deadline_ns:
             cause, advice = f"after a ttl of {one.ttl_ns / NS_PER_SECOND:g} s", "Give a longer ttl"
         LOG.warning(
-            "bucket %s: %s committed when their estimate had gone back %s; charged in full, "
-            "the last one with %d. %s",
+            "bucket %s: a reservation was committed when its estimate had gone back %s; charged "
+            "in full, with %d. %s%s",
             self.bucket.spec.name,
-            counted(self._unsaid, "reservation"),
             cause,
             actual,
             advice,
+            more,
         )
-        self._quiet_until_ns = now + REPEAT_NS
-        self._unsaid = 0

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from crdtbucket._core import Table
 from crdtbucket.base.clock import WallClock
+from crdtbucket.base.own_certificates import OwnCertificates
 from crdtbucket.errors import InvalidSpec
 from crdtbucket.limiter.bucket import NOT_COPIED, Bucket
 from crdtbucket.limiter.factory import Factory, checked_specs
@@ -104,7 +105,12 @@ class Limiter(Multi):
         place = None if shared is None else os.fspath(shared)
         started = {"node": name, "region": region, "mesh": mesh, "redis": config, "shared": place}
         self._reload = Reload(self._in_force, rollout, started, _file, self._node)
-        upkeep = Upkeep(tables, factory.made, self._node, (self._reload, self._overrides))
+        self.certificates = OwnCertificates()
+        """The certificates that this process shows to others."""
+        self.certificates.watch("mesh", None if mesh is None else mesh.tls_cert)
+        self.certificates.watch("redis", None if config is None else config.tls_cert)
+        others = (self._reload, self._overrides, self.certificates)
+        upkeep = Upkeep(tables, factory.made, self._node, others)
         self._runtime = Runtime(self._in_force, self._node, self._reload, upkeep)
 
     @classmethod
@@ -198,6 +204,7 @@ class Limiter(Multi):
             "table": self._tables.main.stats(),
             "buckets": {name: bucket_stats(bucket) for name, bucket in self.buckets.items()},
             "overrides": self._in_force.outside.stats(),
+            "certificates": self.certificates.stats(),
             **self._node.stats(),
         }
         if (rollout := self._reload.rollout.state) is not None:

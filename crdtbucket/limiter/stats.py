@@ -33,8 +33,8 @@ def bucket_stats(bucket: Bucket) -> dict[str, Any]:
 
 
 def mesh_stats(mesh: MeshNetwork, machine: MeshNode, saved: SavedState, now: int) -> dict[str, Any]:
-    """States, lags (s) and keys of the peers, counters of the mesh, how old the snapshot is, and
-    until when the certificate is valid. `now`: local ns. Safe from any thread."""
+    """States, lags (s) and keys of the peers, counters of the mesh, and how old the snapshot is.
+    `now`: local ns. Safe from any thread."""
     shown = [(link.peer.name, link.identity.fingerprint) for link in mesh.links.all()]
     unreached = [
         {
@@ -63,7 +63,6 @@ def mesh_stats(mesh: MeshNetwork, machine: MeshNode, saved: SavedState, now: int
             "adopted": machine.members.bounded.adopted(),
             "wall_clock_moved": machine.wall_moved_ns / NS_PER_SECOND,
             **saved.stats(),
-            **mesh.certificate.stats(),
         },
     }
 

@@ -13,6 +13,7 @@ ENDPOINT = StatsPart("redis", "endpoint")
 STRONG = StatsPart("strong")
 REGION = StatsPart("regions", "region")
 PEER = StatsPart("lag", "peer")
+CERTIFICATE = StatsPart("certificates", "use")
 
 FLEET: tuple[MetricSpec, ...] = (
     StatsPart("peers").by("peers", "Nodes known, by what is known of them.", "state", read.peers),
@@ -31,15 +32,16 @@ FLEET: tuple[MetricSpec, ...] = (
         "How old the last complete snapshot in mesh.state_dir is; none where none is kept.",
         lambda mesh: mesh.get("snapshot_age"),
     ),
-    MESH.one(
-        "mesh_certificate_left_seconds",
-        "Time until this node's certificate expires, below 0 once it has; none without one.",
-        lambda mesh: mesh.get("certificate_left"),
+    CERTIFICATE.one(
+        "certificate_left_seconds",
+        "Time until a certificate of this process expires, below 0 once it has: that of the mesh, "
+        "for redis, or of serve.",
+        itemgetter("left"),
     ),
-    MESH.one(
-        "mesh_certificate_validity_seconds",
-        "For how long that certificate was issued; none without one.",
-        lambda mesh: mesh.get("certificate_validity"),
+    CERTIFICATE.one(
+        "certificate_validity_seconds",
+        "For how long that certificate was issued.",
+        itemgetter("validity"),
     ),
     MESH.by(
         "mesh_frames_total",

@@ -48,8 +48,6 @@ def read(table: Table) -> dict[str, Any] | None:
     mesh["unreached"] = [{**one, "seconds": one["seconds"] + age} for one in unreached]
     if mesh.get("snapshot_age") is not None:
         mesh["snapshot_age"] += age
-    if mesh.get("certificate_left") is not None:
-        mesh["certificate_left"] -= age
     view: dict[str, Any] = {
         "peers": {name: state for name, state, *_ in rows},
         "lag": {name: lag + age for name, _, lag, _, _ in rows if lag is not None},

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from crdtbucket._core import Table
 from crdtbucket.base.deadline import off_loop
+from crdtbucket.base.lasting import lasting
 from crdtbucket.errors import MeshError, NodeConflict
 from crdtbucket.mesh.transport.mesh_network import MeshNetwork
 from crdtbucket.shared.shared_file import SharedFile
@@ -26,6 +27,7 @@ taken the lead well before that, and says goodbye itself when it ends."""
 CHECK_S = 10.0
 SHOW_S = 1.0
 """Between two writings of what this process knows of the mesh."""
+WORK = "leading the processes that share a table"
 
 
 class LedNode(Protocol):
@@ -73,7 +75,7 @@ class Leadership:
         """Leads, or stands by. Raises `MeshError` when it leads and the mesh cannot start."""
         if self._table.sharing.lead():
             await self._begin()
-        self._task = asyncio.create_task(self._run())
+        self._task = asyncio.create_task(lasting(self._stand_by_and_lead, WORK, LOG))
 
     async def stop(self) -> None:
         """Leaves the mesh if no other process goes on for this node; else makes way for one."""
@@ -108,15 +110,6 @@ class Leadership:
         self._mesh = mesh
         self._node.tell_address()
 
-    async def _run(self) -> None:
-        try:
-            await self._stand_by_and_lead()
-        except Exception:  # logged; nobody awaits this task
-            if _interpreter_ends():  # it could not start a thread
-                return
-            LOG.exception("a bug in leading the processes that share a table")
-            raise
-
     async def _stand_by_and_lead(self) -> None:
         conflict = NodeConflict(
             "the process that speaks to the peers met another one with this node's name"
@@ -131,7 +124,8 @@ class Leadership:
                 return
             if self._table.sharing.lead():
                 await self._follow()
-        await asyncio.gather(self._look(), self._check(), self._show_others())
+        looks = (self._look, self._check, self._show_others)
+        await asyncio.gather(*(lasting(one, WORK, LOG) for one in looks))
 
     async def _follow(self) -> None:
         try:
@@ -140,6 +134,9 @@ class Leadership:
             level = logging.DEBUG if str(error) == self._fault else logging.WARNING
             LOG.log(level, "this process cannot lead yet: %s", error)
             self._fault = str(error)
+        except Exception:
+            if not _interpreter_ends():  # then it could not start a thread
+                raise
         else:
             LOG.info("this process leads now: it speaks to the peers for all that share the table")
 

@@ -8,8 +8,10 @@ from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple, Protocol
 
 from crdtbucket.base.address import Address
+from crdtbucket.base.clock import now_ns
 from crdtbucket.errors import RedisUnavailable
 from crdtbucket.spec.mode import Mode
+from crdtbucket.strong.address_watch import AddressWatch
 from crdtbucket.strong.controller.mode_controller import Change, Controller
 from crdtbucket.strong.controller.outage import Failure
 from crdtbucket.strong.deadlines import PendingRequest
@@ -127,6 +129,7 @@ class Endpoint:
             owner.probe(ranges),
             owner.known_run_id(address),
         )
+        self.address_watch = AddressWatch(self.link, now_ns, self.supervisor.connect_anew)
         self.of_thread = OfThread()
         """The own connections of threads; belongs to `Threads`."""
         self._ledger = ledger
@@ -136,9 +139,9 @@ class Endpoint:
     @property
     def upkeep(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
         """What runs for the server until it is cancelled. Each is a task of its own: a task around
-        both would measure a blocked loop later, and take it for a slow Redis."""
-        watch = self.watch
-        return [self.supervisor.run] if watch is None else [self.supervisor.run, watch.run]
+        all would measure a blocked loop later, and take it for a slow Redis."""
+        works = [self.supervisor.run, self.address_watch.run]
+        return works if self.watch is None else [*works, self.watch.run]
 
     @property
     def address(self) -> Address:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import Protocol
 
 from crdtbucket._core import BucketCore
 from crdtbucket.base.address import Address
+from crdtbucket.base.lasting import lasting
 from crdtbucket.errors import RedisUnavailable
 from crdtbucket.spec.mode import Mode, worst
 from crdtbucket.strong.controller.mode_controller import Change, Controller
@@ -17,7 +18,7 @@ from crdtbucket.strong.deadlines import PendingRequest
 from crdtbucket.strong.endpoint import Endpoint
 from crdtbucket.strong.ledger import Ledger
 from crdtbucket.strong.redis import topology
-from crdtbucket.strong.redis.access import Access, server_access, tls_context
+from crdtbucket.strong.redis.access import Access, followed_tls, server_access
 from crdtbucket.strong.redis.locator import Locator
 from crdtbucket.strong.redis.redis_config import RedisConfig
 from crdtbucket.strong.redis.regions import Regions
@@ -67,7 +68,8 @@ class Endpoints:
         self.look = asyncio.Event()
         """Set when the primaries may be elsewhere by now."""
         self._config = config
-        self._tls = tls_context(config)
+        self._files = followed_tls(config)
+        self._tls = self._files.now()
         self._locator = Locator(config, self._tls)
         self._ledger = ledger
         self._registry = registry
@@ -121,9 +123,16 @@ class Endpoints:
         """Connections are opened with the credentials of `config` from now on, and those that exist
         stay; from any thread."""
         self._config = config
-        self._locator.renew(config)
+        self._locator.renew(config, self._tls)
         for endpoint in list(self.by_address.values()):
             endpoint.link.renew(self._access())
+
+    def follow_files(self) -> None:
+        """Connections are opened with certificates as they are in their files by now; to be called
+        often."""
+        before, self._tls = self._tls, self._files.now()
+        if self._tls is not before:
+            self.renew(self._config)
 
     # ---- which endpoint ----
 
@@ -198,7 +207,8 @@ class Endpoints:
         return server_access(self._config, self._tls, f"crdtbucket:{self._registry.node}")
 
     def _supervise(self, endpoint: Endpoint) -> None:
-        self._tasks[endpoint] = [asyncio.create_task(logged(work)) for work in endpoint.upkeep]
+        works = [lasting(work, "keeping a server of Redis", LOG) for work in endpoint.upkeep]
+        self._tasks[endpoint] = [asyncio.create_task(work) for work in works]
 
     async def _drop(self, endpoint: Endpoint) -> None:
         for task in self._tasks.pop(endpoint, ()):
@@ -257,14 +267,3 @@ class Endpoints:
         if change.after is not Mode.STRONG:
             self.look.set()
         self._listener.endpoint_changed(endpoint, change)
-
-
-async def logged(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Runs a task whose result nothing waits for. An exception, which is a bug, is logged."""
-    try:
-        await work()
-    except asyncio.CancelledError:
-        raise
-    except Exception:
-        LOG.exception("a bug in the limiter's work for Redis")
-        raise

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from crdtbucket._core import BucketCore, Decision
 from crdtbucket.base.across import block_on, run_on, runs_here
+from crdtbucket.base.lasting import lasting
 from crdtbucket.errors import CrdtbucketError, LimiterClosed
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.controller.mode_controller import Change
 from crdtbucket.strong.endpoint import Endpoint
-from crdtbucket.strong.endpoints import ControllerFactory, Endpoints, logged
+from crdtbucket.strong.endpoints import ControllerFactory, Endpoints
 from crdtbucket.strong.ledger import Ledger
 from crdtbucket.strong.redis.redis_config import RedisConfig
 from crdtbucket.strong.redis.regions import Regions
@@ -24,6 +26,7 @@ from crdtbucket.strong.store_slots import StoreSlots
 from crdtbucket.strong.store_upkeep import StoreUpkeep
 from crdtbucket.strong.threads import Threads
 
+LOG = logging.getLogger("crdtbucket.strong")
 Asked = tuple[BucketCore, "str | bytes", int]
 """A bucket, a key and a cost."""
 T = TypeVar("T")
@@ -89,7 +92,8 @@ class Store:
         await self._places.connect()
         await self._upkeep.register()
         await self._places.run()
-        self._upkeep_task = asyncio.create_task(logged(self._upkeep.run))
+        upkeep = lasting(self._upkeep.run, "the upkeep of Redis", LOG)
+        self._upkeep_task = asyncio.create_task(upkeep)
         self._upkeep.report_mode()
 
     async def stop(self) -> None:

@@ -57,6 +57,7 @@ class StoreUpkeep:
         """Goes on until it is cancelled."""
         look = self._places.look
         while True:
+            self._places.follow_files()
             await self.register()
             served = self.mode is Mode.STRONG or bool(self._registry.conflict)
             delay = max(SHORTEST_S, self._registry.delay_s) if served else LOOK_AGAIN_S

@@ -90,6 +90,12 @@ class StrongBucket(AskingBucket):
         """Raises `AcquireRequired`, as `take`."""
         raise AcquireRequired(self.spec.name, "take_burst", MANY)
 
+    def peek(self, key: str | bytes, cost: SupportsIndex = 1, floor: Floor = 0) -> Decision:
+        """What this node's own level would get now. Raises `InvalidCost` for a `floor`, as
+        `acquire` does."""
+        self._check_floor(floor)
+        return super().peek(key, cost)
+
     async def acquire(self, key: str | bytes, cost: int = 1, floor: Floor = 0) -> Decision:
         """Redis' decision, if this node's own level agrees; else, within the deadline, that of the
         mode in which the bucket is. The deadline begins when the call is written: among very many

@@ -88,6 +88,10 @@ class Supervisor:
         """The server takes no writes: the connection may have outlived the failover of what its
         address leads to, so the address is looked up again."""
         self._was_replica = True
+        self.connect_anew()
+
+    def connect_anew(self) -> None:
+        """Ends the connection, and makes another one."""
         self.drop()
         self._awake.set()
 

@@ -226,7 +226,7 @@ class SimulatedMesh(NodeNetwork):
         link = node.node.links.get(other)
         if node.epochs != epochs or not node.up or link is None or link.connected:
             return
-        if link.left or link.forgotten:
+        if link.gone:
             return
         self.schedule(self.now_ns + CALL_NS, self._call, name, other, epochs)
         if node.suspended_until > self.now_ns:

@@ -14,7 +14,8 @@ from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from crdtbucket.testing.fault_proxy import FaultProxy
 from tests.chaos import faults
 from tests.chaos.figure import Figure, Progress, at_most
-from tests.chaos.fleet import Client, Fleet, fleet, until
+from tests.chaos.fleet import WIDE, Client, Fleet, fleet, until
+from tests.strong.moved_address import MovedAddress, linked
 from tests.strong.redis_server import Server
 
 RATE = 300
@@ -127,6 +128,33 @@ async def failover(frozen: bool) -> tuple[float, float]:
         return end - begin, end - promoted
 
 
+async def moved_address() -> float:
+    """Seconds to a strong decision, of the slowest node, after the primary has become a replica of
+    another server, to which its address leads. Its connections stand."""
+    with Server() as first, Server() as second:
+        second.call("REPLICAOF", first.host, first.port)
+        await until(lambda: linked(second), 60)
+        async with MovedAddress(first).open() as address:
+            config = RedisConfig(host=first.host, port=address.port)
+            async with loaded(config) as nodes:
+                await asyncio.sleep(1.0)
+                second.call("REPLICAOF", "NO", "ONE")
+                address.leads_to = second
+                first.call("REPLICAOF", second.host, second.port)
+                began = time.monotonic()
+                ended = await asyncio.gather(*map(_strong_again, nodes.clients))
+                return max(ended) - began
+
+
+async def _strong_again(client: Client) -> float:
+    """When a decision has come that can only be the other server's."""
+    while True:
+        decision = await client.bucket(WIDE.name).acquire("moved")
+        if decision.mode is Mode.STRONG:
+            return time.monotonic()
+        await asyncio.sleep(0.005)
+
+
 async def flapping(seconds: float, period: float) -> int:
     """Most switches of a node within a minute, while Redis is up and down, half a period each."""
     async with proxied() as (proxy, _, config), loaded(config) as nodes:
@@ -152,6 +180,8 @@ async def figures(calls: int, progress: Progress) -> AsyncIterator[Figure]:
         whole, promoted = await failover(frozen)
         note = f"{promoted:.2f} s after the promotion"
         yield at_most(f"Sentinel failover{beside}: back to strong", 3, whole, " s", note)
+    moved = await moved_address()
+    yield at_most("an address that leads to the promoted replica: strong again", 3, moved, " s")
     progress("flapping for 60 s")
     quick, slow = await asyncio.gather(flapping(60.0, 1.5), flapping(60.0, 14.0))
     # 2 k + 1 in any k minutes: two a minute in the long run, and one that was saved up before.

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from crdtbucket.cli.certificate_report import CertificateReport
 from crdtbucket.cli.config_report import ConfigReport
 from crdtbucket.cli.node_health import (
     NodeReport,
@@ -21,7 +20,6 @@ from crdtbucket.cli.node_health import (
 from crdtbucket.cli.snapshot_report import SnapshotReport
 from crdtbucket.cli.unreached_peers import UnreachedPeers, UnreachedReport
 
-DAY = 86_400.0
 GONE = UnreachedReport("10.0.0.3:7946", "", 75.0, "Connection refused")
 REFUSED = "10.0.0.3:7946 for 75 s: Connection refused"
 
@@ -33,8 +31,6 @@ def node(name: str = "eu-1", **more: Any) -> NodeReport:
 def test_nothing_is_wrong() -> None:
     assert faults([node(ready=True, redis={"r:6379": "strong"})], 2.0) == []
     assert faults([node(snapshot=SnapshotReport(60.0))], 2.0) == []
-    for certificate in (CertificateReport(8 * DAY, 365 * DAY), CertificateReport(0.25 * DAY, DAY)):
-        assert faults([node(certificate=certificate)], 2.0) == []
     peers = (PeerReport("us-1", "alive", 0.1), PeerReport("ap-1", "left", 300.0))
     assert faults([node(modes={"a": "strong", "b": "eventual"}, peers=peers)], 2.0) == []
 
@@ -93,12 +89,8 @@ def test_nothing_is_wrong() -> None:
             "eu-1: its last snapshot is 61 s old, and a restart loses what was taken since: its lo",
         ),
         (
-            {"certificate": CertificateReport(6.5 * DAY, 365 * DAY)},
-            "eu-1: its certificate expires in 6 days, and nodes refuse one that has expired when",
-        ),
-        (
-            {"certificate": CertificateReport(-3 * DAY, 365 * DAY)},
-            "eu-1: its certificate expired 3 days ago, and nodes refuse one that has expired when",
+            {"late_certificates": ("its certificate, mesh.tls.cert, expires in 6 days",)},
+            "eu-1: its certificate, mesh.tls.cert, expires in 6 days",
         ),
         (
             {"peers": (PeerReport("us-1", "alive", 2.1),)},

@@ -132,14 +132,20 @@ async def test_a_snapshot_that_cannot_be_written_is_wrong() -> None:
 
 
 async def test_a_certificate_that_should_have_been_renewed_is_wrong() -> None:
-    for shown in (None, {}, {"left": 9e5, "validity": 9e6}, {"left": "?", "validity": 7}):
-        async with fake_node(GET_admin_status={**WELL, "certificate": shown}) as node:
+    day = {"left": 21_600, "validity": 86_400}
+    for shown in (None, {}, {"left": 9e5, "validity": 9e6}, {"left": "?", "validity": 7}, day):
+        certificates = {"mesh": shown, "of a later version": shown}
+        async with fake_node(GET_admin_status={**WELL, "certificates": certificates}) as node:
             assert (await run("status", "--url", node.url, CRDTBUCKET_TOKEN=TOKEN)).exit_code == 0
-    ends = {"left": 3e5, "validity": 9e6}
-    async with fake_node(GET_admin_status={**WELL, "certificate": ends}) as node:
+    ends = {"mesh": {"left": 3e5, "validity": 9e6}, "redis": {"left": -3e5, "validity": 9e6}}
+    async with fake_node(GET_admin_status={**WELL, "certificates": ends}) as node:
         done = await run("status", "--url", node.url, CRDTBUCKET_TOKEN=TOKEN)
         assert done.exit_code == 1
-        assert "WRONG  eu-1: its certificate expires in 3 days, and nodes refuse" in done.output
+        for said in (
+            "WRONG  eu-1: its certificate, mesh.tls.cert, expires in 3 days: after that nodes",
+            "WRONG  eu-1: its certificate, redis.tls_cert, expired 3 days ago: after that Redis",
+        ):
+            assert said in done.output
 
 
 async def test_what_is_wrong_stands_at_the_end_and_in_the_status() -> None:

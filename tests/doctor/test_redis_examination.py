@@ -126,6 +126,18 @@ async def test_settings_of_the_server(
         assert "right" not in found[subject].text
 
 
+async def test_the_certificate_for_redis_should_have_been_renewed(tmp_path: Path) -> None:
+    authority = Authority(tmp_path, "ours")
+    for hours, late in (((-100, 20), True), ((-100, 30), False)):
+        files = authority.issue("node", hours=hours)
+        found = await examined(url="rediss://127.0.0.1:9", tls_ca=authority.file, **files)
+        assert ("certificate" in found) is late
+        if late:
+            assert found["certificate"].level == "wrong"
+            said = f"redis.tls_cert '{files['tls_cert']}' expires in 19 hours: put a new"
+            assert said in found["certificate"].text
+
+
 async def test_every_command_that_is_not_allowed_is_named() -> None:
     with Server("user default on nopass ~* +@all -hset -hdel -evalsha -script|load") as server:
         found = await examined(url=server.url)

@@ -66,7 +66,10 @@ def test_invented_epochs_take_no_place_of_honest_nodes() -> None:
     assert len(mesh["D"].table.epochs.origins()) < 400
     for name in "ABCD":
         others = set("ABCD") - {name}
-        states = {one: mesh[name].node.status(one, bad.local(name)) for one in others}
+        states = {
+            one: mesh[name].node.members.status(mesh[name].node.links[one], bad.local(name))
+            for one in others
+        }
         assert set(states.values()) == {"alive"}
     assert mesh["C"].node.members.bounded.counts()["bad"]["epochs"] > 500
     assert admitted(mesh, "ABCD", 5.0) <= 1.02 * (C + R * 5)
@@ -123,7 +126,7 @@ def test_a_peer_that_goes_on_under_ever_new_epochs_fills_its_own_part() -> None:
     assert len(mesh["A"].table.epochs.origins()) < 200
     mesh.restart("B")
     mesh.advance(3.0)
-    assert mesh["A"].node.status("B", bad.local("A")) == "alive"
+    assert mesh["A"].node.members.status(mesh["A"].node.links["B"], bad.local("A")) == "alive"
 
 
 def test_a_peer_that_relays_invented_epochs_goes_on_under_a_new_one() -> None:

@@ -77,7 +77,7 @@ def levels(mesh: SimulatedMesh, key: str = "k") -> list[int]:
 
 def states(mesh: SimulatedMesh) -> set[str]:
     return {
-        one.node.status(name, one.local_ns(mesh.now_ns))
+        one.node.members.status(one.node.links[name], one.local_ns(mesh.now_ns))
         for one in mesh.nodes.values()
         for name in one.node.links
         if one.up
@@ -122,12 +122,14 @@ def test_a_process_that_takes_over_does_not_warm_up_and_counts_the_silent() -> N
     assert node.table.nodes.warming_up_until <= node.table.now()
     assert node.node.members.known() == 3
     mesh.advance(0.3)
-    assert {name: node.node.status(name, node.table.now()) for name in "BC"} == {
+    assert {
+        name: node.node.members.status(node.node.links[name], node.table.now()) for name in "BC"
+    } == {
         "B": "alive",
         "C": "suspect",
     }
     mesh.advance(16.0)
-    assert node.node.status("C", node.table.now()) == "dead"
+    assert node.node.members.status(node.node.links["C"], node.table.now()) == "dead"
 
 
 def test_a_member_that_is_not_linked_yet_is_called_and_seen_through_others() -> None:
@@ -140,7 +142,9 @@ def test_a_member_that_is_not_linked_yet_is_called_and_seen_through_others() -> 
     assert mesh["A"].node.known_addresses() == ["127.0.0.1:7946"]
     mesh["B"].take("b", "k", 5)
     mesh.advance(1.0)
-    assert mesh["A"].node.status("B", mesh["A"].table.now()) == "suspect"
+    assert (
+        mesh["A"].node.members.status(mesh["A"].node.links["B"], mesh["A"].table.now()) == "suspect"
+    )
     assert mesh["A"].columns("b", "k") == {"B": (5, 0)}
 
 
@@ -388,5 +392,5 @@ async def test_peers_take_the_next_leader_at_once(dials: bool) -> None:
         assert all(bucket.take("k", 100) for bucket in buckets)
         async with running(process(0)):
             await eventually(lambda: agreed(222))
-            assert nodes[1].status("A", tables[1].now()) == "alive"
+            assert nodes[1].members.status(nodes[1].links["A"], tables[1].now()) == "alive"
             assert nodes[0].memory.complete

@@ -436,4 +436,27 @@ MUTATIONS = (
         "            self.weigh(bucket, one.key, one.cost, answer.allowed)\n",
         suite("http/server/test_calls", "removed_meanwhile"),
     ),
+    Mutation(
+        "a_bug_in_a_sweep_keeps_slow_clients_for_ever",
+        "http/server",
+        "        self._timer = loop.call_later(shortest / SWEEPS, self._sweep, loop)\n"
+        "        now = now_ns()\n",
+        "        now = now_ns()\n"
+        "        self._timer = loop.call_later(shortest / SWEEPS, self._sweep, loop)\n",
+        suite("http/server/test_connections", "after_a_bug"),
+    ),
+    Mutation(
+        "many_takes_have_no_floor",
+        "http/server",
+        "    if not any(one.floor for one in takes):\n",
+        "    if True:\n",
+        suite("http/server/test_calls", "floor_counts"),
+    ),
+    Mutation(
+        "takes_that_hold_together_have_no_floor",
+        "http/server",
+        "(one.bucket, one.key, one.cost, one.floor or 0) for one",
+        "(one.bucket, one.key, one.cost, 0) for one",
+        suite("http/server/test_calls", "floor_counts"),
+    ),
 )

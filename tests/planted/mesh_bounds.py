@@ -119,9 +119,9 @@ MUTATIONS = (
     ),
     Mutation(
         "what_is_beyond_a_bound_is_logged_each_time",
-        "mesh",
-        "        if known is not None and now - known.at < REPEAT_NS:\n",
+        "base",
+        "        if at is not None and now - at < self._every_ns:\n",
         "        if False:\n",
-        suite("mesh/protocol/test_peer_warnings", "sums_up or summed_up"),
+        suite("mesh/protocol/test_peer_warnings", "summed_up"),
     ),
 )

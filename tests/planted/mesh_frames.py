@@ -164,9 +164,9 @@ MUTATIONS = (
     Mutation(
         "warned_each_time",
         "mesh",
-        "if known is not None and now - known.at < REPEAT_NS:",
-        "if False:",
-        (*PYTEST, "tests/mesh/protocol/test_peer_warnings.py"),
+        "            if self._said.get(about) == mine:",
+        "            if False:",
+        suite("mesh/protocol/test_mismatches", "one_line"),
     ),
     Mutation(
         "a_peer_that_is_there_again_waits_its_second",
@@ -318,8 +318,8 @@ MUTATIONS = (
     Mutation(
         "what_honest_peers_do_as_well_is_logged",
         "mesh",
-        "        if text:\n            self._warnings.repeated(peer, bound",
-        "        if True:\n            self._warnings.repeated(peer, bound",
+        "        if text and (more",
+        "        if (more",
         suite("mesh/protocol/test_peer_warnings", "not_logged"),
     ),
     Mutation(

@@ -508,4 +508,25 @@ MUTATIONS = (
         "file.read(MAX_TOKEN_BYTES)",
         suite("cli/test_serve", "wrong_options and long"),
     ),
+    Mutation(
+        "a_bug_ends_work_that_lasts",
+        "base",
+        '            log.exception("a bug in %s',
+        '            raise\n            log.exception("a bug in %s',
+        suite("base/test_lasting", "begins_again"),
+    ),
+    Mutation(
+        "a_bug_ends_what_a_leader_does",
+        "shared",
+        "(lasting(one, WORK, LOG) for one in looks)",
+        "(one() for one in looks)",
+        suite("shared/test_leadership", "ends_none_of_them"),
+    ),
+    Mutation(
+        "a_bug_ends_the_attempts_to_lead",
+        "shared",
+        "lasting(self._stand_by_and_lead, WORK, LOG)",
+        "self._stand_by_and_lead()",
+        suite("shared/test_leadership", "leads_later"),
+    ),
 )

@@ -651,4 +651,11 @@ MUTATIONS = (
         "if argv[2] ~= '' and not whole and not born then",
         suite("strong/test_strong_slots", "the_script_and_its_python_model_agree"),
     ),
+    Mutation(
+        "a_renewed_certificate_for_redis_needs_a_restart",
+        "strong",
+        "            self._places.follow_files()\n",
+        "",
+        suite("strong/redis/test_redis_connection", "renewed_needs"),
+    ),
 )

@@ -39,7 +39,6 @@ def stats_of(peers: int, name: str = "peer-{}") -> tuple[dict[str, Any], list[tu
             "refused": {"seal": 1},
             "unreached": [{"seconds": 3.5}],
             "snapshot_age": 4.5,
-            "certificate_left": 90.5,
         },
     }
     return mesh, [(name, "eu", "alive", (1, 2, 3), None) for name in ["me", *names]]
@@ -64,7 +63,6 @@ def test_what_one_process_shows_another_reads_with_the_time_since(path: str) -> 
         "refused": {"seal": 1},
         "unreached": [{"seconds": 5.5}],
         "snapshot_age": 6.5,
-        "certificate_left": 88.5,
     }
     assert (view["view_age"], view["omitted"]) == (2.0, 0)
     assert [row[0] for row in view["fleet"]] == ["me", *view["peers"]]
@@ -72,7 +70,7 @@ def test_what_one_process_shows_another_reads_with_the_time_since(path: str) -> 
 
 def test_a_view_of_a_leader_of_an_earlier_version_and_of_one_that_keeps_nothing_is_read() -> None:
     table = Table(max_keys=64, virtual=True)
-    for kept in ({}, {"snapshot_age": None, "certificate_left": None}):
+    for kept in ({}, {"snapshot_age": None}):
         stats, fleet = stats_of(1)
         stats["mesh"] = {"frames": 7, **kept}
         leader_view.publish(table, stats, fleet)

@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 from crdtbucket import BucketSpec, Limiter, MeshConfig
+from crdtbucket.base import lasting
+from crdtbucket.limiter.local_node import LocalNode
 from crdtbucket.shared import leadership
+from crdtbucket.shared.leadership import Leadership
 from crdtbucket.shared.shared_file import SharedFile
 from tests.waits import eventually
 
@@ -41,6 +44,63 @@ async def test_a_node_whose_processes_end_at_once_leaves(
     await closing
     assert not asked[0]
     assert "node a has left" in caplog.text
+
+
+async def test_a_bug_in_one_of_its_works_ends_none_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(lasting, "AGAIN_S", 0.01)
+    monkeypatch.setattr(leadership, "SHOW_S", 0.01)
+    monkeypatch.setattr(leadership, "CHECK_S", 0.01)
+    shown, checked, looks = [], [], []
+    look = Leadership._look
+
+    async def counted(self: Leadership) -> None:
+        looks.append(self)
+        await look(self)
+
+    monkeypatch.setattr(Leadership, "_look", counted)
+
+    def bug(self: LocalNode) -> None:
+        shown.append(True)
+        raise ZeroDivisionError
+
+    def replaced(self: SharedFile) -> bool:
+        checked.append(True)
+        if len(checked) == 1:
+            raise ZeroDivisionError
+        return False
+
+    monkeypatch.setattr(LocalNode, "show", bug)
+    monkeypatch.setattr(SharedFile, "replaced", replaced)
+    mesh = MeshConfig(listen="127.0.0.1:0")
+    async with Limiter([SPEC], node="a", mesh=mesh, shared=tmp_path / "table"):
+        await eventually(lambda: min(len(shown), len(checked)) > 2)
+        assert len(looks) == 1
+    assert "a bug in leading the processes that share a table" in caplog.text
+
+
+async def test_a_process_that_met_a_bug_leads_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(lasting, "AGAIN_S", 0.01)
+    mesh, path = MeshConfig(listen="127.0.0.1:0"), tmp_path / "table"
+    leader, other = (Limiter([SPEC], node="a", mesh=mesh, shared=path) for _ in "12")
+    begin, begun = Leadership._begin, []
+
+    async def fails_once(self: Leadership) -> None:
+        begun.append(self)
+        if len(begun) == 1:
+            self._table.sharing.yield_lead()
+            raise ZeroDivisionError
+        await begin(self)
+
+    await leader.__aenter__()
+    async with other:
+        monkeypatch.setattr(Leadership, "_begin", fails_once)
+        await leader.aclose()
+        await eventually(lambda: len(begun) == 2 and other._in_force.tables.main.sharing.leading)
+    assert "a bug in leading the processes that share a table" in caplog.text
 
 
 ENDING = """

@@ -216,7 +216,7 @@ def _name(bad: HostileMember, name: str, rng: random.Random) -> None:
     node, now = bad.mesh[name].node, bad.local(name)
     node.table.set_time(now)
     linked = [one for one in bad.mesh.nodes if one in node.links]
-    alive = [one for one in linked if node.status(one, now) == "alive"]
+    alive = [one for one in linked if node.members.status(node.links[one], now) == "alive"]
     epoch, established = rng.getrandbits(62) + 1, rng.random() < 0.5
     # It began in 1970.
     info = NodeInfo(rng.choice([name, *alive]), "", epoch, "", LONG_NS, established)

@@ -41,7 +41,7 @@ def test_a_killed_process_is_forgotten_in_ten_seconds_and_no_sooner() -> None:
     assert [forgotten(mesh, name) for name in "AB"] == [set(), set()]
     mesh.advance(0.5 + LATE_S)
     assert [forgotten(mesh, name) for name in "AB"] == [{"C"}, {"C"}]
-    assert mesh["A"].node.status("C", mesh["A"].table.now()) == "dead"
+    assert mesh["A"].node.members.status(mesh["A"].node.links["C"], mesh["A"].table.now()) == "dead"
     assert "C" not in mesh["A"].node.members.directory.known
 
 
@@ -94,7 +94,10 @@ def test_who_comes_back_in_time_is_not_forgotten_and_who_comes_later_counts_agai
         mesh.restart("C", "snapshot")
         mesh.advance(20)
         assert mesh["A"].table.stats()["forgotten"] == expected
-        assert mesh["A"].node.status("C", mesh["A"].table.now()) == "alive"
+        assert (
+            mesh["A"].node.members.status(mesh["A"].node.links["C"], mesh["A"].table.now())
+            == "alive"
+        )
         mesh["C"].take("b", "k", 5)
         mesh.advance(1)
         assert mesh["A"].columns("b", "k")["C"][0] == 12
@@ -277,7 +280,9 @@ def test_the_smaller_part_behind_a_device_that_resets_forgets_nobody(one: str, o
     mesh.advance(2)
     for name, node in mesh.nodes.items():
         assert all(
-            node.node.status(n, node.table.now()) == "alive" for n in mesh.nodes if n != name
+            node.node.members.status(node.node.links[n], node.table.now()) == "alive"
+            for n in mesh.nodes
+            if n != name
         )
 
 

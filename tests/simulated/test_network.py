@@ -121,7 +121,12 @@ def test_goodbye_comes_before_the_end() -> None:
         mesh.leave("C")
         mesh.advance(1.0)
         assert taken(mesh, "A") == {"C": (7, 0)}
-        assert mesh["A"].node.status("C", mesh["A"].local_ns(mesh.now_ns)) == "left"
+        assert (
+            mesh["A"].node.members.status(
+                mesh["A"].node.links["C"], mesh["A"].local_ns(mesh.now_ns)
+            )
+            == "left"
+        )
 
 
 def test_a_node_comes_under_a_new_name() -> None:

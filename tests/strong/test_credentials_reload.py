@@ -157,6 +157,6 @@ async def test_nodes_of_a_cluster_and_sentinels_are_asked_with_the_new_password(
     old = RedisConfig(cluster=True, nodes=["127.0.0.1:1"], password="old")
     found = locator.Locator(old, None)
     await found.locate()
-    found.renew(replace(old, password="new"))
+    found.renew(replace(old, password="new"), None)
     await found.locate()
     assert asked == ["old", "new"]

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
 from crdtbucket import BucketSpec, ControllerSettings, Limiter, Mode, RedisConfig
+from crdtbucket.base import lasting
 from crdtbucket.base.address import Address
 from crdtbucket.strong.controller.degradation import Degradation
 from crdtbucket.strong.controller.notice import ModeNotice
+from crdtbucket.strong.redis import registry
 from crdtbucket.strong.redis.redis_connection import RedisConnection
+from crdtbucket.strong.store_upkeep import StoreUpkeep
+from crdtbucket.strong.supervisor import Supervisor
 from crdtbucket.testing.fault_proxy import FaultProxy
+from tests.strong.moved_address import MovedAddress, linked
 from tests.strong.redis_server import Server
 from tests.strong.test_strong_bucket import endpoint
 from tests.threads import in_threads
@@ -22,48 +27,6 @@ from tests.waits import eventually
 
 STILL = BucketSpec("b", 100_000, 1, "1h", consistency="strong")
 BOUND_S = 60.0
-
-
-class MovedAddress:
-    """An address that leads to one server, and later to another; connections that stand, stay."""
-
-    def __init__(self, server: Server) -> None:
-        self.leads_to = server
-        self.port = 0
-        self._writers: list[asyncio.StreamWriter] = []
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.append(writer)
-        to = self.leads_to
-        try:
-            other_reader, other_writer = await asyncio.open_connection(to.host, to.port)
-        except OSError:
-            writer.transport.abort()
-            return
-        self._writers.append(other_writer)
-        await asyncio.gather(_pipe(reader, other_writer), _pipe(other_reader, writer))
-
-    @contextlib.asynccontextmanager
-    async def open(self) -> AsyncIterator[MovedAddress]:
-        listener = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = listener.sockets[0].getsockname()[1]
-        try:
-            yield self
-        finally:
-            listener.close()
-            for writer in self._writers:
-                writer.transport.abort()
-
-
-async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(ConnectionError):
-        while data := await reader.read(1 << 16):
-            writer.write(data)
-    writer.transport.abort()
-
-
-def linked(replica: Server) -> bool:
-    return b"master_link_status:up" in replica.call("INFO", "replication")
 
 
 async def test_a_primary_that_became_a_replica_is_left_for_what_its_address_leads_to() -> None:
@@ -96,6 +59,41 @@ async def test_a_primary_that_became_a_replica_is_left_for_what_its_address_lead
                 _, taken, returned, *_ = map(int, record.split())
                 assert taken - returned == consumed
     assert told == []  # it came back before that was an outage
+
+
+async def test_a_bug_ends_neither_the_upkeep_of_a_server_nor_that_of_all(
+    server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(lasting, "AGAIN_S", 0.01)
+    monkeypatch.setattr(registry, "BEAT_NS", 20_000_000)
+    async with Limiter([STILL], node="n1", redis=RedisConfig(url=server.url)) as limiter:
+        store = await endpoint(limiter)
+        registered: list[object] = []
+        for owner, name, calls in (
+            (Supervisor, "connect", []),
+            (StoreUpkeep, "register", registered),
+        ):
+            monkeypatch.setattr(owner, name, _fails_once(getattr(owner, name), calls))
+        store.supervisor.drop()
+        store.supervisor.wake()
+        await eventually(lambda: caplog.text.count("which begins again") == 2)
+        await eventually(store.usable)
+        assert (await limiter.bucket("b").acquire("k")).mode is Mode.STRONG
+        await eventually(lambda: len(registered) > 2)
+    assert "a bug in keeping a server of Redis, which begins again" in caplog.text
+    assert "a bug in the upkeep of Redis, which begins again" in caplog.text
+
+
+def _fails_once(
+    call: Callable[..., Awaitable[Any]], calls: list[object]
+) -> Callable[..., Awaitable[Any]]:
+    async def fails_once(self: object) -> Any:
+        calls.append(self)
+        if len(calls) == 1:
+            raise ZeroDivisionError
+        return await call(self)
+
+    return fails_once
 
 
 async def test_a_server_that_moved_is_not_waited_for_at_its_old_address(server: Server) -> None:

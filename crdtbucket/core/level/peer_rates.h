@@ -191,17 +191,23 @@ GLANCES static inline double far_granted(const header_t *h, const definition_t *
 /* Tokens that a column's owner took before the near horizon, when its newest update is so old
  * (`age`, ns), without those that others have `relayed` since. Its rate counts as far as its column
  * shows that it takes: in a second no more than that in all, or a token. */
-GLANCES static inline double far_since(const table_t *t, const definition_t *d, const column_t *c,
-                                       demand_t of, int64_t age, double relayed, int64_t now)
+GLANCES static inline double far_by_rate(const table_t *t, const definition_t *d, const column_t *c,
+                                         demand_t of, int64_t age, double slow, double relayed,
+                                         int64_t now)
 {
-    const node_t *n = &t->nodes[t->origins[column_origin(c)].node];
     int64_t far = far_ns(t->h, age);
-    double slow = slow_rate(n, c);
     if (far <= 0 || slow <= 0)
         return 0;
     double taken = far_granted(t->h, d, slow, of, far, now),
            shown = larger(1.0, larger((double)column_taken(c), relayed));
     return larger(0.0, smaller(taken, shown * (double)far / 1e9) - relayed);
+}
+
+GLANCES static inline double far_since(const table_t *t, const definition_t *d, const column_t *c,
+                                       demand_t of, int64_t age, double relayed, int64_t now)
+{
+    const node_t *n = &t->nodes[t->origins[column_origin(c)].node];
+    return far_by_rate(t, d, c, of, age, slow_rate(n, c), relayed, now);
 }
 
 GLANCES static inline double column_far(const table_t *t, const definition_t *d, const column_t *c,

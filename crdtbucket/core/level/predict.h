@@ -106,6 +106,16 @@ GLANCES static double far_sum(const table_t *t, uint32_t e, const definition_t *
     return sum;
 }
 
+/* A column of a silent peer, as it counts at one moment. */
+typedef struct {
+    column_t column;
+    int64_t age;
+    double slow;
+} silent_t;
+
+/* Columns that a walk over an entry meets at most, where freed blocks are among them. */
+#define MOST_COLUMNS ((MAX_BLOCKS_WALKED + 1) * INLINE_COLUMNS)
+
 GLANCES static prediction_t predict(const table_t *t, uint32_t e, const definition_t *d,
                                     int64_t now)
 {
@@ -117,6 +127,9 @@ GLANCES static prediction_t predict(const table_t *t, uint32_t e, const definiti
     int64_t silent_near = h->near_ns < d->full_ns ? h->near_ns : d->full_ns;
     if (!h->predict || !(LOAD(t->hot[e].flags) & ENTRY_RATED))
         return out;
+    /* The far credit needs the demand of all: what it takes of each is kept till then. */
+    int has_far = now >= LOAD(h->far_free_until), silent_count = 0;
+    silent_t silent[MOST_COLUMNS];
     for (column_t c = {0}; column_next(t, e, &c);) {
         if (!column_rated(&c))
             continue;
@@ -133,9 +146,18 @@ GLANCES static prediction_t predict(const table_t *t, uint32_t e, const definiti
         out.rated++;
         out.counted += !n->unproven;
         out.not_silent += slow > 0 && age <= h->near_ns;
+        if (has_far && age > h->near_ns)
+            silent[silent_count++] = (silent_t){c, age, slow};
     }
-    if (now >= LOAD(h->far_free_until))
-        out.far = far_sum(t, e, d, out.slow_claims + own_slow_claim(&t->cold[e], d), now);
+    if (has_far) {
+        double claims = out.slow_claims + own_slow_claim(&t->cold[e], d);
+        demand_t of = far_demand(t, e, d, claims, now);
+        for (const silent_t *one = silent; one < silent + silent_count; one++) {
+            const node_t *n = &t->nodes[t->origins[column_origin(&one->column)].node];
+            out.far += far_by_rate(t, d, &one->column, of, one->age, one->slow,
+                                   (double)relayed_tokens(n, &one->column), now);
+        }
+    }
     out.near = near_rate / 1e9;
     out.near_ns = out.fast_sum > 0 ? near_rate / out.fast_sum : 0;
     out.slow_ns = slow_sum > 0 ? slow_near / slow_sum : 0;

@@ -93,9 +93,7 @@ class Admin:
             "last_failure": mesh.get("last_failure", ""),
             "unreached_peers": mesh.get("unreached", []),
             "snapshot": None if age is None else {"age": age, "fault": mesh["snapshot_fault"]},
-            "certificate": None
-            if (left := mesh.get("certificate_left")) is None
-            else {"left": left, "validity": mesh["certificate_validity"]},
+            "certificates": stats["certificates"],
             "config": stats["config"],
             "rollout": stats.get("rollout"),
         }

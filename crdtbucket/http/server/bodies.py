@@ -86,12 +86,12 @@ class Peek(OfKey):
     """Asks for a decision without taking tokens."""
 
     cost: Cost = 1
+    floor: Share = 0.0
 
 
 class Take(Peek):
     """Takes tokens of a key, if they are there."""
 
-    floor: Share = 0.0
     refundable: Annotated[bool, Field(description="Answer with an `id` for /v1/refund.")] = False
 
 

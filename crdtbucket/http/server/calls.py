@@ -115,7 +115,8 @@ class Calls:
     async def peek(self, request: web.BaseRequest) -> web.StreamResponse:
         """The decision that a take would get; the status is 200 in any case."""
         body = await read(request, bodies.Peek)
-        return self._answer(self._limiter.bucket(body.bucket).peek(body.key, body.cost), {})
+        bucket = self._limiter.bucket(body.bucket)
+        return self._answer(bucket.peek(body.key, body.cost, body.floor or 0), {})
 
     async def refund(self, request: web.BaseRequest) -> web.StreamResponse:
         """Gives a take back. The same call again changes nothing and gets the same answer."""
@@ -193,10 +194,9 @@ class Calls:
         results: list[dict[str, Any]] = [{}] * len(body.takes)
         for bucket, places in groups.items():
             takes = [body.takes[place] for place in places]
-            decisions = await bucket.acquire_many(
-                [one.key for one in takes], [one.cost for one in takes]
-            )
-            for place, one, *answer in zip(places, takes, *decisions, strict=True):
+            for place, one, answer in zip(
+                places, takes, await _decided(bucket, takes), strict=True
+            ):
                 results[place] = dict(zip(ONE_OF_MANY, answer, strict=True))
                 results[place]["allowed"] = allowed = bool(results[place]["allowed"])
                 self.weigh(bucket, one.key, one.cost, allowed)
@@ -204,7 +204,9 @@ class Calls:
 
     async def _take_together(self, takes: list[bodies.Peek], path: str) -> web.StreamResponse:
         buckets = [self._limiter.bucket(one.bucket) for one in takes]  # a reload may remove some
-        answer = await self._limiter.acquire_all((one.bucket, one.key, one.cost) for one in takes)
+        answer = await self._limiter.acquire_all(
+            (one.bucket, one.key, one.cost, one.floor or 0) for one in takes
+        )
         results = [
             {name: getattr(decision, name) for name in ONE_OF_MANY} for decision in answer.decisions
         ]
@@ -218,7 +220,7 @@ class Calls:
         """The bucket of one take of many; None when the take is one that cannot be made."""
         try:
             bucket = self._limiter.bucket(one.bucket)
-            bucket.peek(one.key, one.cost)
+            bucket.peek(one.key, one.cost, one.floor or 0)
             return bucket
         except CrdtbucketError as error:
             refusal = refusal_of(error)
@@ -260,6 +262,15 @@ class Calls:
             legacy=self._settings.legacy_fields,
             jitter_s=self._settings.retry_jitter,
         )
+
+
+async def _decided(bucket: Bucket, takes: list[bodies.Peek]) -> list[tuple[Any, ...]]:
+    """The decisions on many takes of one bucket, in their order, as of `ONE_OF_MANY`."""
+    if not any(one.floor for one in takes):
+        keys, costs = [one.key for one in takes], [one.cost for one in takes]
+        return list(zip(*await bucket.acquire_many(keys, costs), strict=True))
+    decisions = [await bucket.acquire(one.key, one.cost, one.floor or 0) for one in takes]
+    return [tuple(getattr(one, name) for name in ONE_OF_MANY) for one in decisions]
 
 
 def decision_json(decision: Decision) -> dict[str, Any]:

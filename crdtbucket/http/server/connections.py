@@ -133,6 +133,10 @@ class Connections:
         connection.refuse()
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
+        settings = self.settings
+        shortest = min(settings.head_deadline, settings.request_deadline, settings.idle_deadline)
+        # First: after a bug below, which the loop logs, slow clients would be kept for ever.
+        self._timer = loop.call_later(shortest / SWEEPS, self._sweep, loop)
         now = now_ns()
         for connection in [one for one in self.open if one.deadline_ns <= now]:
             if connection in self._surplus:
@@ -140,9 +144,6 @@ class Connections:
             else:
                 self.refused["slow"] += 1
                 connection.abort()
-        settings = self.settings
-        shortest = min(settings.head_deadline, settings.request_deadline, settings.idle_deadline)
-        self._timer = loop.call_later(shortest / SWEEPS, self._sweep, loop)
 
 
 class ClientConnection(web.RequestHandler):

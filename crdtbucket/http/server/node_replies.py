@@ -229,7 +229,7 @@ class SnapshotInfo(Reply):
 
 
 class CertificateInfo(Reply):
-    """The certificate of a node in the mesh."""
+    """A certificate that a node shows to others."""
 
     left: Annotated[float, Field(description="Seconds until it expires; below 0 once it has.")]
     validity: Annotated[float, Field(description="For how many seconds it was issued.")]
@@ -262,9 +262,10 @@ class StatusReply(PeersReply):
     snapshot: Annotated[
         SnapshotInfo | None, Field(description="Null where the node keeps none.")
     ] = None
-    certificate: Annotated[
-        CertificateInfo | None, Field(description="Null where the node has none for the mesh.")
-    ] = None
+    certificates: Annotated[
+        dict[str, CertificateInfo],
+        Field(description="By their use: mesh, redis or serve; those that there are."),
+    ] = {}
     config: OwnConfigInfo
     rollout: RolloutReply | None = None
 

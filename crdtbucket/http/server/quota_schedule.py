@@ -13,6 +13,7 @@ from itertools import count
 
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.deadline import within
+from crdtbucket.base.repeated_lines import RepeatedLines
 from crdtbucket.errors import CrdtbucketError
 from crdtbucket.http.server.quota_group import LONGEST_NS, SHORTEST_NS, QuotaGroup
 from crdtbucket.http.server.quota_subscription import AT_ONCE, IDLE_NS
@@ -35,8 +36,8 @@ class QuotaSchedule:
             lambda: asyncio.Semaphore(AT_ONCE)
         )
         """The turns of each bucket: a store is not asked about all its keys at once."""
-        self._quiet_until: dict[str, int] = {}
-        """The time until which a failure to assign is not logged again, by bucket."""
+        self._lines = RepeatedLines(IDLE_NS)
+        """The failures to assign, by bucket."""
         self._due: list[tuple[int, int, QuotaGroup]] = []
         self._order = count()
         self.sooner = asyncio.Event()
@@ -102,8 +103,7 @@ class QuotaSchedule:
         self.put(group, at if missed is None else min(at, missed))
 
     def _failed(self, bucket: str, error: Exception, now: int) -> None:
-        if now >= self._quiet_until.get(bucket, now):
-            self._quiet_until[bucket] = now + IDLE_NS
+        if (more := self._lines.add(bucket, now)) is not None:
             why = None if isinstance(error, CrdtbucketError) else error
-            what = "nothing can be assigned of bucket %s now: %s"
-            LOG.warning(what, bucket, error, exc_info=why)
+            what = "nothing can be assigned of bucket %s now: %s%s"
+            LOG.warning(what, bucket, error, more, exc_info=why)

@@ -47,6 +47,7 @@ class SidecarServer:
         """`siblings`: the other workers of the server. `listening`: addresses that are bound."""
         self._siblings = siblings or Siblings()
         self.api = Api(limiter, settings, self._siblings)
+        limiter.certificates.watch("serve", settings.tls_cert)
         self.addresses: list[str] = []
         """Where clients reach it, once started."""
         self._listening = list(listening)

@@ -95,7 +95,7 @@ class EngineExchange:
     def start(self) -> None:
         """Begins to connect, takes calls, and announces this process."""
         self._engine.start(self)
-        self._tasks.spawn(self._announce())
+        self._tasks.keep("announcing this node", self._announce)
 
     async def stop(self) -> None:
         """Ends all channels, and the engine."""

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -73,7 +74,7 @@ class NatsEngine:
 
     def start(self, listener: EngineListener) -> None:
         """Begins to connect."""
-        self._tasks.spawn(self._keep(listener))
+        self._tasks.keep("the connection with NATS", partial(self._keep, listener))
 
     async def publish(self, to: str, data: bytes, *, asks: bool) -> bool:
         """Sends to a node; the answer "nobody" comes as if that node had sent it."""

@@ -7,6 +7,7 @@ import random
 import re
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 from crdtbucket.base.deadline import within
 from crdtbucket.base.loaded_files import TlsFiles
@@ -82,7 +83,7 @@ class RedisEngine:
     def start(self, listener: EngineListener) -> None:
         """Begins to connect."""
         self._listener = listener
-        self._tasks.spawn(self._keep(listener))
+        self._tasks.keep("the connections with Redis", partial(self._keep, listener))
 
     async def publish(self, to: str, data: bytes, *, asks: bool) -> bool:
         """Sends to a node; Redis counts who has got it."""

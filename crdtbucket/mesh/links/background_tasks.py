@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 
+from crdtbucket.base.lasting import lasting
 from crdtbucket.mesh.links.counters import LOG
 
 
@@ -19,6 +20,20 @@ class BackgroundTasks:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._done)
+
+    def keep(self, what: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Runs `work`, which lasts as long as the owner: after a bug in `what` it begins again."""
+        self.spawn(lasting(work, what, LOG))
+
+    def repeat(self, what: str, look: Callable[[], None], seconds: float) -> None:
+        """Calls `look` at once and then every so many seconds, as `keep` does."""
+
+        async def looks() -> None:
+            while True:
+                look()
+                await asyncio.sleep(seconds)
+
+        self.keep(what, looks)
 
     async def end(self) -> None:
         """Cancels what still runs, and waits for it."""

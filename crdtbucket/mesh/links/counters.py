@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-import time
 from dataclasses import dataclass, field
+
+from crdtbucket.base.clock import NS_PER_SECOND, now_ns
+from crdtbucket.base.repeated_lines import RepeatedLines
 
 LOG = logging.getLogger("crdtbucket.mesh")
 REPEAT_S = 5.0
@@ -39,18 +41,11 @@ class Refusals:
 
     def __init__(self, counters: MeshCounters) -> None:
         self._counters = counters
-        self._quiet_until: dict[str, float] = {}
-        self._unsaid: dict[str, int] = {}
+        self._lines = RepeatedLines(round(REPEAT_S * NS_PER_SECOND))
 
     def add(self, reason: str, text: str, level: int = logging.WARNING) -> None:
         """Counts one refusal; `reason` is a label of a small fixed set, `text` the log line."""
         refused = self._counters.refused
         refused[reason] = refused.get(reason, 0) + 1
-        now = time.monotonic()
-        if now < self._quiet_until.get(reason, 0.0):
-            self._unsaid[reason] = self._unsaid.get(reason, 0) + 1
-            return
-        self._quiet_until[reason] = now + REPEAT_S
-        unsaid = self._unsaid.pop(reason, 0)
-        more = f" (and {unsaid} like it since the last such line)" if unsaid else ""
-        LOG.log(level, "%s%s", text, more)
+        if (more := self._lines.add(reason, now_ns())) is not None:
+            LOG.log(level, "%s%s", text, more)

@@ -8,9 +8,11 @@ import random
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 from crdtbucket.base.clock import now_ns
 from crdtbucket.base.deadline import within
+from crdtbucket.base.lasting import lasting
 from crdtbucket.errors import WireError
 from crdtbucket.mesh.links.channel import CLOSE_S, ChannelLost, Transport
 from crdtbucket.mesh.links.counters import LOG
@@ -90,7 +92,8 @@ class Dialer:
         for address in sorted(wanted - self._targets.keys()):
             if self._transport.may_dial(address):
                 target = DialTarget(address, self._rng)
-                task = asyncio.create_task(self._keep_dialling(target), name=f"mesh dial {address}")
+                dialling = lasting(partial(self._keep_dialling, target), "the mesh's dials", LOG)
+                task = asyncio.create_task(dialling, name=f"mesh dial {address}")
                 self._targets[address] = (target, task)
         if not self._targets:
             self._host.counters.last_failure = ""

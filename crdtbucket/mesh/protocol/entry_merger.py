@@ -12,7 +12,6 @@ from crdtbucket.mesh.protocol.membership import Membership
 from crdtbucket.mesh.protocol.mismatches import Mismatches
 from crdtbucket.mesh.protocol.own_epoch import OwnEpoch
 from crdtbucket.mesh.protocol.peer_state import PeerState
-from crdtbucket.mesh.protocol.peer_warnings import PeerWarnings
 from crdtbucket.mesh.protocol.roster import ResolvedTables, Roster
 
 LOG = logging.getLogger("crdtbucket.mesh")
@@ -77,7 +76,7 @@ class EntryMerger:
         self._visibility, self._introductions = members.visibility, members.introductions
         self._peers, self._bounded = members.links, members.bounded
         self._own_epoch = OwnEpoch(members.links, members.bounded)
-        self._mismatches = Mismatches(table.definitions, name, PeerWarnings())
+        self._mismatches = Mismatches(table.definitions, name)
         self.counters = dict.fromkeys(("frames", "duplicates", "stale", *MERGE_COUNTERS), 0)
 
     def tables_of(self, link: PeerState, frame: wire.Frame) -> ResolvedTables | None:

@@ -83,5 +83,5 @@ def member_rows(links: Iterable[PeerState]) -> tuple[Row, ...]:
             one.log_kept and one.synced,
         )
         for one in links
-        if one.to_forget >= 0 or not (one.left or one.forgotten)
+        if one.to_forget >= 0 or not one.gone
     )

@@ -141,7 +141,7 @@ class MemberDirectory:
     def is_gone(self, name: str) -> bool:
         """Whether this is a peer that said goodbye or is forgotten."""
         link = self.links.get(name)
-        return link is not None and (link.left or link.forgotten)
+        return link is not None and link.gone
 
     def has_left(self, name: str, epoch: int) -> bool:
         """Whether this very process said goodbye."""

@@ -180,7 +180,7 @@ class Membership:
         last one to two minutes. A peer that left or is forgotten has none. Safe from any thread."""
         out = {}
         for name, link in list(self.links.items()):
-            if not (link.left or link.forgotten):
+            if not link.gone:
                 lag = max(0, now - link.round_time)
                 out[name] = (lag, max(lag, link.round_gaps.highest(now)))
         return out
@@ -213,7 +213,7 @@ class Membership:
     def known(self) -> int:
         """Members that share the limits, this node and silent ones included. Safe from any
         thread."""
-        there = sum(not (link.left or link.forgotten) for link in list(self.links.values()))
+        there = sum(not link.gone for link in list(self.links.values()))
         return max(1 + there, self._expected)
 
     def count(self, now: int) -> None:
@@ -239,7 +239,7 @@ class Membership:
             if link.connected and silent >= self.directory.alive_ns:
                 self._table.nodes.set_disconnected(link.node)
             self._keep_log(link, silent, now)
-            if link.left or link.forgotten:
+            if link.gone:
                 continue
             if unseen - self._clock.gaps(now - unseen) > self._forget_after_ns:
                 self.forget(link, f"was silent for {unseen / 1e9:.0f} s and is forgotten")
@@ -273,14 +273,14 @@ class Membership:
     def _make_room(self, now: int) -> None:
         """Of peers that are gone the last ones are remembered. When the epochs run out, the peer
         that has been silent for longest is forgotten, if nobody sees it."""
-        gone = [one for one in self.links.values() if one.left or one.forgotten]
+        gone = [one for one in self.links.values() if one.gone]
         gone = [one for one in gone if not one.connected and one.to_forget < 0]
         gone.sort(key=lambda link: link.last_seen)
         for link in gone[:-GONE]:
             del self.links[link.info.name]
         if not self.pruner.crowded:
             return
-        there = (link for link in self.links.values() if not (link.left or link.forgotten))
+        there = (link for link in self.links.values() if not link.gone)
         silent = [link for link in there if now - link.last_seen >= DEAD_NS]
         for link in sorted(silent, key=lambda link: link.last_seen):
             if not self.detector.seen_by_any(link, now, DEAD_NS):

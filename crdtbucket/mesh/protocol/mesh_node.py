@@ -152,10 +152,6 @@ class MeshNode:
         """The addresses at which members can be dialed now."""
         return self.members.directory.addresses(self.table.now())
 
-    def status(self, name: str, now: int) -> str:
-        """The status of a member: alive, suspect, dead or left."""
-        return self.members.status(self.links[name], now)
-
     def fleet(self, now: int) -> list[FleetRow]:
         """This node and all peers, by name, each with the configuration that it runs."""
         return self.members.fleet(self.info, now)

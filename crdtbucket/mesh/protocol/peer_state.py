@@ -174,6 +174,11 @@ class PeerState:
         self.round_time = self.last_seen
 
     @property
+    def gone(self) -> bool:
+        """Whether it shares the limits no more: it said goodbye, or is forgotten."""
+        return self.left or self.forgotten
+
+    @property
     def synced(self) -> bool:
         """Whether it has acknowledged a full sync."""
         return self.sync_place < 0 and not self.sync_waiting

@@ -108,7 +108,7 @@ class Relays:
         """The members with a link here."""
         for name in unseen:
             other = self._links.get(name)
-            if other is None or other is link or other.left or other.forgotten:
+            if other is None or other is link or other.gone:
                 continue
             newest = other.round_time if other.connected and other.completed else NEVER
             if other.relay in unseen:
@@ -138,9 +138,9 @@ class Relays:
             other = self._links.get(owner)
             if other is None or not _knows_better(other, epoch, at):
                 self._directory.relayed(epoch, at, link.info.name)
-                if other is None or other.left or other.forgotten:
+                if other is None or other.gone:
                     self._members.unlinked.seen(owner, epoch, at)
-            if other is None or other is link or other.left or other.forgotten:
+            if other is None or other is link or other.gone:
                 continue
             directly = other.connected and now - other.last_seen < self._directory.alive_ns
             if not directly and at > other.relayed_at:

@@ -7,6 +7,7 @@ import logging
 import random
 import socket
 from collections.abc import Callable, Coroutine, Iterable
+from functools import partial
 from typing import Any
 
 from crdtbucket.base.address import Address, split_address, why_unreachable
@@ -126,9 +127,9 @@ class Discovered:
 
     def searches(
         self, rng: random.Random, changed: Callable[[], None]
-    ) -> list[Coroutine[Any, Any, None]]:
-        """A task for each name, which runs for ever and calls `changed` after each answer."""
-        return [self._search(name, rng, changed) for name in self._names]
+    ) -> list[Callable[[], Coroutine[Any, Any, None]]]:
+        """The work of a task for each name, which lasts and calls `changed` after each answer."""
+        return [partial(self._search, name, rng, changed) for name in self._names]
 
     async def _search(self, name: str, rng: random.Random, changed: Callable[[], None]) -> None:
         while True:

@@ -43,7 +43,7 @@ class SocketTransport:
         self.address = self._config.advertise or _advertised(host, port)
         self._http = http_session()
         for search in self._discovered.searches(self._rng, self._host.found):
-            self._tasks.spawn(search)
+            self._tasks.keep("asking for the names of mesh.peers", search)
         LOG.info("listening on %s", Address(host, port))
 
     def sources(self) -> list[PeerSource]:

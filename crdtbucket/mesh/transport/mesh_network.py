@@ -24,7 +24,6 @@ from crdtbucket.mesh.links.link import Link
 from crdtbucket.mesh.links.link_table import LinkTable, LinkVerdict
 from crdtbucket.mesh.links.node_key import NodeKey
 from crdtbucket.mesh.links.operator_orders import OperatorBooks, OperatorOrders
-from crdtbucket.mesh.links.own_certificate import OwnCertificate
 from crdtbucket.mesh.links.peer_identity import PeerIdentity
 from crdtbucket.mesh.links.peer_keys import PeerKeys, changed_key
 from crdtbucket.mesh.links.session import Handshake, HandshakeError, Reason
@@ -68,7 +67,6 @@ class MeshNetwork:
         self.address = ""
         """The address that others dial, once started; ":port" when only they can see the host."""
         self._tasks = BackgroundTasks()
-        self.certificate = OwnCertificate(config.tls_cert)
         books = OperatorBooks() if books is None else books
         self.orders = OperatorOrders(
             self.peer_keys, books, self.links, self.refusals, self._tasks, self._bad_frame
@@ -103,7 +101,8 @@ class MeshNetwork:
         self._running = True
         self._driver.start()
         self.orders.start()
-        self._tasks.spawn(self._watch())
+        for look in (self._give_up_links, self.orders.look, self.found):
+            self._tasks.repeat("what the mesh looks after", look, WATCH_S)
         LOG.info("node %s can be found at %s", self.name, self.address)
 
     async def stop(self, *, handed_over: bool = False) -> None:
@@ -285,16 +284,7 @@ class MeshNetwork:
             else:
                 link.offer(frame)
 
-    async def _watch(self) -> None:
-        while True:
-            self._give_up_links()
-            self.orders.look()
-            self.certificate.look(self._clock())
-            self.found()
-            await asyncio.sleep(WATCH_S)
-
     def _give_up_links(self) -> None:
-        # Not a part of `_watch`, whose variables would keep the last link alive while it sleeps.
         for link in self.links.all():
             link.give_up(silent_s=SILENT_S, stuck_s=STUCK_S)
         self._observers.give_up()

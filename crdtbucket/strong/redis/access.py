@@ -3,15 +3,22 @@ settings."""
 
 from __future__ import annotations
 
+import logging
 import re
 import ssl
 from dataclasses import dataclass, field
 from functools import partial
 
-from crdtbucket.base.loaded_files import load_authorities, load_key_pair
+from crdtbucket.base.loaded_files import (
+    LoadedFiles,
+    TlsFiles,
+    load_authorities,
+    load_key_pair,
+)
 from crdtbucket.errors import ConfigError, Problem
 from crdtbucket.strong.redis.redis_config import RedisConfig
 
+LOG = logging.getLogger("crdtbucket.strong")
 CLIENT_NAME = "crdtbucket"
 
 
@@ -27,7 +34,7 @@ class Access:
 
 
 def tls_context(config: RedisConfig) -> ssl.SSLContext | None:
-    """The TLS context of connections, None without TLS. It reads files, so it is made only once.
+    """The TLS context of connections, None without TLS. It reads files.
 
     The server's certificate must be signed by `tls_ca`, without it by the system's authorities,
     and be of the host called. Raises `ConfigError` for a file that fails.
@@ -47,6 +54,12 @@ def tls_context(config: RedisConfig) -> ssl.SSLContext | None:
         pair = f"{cert!r} with tls_key {key!r}"
         load_key_pair(context, cert, key, pair, partial(_wrong, "tls_cert"))
     return context
+
+
+def followed_tls(config: RedisConfig) -> TlsFiles:
+    """The same, followed as the files change. Raises `ConfigError` for a file that fails."""
+    files = [one for one in (config.tls_ca, config.tls_cert, config.tls_key) if one is not None]
+    return LoadedFiles(files, partial(tls_context, config), LOG)
 
 
 def server_access(

@@ -35,9 +35,10 @@ class Locator:
         self._tls = tls
         self._order: tuple[Address, ...] = config.target.addresses
 
-    def renew(self, config: RedisConfig) -> None:
-        """The credentials are those of `config` from now on; from any thread."""
-        self._config = config
+    def renew(self, config: RedisConfig, tls: ssl.SSLContext | None) -> None:
+        """The credentials are those of `config`, and certificates those of `tls`, from now on; from
+        any thread."""
+        self._config, self._tls = config, tls
 
     async def locate(self) -> Topology:
         """Finds out where the primaries are now.

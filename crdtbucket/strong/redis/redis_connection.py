@@ -148,6 +148,12 @@ class RedisConnection(asyncio.Protocol):
         return len(self._calls) < calls and not self._paused and self._lost is None
 
     @property
+    def remote(self) -> str:
+        """The IP address of the server; "" on a Unix socket, and before there is a connection."""
+        peer = None if self._transport is None else self._transport.get_extra_info("peername")
+        return str(peer[0]) if isinstance(peer, tuple) else ""
+
+    @property
     def closed(self) -> bool:
         """Whether the connection has ended, or is ending."""
         return self._lost is not None

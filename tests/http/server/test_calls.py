@@ -343,6 +343,50 @@ async def test_an_answer_lists_twenty_faults_at_most() -> None:
             assert problem["detail"].endswith("and 95 more")
 
 
+async def test_a_floor_counts_in_a_peek_and_in_each_of_many_takes() -> None:
+    async with serving() as client:
+        one: dict[str, Any] = {"bucket": "small", "key": "a"}
+        await client.post("/v1/take", **one, cost=5)
+        assert not (await client.post("/v1/peek", **one, floor=0.5))["allowed"]
+        assert (await client.post("/v1/peek", **one, floor=0.4))["allowed"]
+        polite = {**one, "floor": "batch"}
+        takes = [polite, {**one, "cost": 2}, {**one, "floor": 0.2}, {**polite, "key": "b"}]
+        results = (await client.post("/v1/take-many", takes=takes))["results"]
+        assert [one["allowed"] for one in results] == [False, True, True, True]
+        assert [one["remaining"] for one in results] == [5, 3, 2, 9]
+        assert results[0]["retry_after"] > 0
+        takes = [{**one, "floor": 0.2}, {**one, "key": "b"}]
+        together = {"takes": takes, "together": True}
+        status, problem = await client.refused("/v1/take-many", **together)
+        assert (status, [one["allowed"] for one in problem["results"]]) == (429, [False, True])
+        takes[0]["floor"] = 0
+        answer = await client.post("/v1/take-many", **together)
+        assert [one["remaining"] for one in answer["results"]] == [1, 8]
+
+
+async def test_a_floor_that_a_bucket_cannot_have_refuses_all_takes() -> None:
+    """It is checked before anything is taken."""
+    with Server() as redis:
+        modes = [BucketSpec("strong", 10, 10, "1d", consistency="strong"), SMALL]
+        limiter = Limiter(modes, node="n1", **redis.patient())
+        async with serving(limiter) as client:
+            first = {"bucket": "small", "key": "a"}
+            faults = [
+                {"bucket": "strong", "key": "a", "floor": 0.5},
+                {"bucket": "small", "key": "a", "cost": 6, "floor": 0.5},
+                {"bucket": "small", "key": "a", "floor": 1},
+            ]
+            for fault in faults:
+                for path in ("/v1/take", "/v1/peek"):
+                    assert (await client.refused(path, **fault))[0] == 400
+                for together in (False, True):
+                    status, _ = await client.refused(
+                        "/v1/take-many", takes=[first, fault], together=together
+                    )
+                    assert status == 400
+            assert (await client.post("/v1/peek", **first))["remaining"] == 10
+
+
 async def test_a_floor_leaves_the_rest_to_others() -> None:
     async with serving() as client:
         await client.post("/v1/take", bucket="small", key="a", cost=5, floor="batch")

@@ -44,6 +44,25 @@ async def drip(writer: asyncio.StreamWriter, data: bytes) -> None:
         pass
 
 
+async def test_after_a_bug_slow_clients_are_still_hung_up_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock, looks = connections.now_ns, []
+
+    def bug_at_first() -> int:
+        looks.append(True)
+        if len(looks) == 1:
+            raise ZeroDivisionError
+        return clock()
+
+    async with serving(**{**QUICK, "idle_deadline": 60}) as client:
+        reader, _ = await client.connect()
+        await eventually(lambda: client.server.api.connections.open)
+        monkeypatch.setattr(connections, "now_ns", bug_at_first)
+        assert await to_the_end(reader) == b""
+    assert "ZeroDivisionError" in caplog.text
+
+
 SLOW = {
     "nothing": (b"", b""),
     "a head a byte at a time": (b"GET / HTTP/1.1\r\nX: ", b"x"),

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from crdtbucket.base import lasting
 from crdtbucket.mesh.links import dialer
 from crdtbucket.mesh.links.channel import Channel, Oversize
 from crdtbucket.mesh.links.dialer import Backoff
@@ -102,6 +103,24 @@ async def test_a_bug_in_a_dial_is_logged_and_the_address_is_dialled_again(
             await eventually(lambda: a.linked)
     assert "a bug in the mesh's dials" in caplog.text
     assert "RuntimeError: bug 2" in caplog.text
+
+
+async def test_a_bug_after_a_dial_is_logged_and_the_address_is_dialled_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(lasting, "AGAIN_S", 0.01)
+    node = RecordingNode("a")
+    calls = []
+
+    def dial_failed(name: str, address: str, now: int, *, refused: bool) -> None:
+        calls.append(address)
+        if len(calls) == 1:
+            raise ZeroDivisionError
+
+    monkeypatch.setattr(node, "dial_failed", dial_failed)
+    async with answering(hangs_up) as address, running(MeshNetwork(node, config(address))):
+        await eventually(lambda: len(calls) > 1)
+    assert "ZeroDivisionError" in caplog.text
 
 
 async def test_another_node_at_the_address_says_that_the_first_is_not_there() -> None:

@@ -165,7 +165,7 @@ def test_a_peer_that_says_goodbye_has_left_and_all_it_took_is_known() -> None:
     for frames in node.leave(local(mesh, "A")):
         mesh.send(mesh["A"], frames)
     mesh.advance(0.05)
-    assert mesh["B"].node.status("A", local(mesh, "B")) == "left"
+    assert mesh["B"].node.members.status(mesh["B"].node.links["A"], local(mesh, "B")) == "left"
     assert mesh["B"].peek("b", "k").remaining == 70
 
 
@@ -176,13 +176,13 @@ def test_status_follows_silence() -> None:
     mesh.partition(["A"], ["B"])
     for _ in range(20):
         mesh.advance(1.0)
-        seen.append(node.status("A", local(mesh, "B")))
+        seen.append(node.members.status(node.links["A"], local(mesh, "B")))
     assert seen[0] == "alive" or seen[0] == "suspect"
     assert seen[5] == "suspect"
     assert seen[19] == "dead"
     mesh.heal()
     mesh.advance(1.0)
-    assert node.status("A", local(mesh, "B")) == "alive"
+    assert node.members.status(node.links["A"], local(mesh, "B")) == "alive"
 
 
 def test_the_lag_of_a_peer_is_the_age_of_its_newest_complete_round() -> None:

@@ -9,7 +9,6 @@ import pytest
 from crdtbucket._core import BucketCore, Table
 from crdtbucket.mesh.protocol import mismatches, wire
 from crdtbucket.mesh.protocol.mismatches import LASTS_NS, Mismatches
-from crdtbucket.mesh.protocol.peer_warnings import PeerWarnings
 from crdtbucket.mesh.protocol.roster import ResolvedTables
 from crdtbucket.spec.bucket_spec import BucketSpec
 
@@ -19,7 +18,7 @@ HERE = BucketSpec("api", 100, 20)
 def compared() -> tuple[Mismatches, Table]:
     table = Table(max_keys=16, hash_key=bytes(16), virtual=True)
     BucketCore(table, HERE)
-    return Mismatches(table.definitions, "me", PeerWarnings()), table
+    return Mismatches(table.definitions, "me"), table
 
 
 def announced(table: Table, *specs: BucketSpec) -> ResolvedTables:
@@ -77,7 +76,8 @@ def test_it_remembers_a_bounded_number(monkeypatch: pytest.MonkeyPatch) -> None:
     seen, table = compared()
     for rate in range(50, 70):
         seen.stated("a", announced(table, BucketSpec("api", 100, rate)), (0,), 0)
-    assert len(seen._since) == 3
+        seen.stated("a", announced(table, BucketSpec("api", 100, rate)), (0,), LASTS_NS)
+    assert len(seen._since) == len(seen._said) == 3
 
 
 def test_the_line_says_all_of_both_definitions_of_the_bucket_and_when_they_last(
@@ -88,7 +88,7 @@ def test_the_line_says_all_of_both_definitions_of_the_bucket_and_when_they_last(
     BucketCore(table, BucketSpec("first", 5, 1))
     here, there = BucketSpec("api", 100, 3), BucketSpec("api", 300, 3)
     BucketCore(table, here)
-    seen = Mismatches(table.definitions, "me", PeerWarnings())
+    seen = Mismatches(table.definitions, "me")
     slot, name = next(
         row[:2] for row in table.definitions.current() if row[2] == here.definition_hash
     )
@@ -120,11 +120,12 @@ def test_a_new_difference_keeps_nobody_from_telling_of_an_old_one(
 
 
 def test_it_is_logged_again_when_it_changes_here(caplog: pytest.LogCaptureFixture) -> None:
-    warnings, other = PeerWarnings(), BucketSpec("api", 100, 50)
-    for rate in (20, 30):
-        table = Table(max_keys=16, hash_key=bytes(16), virtual=True)
-        BucketCore(table, BucketSpec("api", 100, rate))
-        seen = Mismatches(table.definitions, "me", warnings)
-        for now in (0, LASTS_NS):
+    table, other = Table(max_keys=16, hash_key=bytes(16), virtual=True), BucketSpec("api", 100, 50)
+    bucket = BucketCore(table, HERE)
+    seen = Mismatches(table.definitions, "me")
+    for start, rate in enumerate((20, 30, 20)):
+        bucket.define(BucketSpec("api", 100, rate))
+        for now in (2 * start * LASTS_NS, (2 * start + 1) * LASTS_NS):
             seen.stated("a", announced(table, other), (0,), now)
-    assert [f"{rate} tokens a second here" in caplog.text for rate in (20, 30)] == [True, True]
+    here = [line.split(" and ")[1].split(" tokens")[0] for line in caplog.messages]
+    assert here == ["20", "30", "20"]

@@ -5,53 +5,7 @@ from __future__ import annotations
 import pytest
 
 from crdtbucket.mesh.protocol import peer_warnings
-from crdtbucket.mesh.protocol.peer_warnings import OTHERS, REPEAT_NS, BoundedPeers, PeerWarnings
-
-
-def test_one_line_for_each_peer_and_cause(caplog: pytest.LogCaptureFixture) -> None:
-    about = PeerWarnings()
-    for now in range(0, 1_000_000_000, 1_000_000):
-        for peer in ("a", "b"):
-            about.repeated(peer, "own", now, 3, f"{peer} own")
-        about.repeated("a", "relayed", now, 1, "a relayed")
-    assert [r.getMessage() for r in caplog.records] == ["a own", "b own", "a relayed"]
-
-
-def test_the_next_line_sums_up(caplog: pytest.LogCaptureFixture) -> None:
-    about = PeerWarnings()
-    for now in (0, 1, 2, REPEAT_NS, REPEAT_NS + 1):
-        about.repeated("a", "own", now, 3, "more")
-    assert [r.getMessage() for r in caplog.records] == [
-        "more",
-        "more (6 more since the last such line)",
-    ]
-
-
-def test_what_has_not_changed_is_not_said_again(caplog: pytest.LogCaptureFixture) -> None:
-    about = PeerWarnings()
-    for what in (1, 1, 2, 2, 1):
-        about.changed("a", "bucket", what, f"is {what}")
-    assert [r.getMessage() for r in caplog.records] == ["is 1", "is 2", "is 1"]
-
-
-def test_it_remembers_a_bounded_number(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(peer_warnings, "MOST", 2)
-    about = PeerWarnings()
-    for peer in ("a", "b", "c", "c", "a"):
-        about.repeated(peer, "own", 0, 1, peer)
-    assert [r.getMessage() for r in caplog.records] == ["a", "b", "c", "a"]
-
-
-def test_what_was_logged_last_is_remembered_for_longest(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(peer_warnings, "MOST", 2)
-    about = PeerWarnings()
-    for peer, now in (("a", 0), ("b", 0), ("a", REPEAT_NS), ("c", REPEAT_NS), ("a", REPEAT_NS)):
-        about.repeated(peer, "own", now, 1, peer)
-    assert [r.getMessage() for r in caplog.records] == ["a", "b", "a", "c"]
+from crdtbucket.mesh.protocol.peer_warnings import OTHERS, REPEAT_NS, BoundedPeers
 
 
 def test_it_counts_by_peer_and_bound_and_says_who_did_what(

@@ -8,11 +8,13 @@ import gc
 import os
 import sys
 import weakref
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 
 import aiohttp
 import pytest
 
+from crdtbucket.base import lasting
 from crdtbucket.mesh.links.hello import Introduction
 from crdtbucket.mesh.links.keyring import Keyring
 from crdtbucket.mesh.links.session import (
@@ -155,6 +157,30 @@ async def test_a_tick_that_raises_is_logged_and_called_again(
         await eventually(lambda: len(calls) > 2)
     assert "a bug in the mesh protocol" in caplog.text
     assert mesh.counters.refused == {"internal": 1}
+
+
+async def test_a_bug_in_what_the_mesh_looks_after_ends_none_of_it(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lasting, "AGAIN_S", 0.01)
+    monkeypatch.setattr(mesh_network, "WATCH_S", 0.01)
+    mesh, looks, found = MeshNetwork(RecordingNode("a"), config()), [0], [0]
+
+    def bug() -> None:
+        looks[0] += 1
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(mesh.orders, "look", bug)
+    monkeypatch.setattr(mesh, "found", partial(_counted, mesh.found, found))
+    async with running(mesh):
+        await eventually(lambda: min(looks[0], found[0]) > 2)
+    assert "a bug in what the mesh looks after" in caplog.text
+    assert "ZeroDivisionError" in caplog.text
+
+
+def _counted(call: Callable[[], None], calls: list[int]) -> None:
+    calls[0] += 1
+    call()
 
 
 async def test_a_silent_peer_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import logging
+import shutil
 import socket
 import ssl
 import time
@@ -17,7 +18,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crdtbucket import ConfigError, CrdtbucketError, RedisConfig, RedisUnavailable
+from crdtbucket import (
+    BucketSpec,
+    ConfigError,
+    CrdtbucketError,
+    Limiter,
+    Mode,
+    RedisConfig,
+    RedisUnavailable,
+)
 from crdtbucket.base.address import Address
 from crdtbucket.strong.redis import login
 from crdtbucket.strong.redis.access import Access, server_access, tls_context
@@ -703,6 +712,28 @@ async def test_tls_with_certificates_on_both_sides(tmp_path: Path) -> None:
             with pytest.raises(RedisUnavailable, match="TLS") as caught:
                 await through_tls(port, tls_ca=authority.file, **files)
             assert caught.value.kind in ("auth", "lost")
+
+
+async def test_a_certificate_that_is_renewed_needs_no_restart(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The server refuses the first one, as one that has expired."""
+    caplog.set_level(logging.INFO, "crdtbucket.strong")
+    ours, theirs = Authority(tmp_path, "ours"), Authority(tmp_path, "theirs")
+    files, renewed = theirs.issue("node"), ours.issue("renewed")
+    with tls_server(ours) as (_, port):
+        config = RedisConfig(url=f"rediss://127.0.0.1:{port}", tls_ca=ours.file, **files)
+        spec = BucketSpec("b", 100, 1, "1h", consistency="strong")
+        async with Limiter([spec], node="n", redis=config) as limiter:
+            assert (await limiter.bucket("b").acquire("k")).mode is Mode.FALLBACK
+            for kind in ("tls_cert", "tls_key"):
+                shutil.copy(renewed[kind], files[kind])
+
+            async def is_strong() -> bool:
+                return (await limiter.bucket("b").acquire("k")).mode is Mode.STRONG
+
+            await eventually(is_strong)
+    assert f"{files['tls_key']} has changed, and is in use" in caplog.text
 
 
 def test_a_key_that_is_not_the_certificates(tmp_path: Path) -> None:

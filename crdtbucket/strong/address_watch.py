@@ -1,0 +1,65 @@
+"""Notices that the name of a server leads to another address while the old one still answers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+
+from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.base.deadline import within
+from crdtbucket.strong.server_link import ServerLink
+
+LOG = logging.getLogger("crdtbucket.strong")
+LOOK_S = 10.0
+"""Between two questions about the name."""
+RESOLVE_S = 5.0
+TURNS_NS = 3_600 * NS_PER_SECOND
+"""Addresses that a name has had within this time take turns, as several of one service do."""
+
+
+class AddressWatch:
+    """Asks for the name of one server, and gives up a connection to an address that the name has
+    no more, since nodes that connect anew are at another server by then."""
+
+    def __init__(
+        self, link: ServerLink, clock: Callable[[], int], moved: Callable[[], None]
+    ) -> None:
+        """`clock`: ns. `moved` is called when the connection is to be made anew."""
+        self._link = link
+        self._clock = clock
+        self._moved = moved
+        self._seen: dict[str, int] = {}
+        """When the name last had each of its addresses."""
+
+    async def run(self) -> None:
+        """Looks every `LOOK_S`, until cancelled."""
+        while True:
+            await self.look()
+            await asyncio.sleep(LOOK_S)
+
+    async def look(self) -> None:
+        """Looks once. While the name does not resolve, nothing changes."""
+        address, connection = self._link.address, self._link.connection
+        if connection is None or address.path or address.host == connection.remote:
+            return
+        resolve = asyncio.get_running_loop().getaddrinfo
+        asked = resolve(address.host, address.port, type=socket.SOCK_STREAM)
+        try:
+            rows = await within(RESOLVE_S, asked)
+        except (OSError, asyncio.TimeoutError) as error:
+            LOG.debug("%s was not resolved again: %s", address, error)
+            return
+        found, now, used = {str(row[4][0]) for row in rows}, self._clock(), connection.remote
+        known = {one for one, at in self._seen.items() if now - at < TURNS_NS}
+        self._seen = {one: self._seen[one] for one in known} | dict.fromkeys(found, now)
+        if connection is not self._link.connection or used in found or found & known:
+            return
+        LOG.warning(
+            "Redis %s leads to %s by now, and no more to %s, which still answers: connecting anew",
+            address,
+            ", ".join(sorted(found)),
+            used,
+        )
+        self._moved()
