@@ -91,6 +91,7 @@ COLD static struct lowered *lowered_place(table_t *t, uint32_t e)
         void *m = map_zeros(size);
         if (m == MAP_FAILED)
             return NULL;
+        advise_huge(m, size);
         t->lowered = m;
         t->lowered_at = (uint32_t *)(t->lowered + most + 1);
         t->lowered_size = size;
