@@ -126,6 +126,7 @@ static void table_close(table_t *t)
     if (t->memory)
         munmap(t->memory, t->size);
     free(t->lowered);
+    free(t->lately);
     memset(t, 0, sizeof *t);
     t->fd = -1;
 }

@@ -41,6 +41,8 @@ typedef struct {
     int fd;           /* of a shared table, else -1 */
     /* What peers lowered lately: see merge/lowering.h. NULL until some did. */
     struct lowered *lowered;
+    /* What was taken lately: see level/lately.h. NULL until peers were silent. */
+    struct lately *lately;
 } table_t;
 
 #define FLUSH_SLOTS 4096
