@@ -200,6 +200,7 @@ class TableInbox:
         at: int,
         newer: bool = True,
         joining: bool = False,
+        woke: bool = False,
         late: bool = False,
         relays: bytes | None = None,
         memory: bool = False,

@@ -501,6 +501,20 @@ MUTATIONS = (
         suite("core/test_measure", "cut_off_at_the_ceiling_add_up"),
     ),
     Mutation(
+        "own_takes_in_a_silence_are_not_noted",
+        "core",
+        "        note_lately(t, e, d, taken_lately(t, e, d, owed, now), now);\n",
+        "        (void)owed;\n",
+        suite("simulated/test_pauses", "both_charged"),
+    ),
+    Mutation(
+        "own_takes_of_before_a_pause_count_as_new",
+        "core",
+        "    units = units < owed ? units : owed;\n    return units > 0 ? units : 0;\n",
+        "    return units > 0 ? units : 0;\n",
+        suite("simulated/test_pauses", "stood_still_together"),
+    ),
+    Mutation(
         "parts_of_forgiven_tokens_go_with_a_candidate",
         "core",
         "    count_forgiven(d, old->forgiven, old->forgiven_part);",

@@ -461,6 +461,27 @@ MUTATIONS = (
         suite("simulated/test_pauses", "given_out_once"),
     ),
     Mutation(
+        "bursts_after_a_common_pause_hide_each_other",
+        "core",
+        "i128 least = taken_lately(t, e, d, owed, now) + brought - rest;",
+        "i128 least = brought - rest;",
+        suite("simulated/test_pauses", "both_charged"),
+    ),
+    Mutation(
+        "what_two_brought_after_a_pause_counts_once",
+        "core",
+        "units_until(lately_until(t, e), d, now) + brought, now);",
+        "units_until(lately_until(t, e), d, now), now);",
+        suite("simulated/test_pauses", "both_charged"),
+    ),
+    Mutation(
+        "takes_of_before_a_pause_count_as_new",
+        "core",
+        "brought = (there < brought ? there : brought) - (i128)(now - m->at) * d->p;",
+        "brought = brought - (i128)(now - m->at) * d->p;",
+        suite("simulated/test_pauses", "stood_still_together"),
+    ),
+    Mutation(
         "what_a_sender_keeps_is_a_burst_of_it",
         "core",
         "    return unused > 0 && 4 * (unused + hidden) > 5 * full_units(d) ? hidden : 0;",

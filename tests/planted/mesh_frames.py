@@ -27,6 +27,13 @@ MUTATIONS = (
         suite("strong/test_redis_per_region", "mesh_carries"),
     ),
     Mutation(
+        "who_is_cut_off_seems_to_have_stood_still",
+        "mesh",
+        "if frame.seq == link.received.highest + 1 and link.echo is not None:",
+        "if link.echo is not None:",
+        suite("mesh/protocol/test_frame_intake", "stood_still"),
+    ),
+    Mutation(
         "acks_kept_over_a_restart",
         "mesh",
         "        for one in fields(self):\n"

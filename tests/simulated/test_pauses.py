@@ -6,7 +6,7 @@ import pytest
 
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing import SimulatedMesh
-from tests.simulated.meshes import SECOND, drive, levels, mesh_of, total
+from tests.simulated.meshes import NAMES, SECOND, drive, levels, mesh_of, total
 
 CAPACITY, RATE = 500, 1_000
 SPEC = BucketSpec("b", CAPACITY, RATE)
@@ -89,3 +89,43 @@ def test_calls_are_decided_before_what_waits_is_read() -> None:
     assert mesh["B"].columns("b", "k") == {"A": (50, 0), "B": (100, 0)}
     mesh.advance(0.02)
     assert mesh["A"].columns("b", "k") == {"A": (50, 0), "B": (100, 0)}
+
+
+SHORT = BucketSpec("b", 240, 240)
+"""It refills within the pauses below."""
+
+
+def back_together(mesh: SimulatedMesh, load: float, pause: float) -> dict[str, float]:
+    """A and B stand still at the same time, under so many times the limit in all; returns what each
+    node is asked for in a second."""
+    demand = dict.fromkeys(mesh.nodes, load * SHORT.rate_per_second / len(mesh.nodes))
+    for name in "AB":
+        mesh.suspend(name, pause, unread=0.02)
+    drive(mesh, demand, pause)
+    return demand
+
+
+@pytest.mark.parametrize(("nodes", "pause"), [(2, 1.5), (2, 3.0), (3, 3.0)])
+def test_bursts_of_two_that_stood_still_together_are_both_charged(nodes: int, pause: float) -> None:
+    """Each decides the calls that waited before it knows of the other's. What both give out is at
+    most a capacity too much, and is owed."""
+    mesh = mesh_of(nodes, SHORT, latency=0.001)
+    drive(mesh, dict.fromkeys(NAMES[:nodes], 720.0 / nodes), 5.0)
+    demand = back_together(mesh, 3.0, pause)
+    admitted = sum(mesh[n].take_burst("b", "k", round(demand[n] * pause)) for n in "AB")
+    assert admitted > 1.3 * 240
+    admitted += total(drive(mesh, demand, 4.0))
+    assert admitted == pytest.approx(240 + 4 * 240, rel=0.03)
+
+
+@pytest.mark.parametrize("before", [0, 100])
+def test_a_light_load_is_not_denied_after_two_stood_still_together(before: int) -> None:
+    """What was taken just before the pause is refilled in it."""
+    mesh = mesh_of(2, SHORT, latency=0.001)
+    drive(mesh, dict.fromkeys("AB", 72.0), 5.0)
+    assert [mesh[n].take_burst("b", "k", before) for n in "AB"] == [before, before]
+    light = back_together(mesh, 0.6, 3.0)
+    assert [mesh[n].take_burst("b", "k", 100) for n in "AB"] == [100, 100]
+    assert sum(denied for _, denied, _ in drive(mesh, light, 4.0).values()) == 0
+    mesh.advance(1.5)
+    assert set(levels(mesh).values()) == {240}

@@ -30,6 +30,7 @@ cdef class TableInbox:
         int64_t at,
         bint newer=True,
         bint joining=False,
+        bint woke=False,
         bint late=False,
         relays=None,
         bint memory=False,
@@ -47,18 +48,19 @@ cdef class TableInbox:
         frame's, where `same` is 1 for the bucket's definition, 2 for its candidate's, 3 for both;
         `origins`: local origin ids at the sender's positions; `node` and `epoch` of the sender;
         `at` as in `set_last_seen`; `newer`: its rates count; `joining`: answer all that is held;
-        `late`: it was too long under way, so only columns that are held here rise; `relays`: a byte
-        for each node id, not 0 when some peer is not connected to it: columns of it that rise are
-        sent on; `memory`: the sender knows the debts of the mesh, which settles what is suspect
-        here; `keeps_credit`: as much as it states is owed here, up to the capacity; `silent`: by
-        origin id, for how long (ns) its debts include what it keeps for a peer that was silent
-        before this process began; `newcomer`: it began after a peer fell silent here; `reopen`:
-        where the sender has larger counts of the running epoch, a new one is opened; without, such
-        entries are left out. The entries from `start`, 0 or above, on are merged: at most `most`,
-        fewer where they have 8 * `most` columns, and no more once about `most_room` of them (0: any
-        number) have looked for room in a full table; `crowded` and `room` are the sums of what
-        earlier parts of the frame returned under these names. Raises WireError, and changes
-        nothing, when any of the frame is malformed. Returns `Merged`."""
+        `woke`: the sender stood still, and has not completed a round since; `late`: it was too long
+        under way, so only columns that are held here rise; `relays`: a byte for each node id, not 0
+        when some peer is not connected to it: columns of it that rise are sent on; `memory`: the
+        sender knows the debts of the mesh, which settles what is suspect here; `keeps_credit`: as
+        much as it states is owed here, up to the capacity; `silent`: by origin id, for how long
+        (ns) its debts include what it keeps for a peer that was silent before this process began;
+        `newcomer`: it began after a peer fell silent here; `reopen`: where the sender has larger
+        counts of the running epoch, a new one is opened; without, such entries are left out. The
+        entries from `start`, 0 or above, on are merged: at most `most`, fewer where they have 8 *
+        `most` columns, and no more once about `most_room` of them (0: any number) have looked for
+        room in a full table; `crowded` and `room` are the sums of what earlier parts of the frame
+        returned under these names. Raises WireError, and changes nothing, when any of the frame is
+        malformed. Returns `Merged`."""
         cdef _Items mask = None if relays is None else items_of(relays, 1)
         cdef _Items kept = None if silent is None else items_of(silent, 8)
         cdef int64_t now = clock_ns(self.t), end, i, done
@@ -91,7 +93,7 @@ cdef class TableInbox:
             late,
             memory,
         )
-        m.keeps_credit, m.newcomer, m.reopen = keeps_credit, newcomer, reopen
+        m.keeps_credit, m.newcomer, m.reopen, m.woke = keeps_credit, newcomer, reopen, woke
         m.crowded, m.room, m.most_room = crowded, room, max(0, most_room)
         m.tables = &f.tables
         m.source_origin = self.epochs.origin(node, epoch)

@@ -19,7 +19,7 @@ cdef extern from "core/core.h" nogil:
     ctypedef struct merge_context_t:
         uint32_t source, source_origin
         int64_t at
-        int newer, joining, late, memory, keeps_credit, newcomer, reopen
+        int newer, joining, woke, late, memory, keeps_credit, newcomer, reopen
         const uint8_t *relays
         const int64_t *silent
         const wire_tables_t *tables

@@ -6,6 +6,7 @@
 #include <math.h>
 
 #include "guaranteed_share.h"
+#include "lately.h"
 #include "peer_rates.h"
 #include "predict.h"
 #include "reserve.h"
@@ -50,6 +51,10 @@ static void average(table_t *t, uint32_t e, int64_t now, weights_t *round)
     if (LOAD(hot->flags) & ENTRY_RATED)
         p = predict(t, e, d, now);
     note_got(t, e, d, now);
+    if (UNLIKELY(p.far > 0)) {
+        i128 owed = debt_units(d, LOAD(hot->base), entry_net(t, e), now) + far_units(d, p.far);
+        note_lately(t, e, d, taken_lately(t, e, d, owed, now), now);
+    }
     double wanted = cost_of_class(__atomic_exchange_n(&hot->wanted, 0, __ATOMIC_RELAXED));
     float reserve = (float)reserve_tokens(t, e, d, p.slow_claims, wanted, now);
     int64_t net = entry_net(t, e);

@@ -88,6 +88,12 @@ static inline int64_t base_for(const definition_t *d, i128 units, int64_t net, i
                      - charged);
 }
 
+/* Units that are refilled until that time. */
+static inline i128 units_until(int64_t until, const definition_t *d, int64_t now)
+{
+    return until > now ? (i128)(until - now) * d->p : 0;
+}
+
 static inline i128 token_units(const definition_t *d, int64_t tokens)
 {
     return (i128)tokens * d->q;

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -132,6 +133,7 @@ static void table_close(table_t *t)
         munmap(t->memory, t->size);
     if (t->lowered)
         munmap(t->lowered, t->lowered_size);
+    free(t->lately);
     memset(t, 0, sizeof *t);
     t->fd = -1;
 }

@@ -62,12 +62,6 @@ static void predict_debt(struct lowered *l, const definition_t *d, i128 kept, i1
     l->given_up_until += (int64_t)units_to_ns(d, kept);
 }
 
-/* Units that are refilled until that time. */
-static i128 units_until(int64_t until, const definition_t *d, int64_t now)
-{
-    return until > now ? (i128)(until - now) * d->p : 0;
-}
-
 /* How many units of debt are still predicted ones. */
 static i128 predicted_debt(const struct lowered *l, const definition_t *d, int64_t now)
 {

@@ -2,6 +2,7 @@
 #ifndef CRDTBUCKET_MERGE_MERGED_DEBT_H
 #define CRDTBUCKET_MERGE_MERGED_DEBT_H
 
+#include "../level/lately.h"
 #include "../level/over_admission.h"
 #include "../level/predict.h"
 #include "compare.h"
@@ -136,6 +137,24 @@ static i128 merged_debt(const definition_t *d, i128 debt, i128 advertised, i128 
             out = least - rest;
     }
     return out;
+}
+
+/* The debt after a merge with an entry of a peer that stood still, and at least what was taken
+ * lately: here, where `owed` is owed, and by the silent nodes of which the entry brings takes. Of
+ * those it is as much as the sender owes by itself (`there`), less what was refilled since the
+ * frame was sent. */
+COLD static i128 charge_lately(table_t *t, uint32_t e, const definition_t *d,
+                               const merge_context_t *m, const comparison_t *g, i128 owed,
+                               i128 there, i128 rest, i128 after, int64_t now)
+{
+    i128 brought = token_units(d, g->brings_silent);
+    brought = (there < brought ? there : brought) - (i128)(now - m->at) * d->p;
+    if (brought <= 0 || m->late || m->newcomer)
+        return after;
+    i128 least = taken_lately(t, e, d, owed, now) + brought - rest;
+    /* What was taken here since the last averaging is noted with the next one. */
+    note_lately(t, e, d, units_until(lately_until(t, e), d, now) + brought, now);
+    return after < least ? least : after;
 }
 
 /* The debt after a merge with tokens that were taken, in part, under an earlier limit. How much of

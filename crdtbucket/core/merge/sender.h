@@ -20,6 +20,9 @@ typedef struct {
     /* The source began after a peer fell silent here: it does not know how much was kept for that
      * one, nor what was refilled meanwhile. */
     int newcomer;
+    /* The source stood still, and has not completed a round since: it took what it brings just
+     * before that or after it. */
+    int woke;
     /* Too long under way: counts alone, on columns that are held. */
     int late;
     /* Larger counts of the own running epoch are believed: a new one is opened. */

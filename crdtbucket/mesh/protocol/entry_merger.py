@@ -130,6 +130,7 @@ class EntryMerger:
             at=now - link.age,
             newer=frame.seq > link.received.highest,
             joining=bool(frame.flags & wire.JOINING),
+            woke=link.woke,
             relays=self._visibility.relay_mask(),
             memory=memory,
             keeps_credit=bool(frame.flags & wire.KEEPS_CREDIT) and self._lacks_one(frame, now),

@@ -57,6 +57,7 @@ class FrameIntake:
         if frame.epoch != link.info.epoch:
             self._members.check_epoch(link, frame.epoch)
         addressed = frame.to_epoch == self._table.epochs.running
+        self._note_gap(link, frame)
         if not link.measure(frame, now, addressed=addressed):
             self._merger.counters["stale"] += 1
             self._merger.merge_late(link, frame, now)
@@ -88,6 +89,12 @@ class FrameIntake:
         self._members.bounded.count(name, "digests", left_out, now)
         out += anti_entropy.respond(self._table, self._out, link, frame, now)
         yield [(name, answer) for answer in out], False
+
+    def _note_gap(self, link: PeerState, frame: wire.Frame) -> None:
+        """Notes where a peer stood still before it sent this frame: it sends a round in each
+        interval, and none is missing in between."""
+        if frame.seq == link.received.highest + 1 and link.echo is not None:
+            link.woke |= frame.sent - link.echo > self._table.nodes.near_ns
 
     def _arrived(self, link: PeerState, frame: wire.Frame, addressed: bool, now: int) -> None:
         """All but the payload of a frame that has been merged."""

@@ -85,6 +85,8 @@ class PeerState:
     travel: TravelTimes = field(default_factory=TravelTimes)
     age: int = 0
     """How old its last frame was when it came."""
+    woke: bool = False
+    """Whether it stood still, and has not completed a round since."""
     clock: ClockOffset = field(default_factory=ClockOffset)
     wall_ahead: int | None = None
     """How far its wall clock is ahead of this node's (ns); None while it has not said."""
@@ -215,7 +217,7 @@ class PeerState:
         says now is no duplicate; nor does it have the tables that were acknowledged."""
         self.received, self.echo, self.travel = Received(), None, TravelTimes()
         self.round = self.completed = self.config_seq = self.tables_acked = 0
-        self.round_parts = set()
+        self.round_parts, self.woke = set(), False
 
     def try_again(self, version: int, now: int) -> bool:
         """Whether to send now all that the peer lacks; `version` is the newest one. While no frame
@@ -299,5 +301,5 @@ class PeerState:
         self.round_at = min(self.round_at, at)
         if len(self.round_parts) < frame.parts:
             return None
-        self.completed = frame.round
+        self.completed, self.woke = frame.round, False
         return self.round_at

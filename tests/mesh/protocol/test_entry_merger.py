@@ -143,6 +143,7 @@ def test_what_the_core_is_given_of_a_frame() -> None:
                 "keeps_credit": False,
                 "silent": None,
                 "newcomer": False,
+                "woke": False,
                 "reopen": False,
                 "start": 0,
                 "most": PART,

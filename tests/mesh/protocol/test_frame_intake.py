@@ -145,6 +145,32 @@ def test_whatever_comes_between_two_parts_each_count_is_charged_once(
     assert me.debts() == [15] * KEYS
 
 
+@pytest.mark.parametrize(
+    ("seconds", "lost", "stood_still"), [(0.2, 0, False), (2.0, 0, True), (2.0, 1, False)]
+)
+def test_a_peer_stood_still_where_it_sent_nothing_for_long_and_no_frame_of_it_is_missing(
+    trio: tuple[Node, Node, Node],
+    seconds: float,
+    lost: int,
+    stood_still: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Until it has completed a round."""
+    monkeypatch.setattr(entry_merger, "PART", 4)
+    one, _, me = trio
+    link, later = me.node.links["one"], me.table.now() + round(seconds * 1e9)
+    for node in (one, me):
+        node.table.set_time(later)
+    for _ in range(lost):
+        one.round("me")
+    *before, last = one.round("me")
+    me.get("one", before)
+    parts = begun(me, last)
+    assert link.woke is stood_still
+    assert [more for _, more in parts] == [True, False]  # type: ignore[attr-defined]
+    assert not link.woke
+
+
 def test_a_frame_that_was_given_up_between_two_parts_comes_again_and_is_charged_once(
     trio: tuple[Node, Node, Node], monkeypatch: pytest.MonkeyPatch
 ) -> None:
