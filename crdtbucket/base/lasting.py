@@ -16,6 +16,18 @@ async def lasting(work: Callable[[], Awaitable[None]], what: str, log: logging.L
     while True:
         try:
             return await work()
-        except Exception:
+        except Exception as error:
+            if _while_cancelled(error):  # whoever cancelled it waits for its end
+                log.exception("a bug in the end of %s", what)
+                return None
             log.exception("a bug in %s, which begins again in %g s", what, AGAIN_S)
         await asyncio.sleep(AGAIN_S)
+
+
+def _while_cancelled(error: BaseException | None) -> bool:
+    # A time-out cancels as well, but nobody waits for the end of the work then.
+    while error is not None and not isinstance(
+        error, (asyncio.CancelledError, asyncio.TimeoutError)
+    ):
+        error = error.__context__
+    return isinstance(error, asyncio.CancelledError)

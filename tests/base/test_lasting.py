@@ -40,6 +40,28 @@ async def test_a_bug_is_logged_and_the_work_begins_again(
     assert caplog.messages[0] == "a bug in counting, which begins again in 0.01 s"
 
 
+async def test_a_bug_in_the_end_of_work_that_is_cancelled_does_not_begin_it_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Whoever cancelled it would wait for ever."""
+    begun = asyncio.Event()
+
+    async def work() -> None:
+        try:
+            begun.set()
+            await asyncio.Event().wait()
+        finally:
+            raise ZeroDivisionError("as it closes")
+
+    task = asyncio.create_task(lasting(work, "counting", LOG))
+    await begun.wait()
+    begun.clear()
+    task.cancel()
+    await task
+    assert not begun.is_set()
+    assert caplog.messages == ["a bug in the end of counting"]
+
+
 async def test_work_that_ends_has_ended(caplog: pytest.LogCaptureFixture) -> None:
     begun: list[bool] = []
 

@@ -509,6 +509,13 @@ MUTATIONS = (
         suite("cli/test_serve", "wrong_options and long"),
     ),
     Mutation(
+        "work_that_was_cancelled_begins_again_after_a_bug",
+        "base",
+        "            if _while_cancelled(error):",
+        "            if False:",
+        suite("base/test_lasting", "in_the_end"),
+    ),
+    Mutation(
         "a_bug_ends_work_that_lasts",
         "base",
         '            log.exception("a bug in %s',
