@@ -239,7 +239,8 @@ async def _close(client: Client) -> None:
         LOG.debug("closing the connection to NATS: %s", str(error) or type(error).__name__)
     # The library has no way to break a connection, and waits for ever where nothing is taken.
     writer = getattr(client._transport, "_io_writer", None)
-    if writer is not None and writer.get_extra_info("socket").fileno() >= 0:
+    sock = writer and writer.get_extra_info("socket")
+    if writer is not None and sock is not None and sock.fileno() >= 0:
         writer.transport.abort()  # of asyncio, it raises where all was written, and it has ended
 
 
