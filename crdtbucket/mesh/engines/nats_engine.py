@@ -241,7 +241,7 @@ async def _close(client: Client) -> None:
     writer = getattr(client._transport, "_io_writer", None)
     sock = writer and writer.get_extra_info("socket")
     if writer is not None and sock is not None and sock.fileno() >= 0:
-        writer.transport.abort()  # of asyncio, it raises where all was written, and it has ended
+        writer.transport.abort()  # asyncio's raises once the connection has ended, so not then
 
 
 def shown(server: str) -> str:
