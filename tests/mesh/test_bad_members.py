@@ -312,6 +312,23 @@ def test_refunds_of_what_was_never_charged_are_worth_nothing() -> None:
     assert admitted(mesh, "ABCD", 10.0, evil) <= 1.2 * (C + R * 10) + C * 0.4
 
 
+def test_a_peer_that_lacks_refunds_lowers_no_debt() -> None:
+    """More was taken than is charged, and all of it was refunded, of which a part counts. An honest
+    peer knows the takes alone: what it owes, less all that was refunded, says nothing."""
+    mesh = mesh_of(3, BucketSpec("api", 100, 1, "1h", max_debt=100))
+    bad, key = linked(mesh), mesh["A"].bucket("api").hash("k")
+    hour, takes = 3600 * SECOND, ("bad", bad.epoch, 1, 10**6)
+    for name, owed in (("A", 200), ("B", 150)):
+        bad.state(name, key, owed * hour, [(*takes, 0)])
+    bad.state("A", key, 200 * hour, [(*takes, 10**6)])
+    before = mesh["A"].bucket("api").debt("k")
+    assert before
+    mesh["B"].bucket("api").settle("k", 1)
+    mesh.advance(1.0)
+    assert mesh["A"].columns("api", "k")["B"] == (1, 0)
+    assert mesh["A"].bucket("api").debt("k") == pytest.approx(before, rel=1e-3)
+
+
 def test_what_a_member_took_while_nobody_asked_is_given_back_up_to_one_capacity() -> None:
     """It was refilled. Without the bound all of that is given out at once."""
     mesh = mesh_of(2)

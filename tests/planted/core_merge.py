@@ -353,7 +353,7 @@ MUTATIONS = (
         "core",
         "    to += token_units(d, g->lacks_refunds);\n",
         "    to += 0 * token_units(d, g->lacks_refunds);\n",
-        (*PYTEST, "tests/simulated/test_hostile.py", "-k", "does_not_know_yet"),
+        (*PYTEST, "tests/mesh/test_bad_members.py", "-k", "lacks_refunds"),
     ),
     Mutation(
         "full_keys_make_no_entry_at_a_newcomer",
