@@ -355,7 +355,7 @@ def test_what_was_never_charged_is_remembered_of_each_key() -> None:
     """Two keys of a large table shared one record, and each forgot what the other one had there:
     refunds gave back all that was asked for."""
     mesh = mesh_of(1, max_keys=70_000)
-    node, bucket, admitted_in_all = mesh["A"], mesh["A"].bucket("api"), 0
+    bucket = mesh["A"].bucket("api")
     bad, _ = linked(mesh), linked(mesh, "other", 2**41)
     for number in range(2**16 + 1):
         bucket.take(f"{number}", 1)
@@ -364,8 +364,7 @@ def test_what_was_never_charged_is_remembered_of_each_key() -> None:
         bad.state("A", first, 10**12, [("bad", bad.epoch, 1, taken, taken - 10**6)])
         bad.state("A", last, 10**12, [("bad", bad.epoch, 1, taken, 0)])
         bad.state("A", first, 10**12, [("bad", bad.epoch, 1, taken, taken)])
-        admitted_in_all += node.take_burst("api", "0", C, 1)
-    assert admitted_in_all <= 1.2 * C
+    assert (bucket.debt("0") or 0) >= (2 * C - 0.2 * C) * SECOND / R
 
 
 @pytest.mark.parametrize(("waited", "worth"), [(19, False), (21, True)])

@@ -503,7 +503,7 @@ MUTATIONS = (
     Mutation(
         "own_takes_in_a_silence_are_not_noted",
         "core",
-        "        note_lately(t, e, d, taken_lately(t, e, d, owed, now), now);\n",
+        "        note_taken(t, e, d, taken_lately(t, e, d, owed, now), now);\n",
         "        (void)owed;\n",
         suite("simulated/test_pauses", "both_charged"),
     ),

@@ -137,16 +137,16 @@ MUTATIONS = (
     Mutation(
         "one_peer_lowers_debts",
         "core",
-        "    struct lowered *l = lowered_of(t, e, d, m->members, now);\n",
+        "    struct remembered *r = remembered_of(t, e);\n    struct lowered",
         "    if (1)\n        return after;\n"
-        "    struct lowered *l = lowered_of(t, e, d, m->members, now);\n",
+        "    struct remembered *r = remembered_of(t, e);\n    struct lowered",
         suite("mesh/test_bad_members", "fifth_at_most"),
     ),
     Mutation(
         "keys_of_a_large_table_share_what_was_not_charged",
         "core",
-        "struct lowered *l = lowered_place(t, e);",
-        "struct lowered *l = lowered_place(t, e % 65536);",
+        "struct remembered *r = &t->remembered[e];",
+        "struct remembered *r = &t->remembered[e % 65536];",
         suite("mesh/test_bad_members", "remembered_of_each_key"),
     ),
     Mutation(
@@ -173,9 +173,9 @@ MUTATIONS = (
     Mutation(
         "of_two_members_each_believes_the_other",
         "core",
-        "    struct lowered *l = lowered_of(t, e, d, m->members, now);\n",
+        "    struct remembered *r = remembered_of(t, e);\n    struct lowered",
         "    if (m->members <= 2 && m->source)\n        return after;\n"
-        "    struct lowered *l = lowered_of(t, e, d, m->members, now);\n",
+        "    struct remembered *r = remembered_of(t, e);\n    struct lowered",
         suite("mesh/test_bad_members", "of_two_members"),
     ),
     Mutation(
@@ -223,8 +223,8 @@ MUTATIONS = (
     Mutation(
         "refunds_of_what_was_not_charged",
         "core",
-        "    l->uncounted -= worthless;\n",
-        "    worthless = 0;\n",
+        "    return count + drop_uncounted(r, d, beyond);\n",
+        "    return count;\n",
         suite("mesh/test_bad_members", "never_charged"),
     ),
     Mutation(
@@ -470,8 +470,8 @@ MUTATIONS = (
     Mutation(
         "what_two_brought_after_a_pause_counts_once",
         "core",
-        "units_until(lately_until(t, e), d, now) + brought, now);",
-        "units_until(lately_until(t, e), d, now), now);",
+        "(r ? units_until(r->taken_until, d, now) : 0) + brought, now);",
+        "(r ? units_until(r->taken_until, d, now) : 0), now);",
         suite("simulated/test_pauses", "both_charged"),
     ),
     Mutation(
@@ -583,8 +583,8 @@ MUTATIONS = (
     Mutation(
         "what_was_never_charged_is_held_against_refunds_for_ever",
         "core",
-        "    if (now - l->uncounted_at > d->cap_ns)\n",
-        "    if (now < l->uncounted_at)\n",
+        "    if (now - r->uncounted_at > d->cap_ns)\n",
+        "    if (now < r->uncounted_at)\n",
         suite("mesh/test_bad_members", "is_held_against"),
     ),
     Mutation(
@@ -863,7 +863,7 @@ MUTATIONS = (
     Mutation(
         "what_was_charged_of_a_slot_comes_back_after_what_was_not",
         "core",
-        "if (d->unpredicted)\n            note_charged(",
+        "if (slots)\n            note_charged(",
         "if (0)\n            note_charged(",
         suite("simulated/test_slots", "met_it_last"),
     ),
@@ -884,8 +884,8 @@ MUTATIONS = (
     Mutation(
         "what_was_never_charged_of_a_slot_is_forgotten_when_it_is_free",
         "core",
-        "d->unpredicted ? l->uncounted : 0;",
-        "0;",
+        "        else\n            r->uncounted = 0;\n",
+        "        r->uncounted = 0;\n",
         suite("mesh/test_bad_members", "frees_no_slot"),
     ),
 )

@@ -6,9 +6,9 @@
 #include <math.h>
 
 #include "guaranteed_share.h"
-#include "lately.h"
 #include "peer_rates.h"
 #include "predict.h"
+#include "remembered.h"
 #include "reserve.h"
 
 /* Weights of a step of `ns`; nearly all keys of a round have the same. */
@@ -53,7 +53,7 @@ static void average(table_t *t, uint32_t e, int64_t now, weights_t *round)
     note_got(t, e, d, now);
     if (UNLIKELY(p.far > 0)) {
         i128 owed = debt_units(d, LOAD(hot->base), entry_net(t, e), now) + far_units(d, p.far);
-        note_lately(t, e, d, taken_lately(t, e, d, owed, now), now);
+        note_taken(t, e, d, taken_lately(t, e, d, owed, now), now);
     }
     double wanted = cost_of_class(__atomic_exchange_n(&hot->wanted, 0, __ATOMIC_RELAXED));
     float reserve = (float)reserve_tokens(t, e, d, p.slow_claims, wanted, now);

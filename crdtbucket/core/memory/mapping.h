@@ -133,7 +133,8 @@ static void table_close(table_t *t)
         munmap(t->memory, t->size);
     if (t->lowered)
         munmap(t->lowered, t->lowered_size);
-    free(t->lately);
+    if (t->remembered)
+        munmap(t->remembered, t->remembered_size);
     memset(t, 0, sizeof *t);
     t->fd = -1;
 }

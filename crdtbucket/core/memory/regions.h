@@ -44,8 +44,9 @@ typedef struct {
     uint32_t *lowered_at;    /* by entry, 0 while it has none */
     size_t lowered_size;     /* bytes of both */
     uint32_t lowered_count;
-    /* What was taken lately: see level/lately.h. NULL until peers were silent. */
-    struct lately *lately;
+    /* By entry, see level/remembered.h. NULL until something was. */
+    struct remembered *remembered;
+    size_t remembered_size; /* bytes */
 } table_t;
 
 #define FLUSH_SLOTS 4096

@@ -126,25 +126,8 @@ static void bulk_fetch_lines(bulk_t *b, int64_t from)
         if (e == NONE)
             continue;
         fetch_entry(t, e);
-        if (t->lowered)
-            __builtin_prefetch(&t->lowered_at[e]);
-    }
-}
-
-/* The records to which `bulk_fetch_lines` has fetched the way. */
-static void bulk_fetch_records(const bulk_t *b, int64_t from)
-{
-    const table_t *t = b->t;
-    if (!t->lowered)
-        return;
-    for (int64_t i = from; i < bulk_end(b, from); i++) {
-        uint32_t e = b->guesses[from / MERGE_BLOCK % 2][i - from];
-        const char *l = e == NONE ? NULL : (const char *)lowered_held(t, e);
-        if (l) {
-            __builtin_prefetch(l, 1);
-            __builtin_prefetch(l + 64, 1);
-            __builtin_prefetch(l + sizeof(struct lowered) - 1, 1);
-        }
+        if (t->remembered)
+            __builtin_prefetch(&t->remembered[e], 1);
     }
 }
 
@@ -170,7 +153,6 @@ static int64_t merge_entries(table_t *t, const wire_entry_t *entries, int64_t n,
             break;
         bulk_fetch_lines(&b, from + MERGE_BLOCK);
         bulk_fetch_slots(&b, from + 2 * MERGE_BLOCK);
-        bulk_fetch_records(&b, from);
         for (int64_t i = from; i < bulk_end(&b, from); i++)
             merge_entry(t, &entries[i], b.guesses[from / MERGE_BLOCK % 2][i - from],
                         &definitions[entries[i].definition], &whole, epochs, now, &comparison, out);

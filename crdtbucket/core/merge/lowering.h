@@ -10,6 +10,7 @@
 #define CRDTBUCKET_MERGE_LOWERING_H
 
 #include "../level/peer_rates.h"
+#include "../level/remembered.h"
 #include "../level/units.h"
 #include "../memory/mapping.h"
 #include "compare.h"
@@ -20,15 +21,14 @@
 /* Two peers that advertise a debt within this time agree. */
 #define AGREE_NS (30 * SECOND)
 
-/* Of an entry, so of one key at a time: what a key was not charged, or has hidden, must not be
- * forgotten for what peers state of other keys. The next key of an entry shares the budgets. */
+/* Of an entry, so of one key at a time: what a key has hidden must not be forgotten for what peers
+ * state of other keys. The next key of an entry shares the budgets. Few keys need one. */
 struct lowered {
-    i128 uncounted; /* units that peers took and that were not charged */
     uint64_t hash_lo;
     /* Local ns at which the bucket is full, as `peer` advertised last, and as it was here after
      * that. Only the time between them is agreed on: what was charged since was not known to it. */
     int64_t proposed, held;
-    int64_t proposed_at, spent_at, uncounted_at;
+    int64_t proposed_at, spent_at;
     /* Until this local ns a part of the debt is what was predicted of nodes that were given up.
      * Each peer gives them up in its own moment, and no column stands behind it. */
     int64_t predicted_until;
@@ -111,8 +111,6 @@ COLD static i128 charged_before(const table_t *t, uint32_t e, const definition_t
     return charged;
 }
 
-#define MOST_UNITS ((i128)1 << 120)
-
 /* How many members there are: this node, the sender, and all others that were ever linked, silent
  * ones too, since a lie is no better believed while others cannot answer it. Members that relays
  * alone see never answer here. */
@@ -134,7 +132,6 @@ COLD static struct lowered *lowered_of(table_t *t, uint32_t e, const definition_
     if (l->hash_lo != t->hot[e].hash_lo) {
         l->hash_lo = t->hot[e].hash_lo;
         l->peer = 0;
-        l->uncounted = 0;
         l->charged = 0;
         l->hidden_until = 0;
         l->predicted_until = l->given_up_until = 0;
@@ -143,8 +140,6 @@ COLD static struct lowered *lowered_of(table_t *t, uint32_t e, const definition_
     l->spent = larger(0.0, l->spent - since / (double)d->full_ns);
     l->agreed = larger(0.0, l->agreed - each * since / (double)d->cap_ns);
     l->spent_at = now;
-    if (now - l->uncounted_at > d->cap_ns)
-        l->uncounted = 0; /* it would have been refilled */
     return l;
 }
 
@@ -169,39 +164,58 @@ static i128 charged_of(struct lowered *l, uint32_t source, i128 units)
     return charged;
 }
 
+/* Peers took so many units that were not charged. */
+static void note_uncounted(struct remembered *r, const definition_t *d, i128 units, int64_t now)
+{
+    r->uncounted = saturated(r->uncounted + units_to_ns(d, units));
+    r->uncounted_at = now;
+}
+
+/* How many of these units were not charged when they were taken: they are noted no more. */
+static i128 drop_uncounted(struct remembered *r, const definition_t *d, i128 units)
+{
+    i128 noted = uncounted_units(r, d), dropped = noted < units ? noted : units;
+    r->uncounted = (int64_t)units_to_ns(d, noted - dropped);
+    return dropped;
+}
+
 /* Below this an entry does not bring the debt without a budget, in units: takes that a relay brings
  * of who is not silent raise it, and refunds lower it, as far as they explain it. What was
  * taken and not charged, because it was beyond every limit or the ceiling, or the sender's own debt
- * was lower, is not given back when it is refunded. */
-static i128 refunded_to(struct lowered *l, const definition_t *d, const comparison_t *g,
-                        uint32_t source, int64_t brings, i128 debt, i128 after, int64_t now)
+ * was lower, is not given back when it is refunded. `slots`: the record of a bucket that is not
+ * predicted, else NULL. */
+static i128 refunded_to(struct remembered *r, struct lowered *slots, const definition_t *d,
+                        const comparison_t *g, uint32_t source, int64_t brings, i128 debt,
+                        i128 after, int64_t now)
 {
     i128 count = debt + token_units(d, brings) - g->charged_before, cap = cap_units(d),
          charged = after < cap ? after : cap;
     if (debt <= slack_units(d)) { /* full: refunds of what came before are worth nothing */
-        l->uncounted = d->unpredicted ? l->uncounted : 0;
-        l->charged = 0;
+        if (slots)
+            slots->charged = 0;
+        else
+            r->uncounted = 0;
     }
+    if (now - r->uncounted_at > d->cap_ns)
+        r->uncounted = 0; /* it would have been refilled */
     if (brings >= 0) {
         i128 more = token_units(d, g->uncounted);
         if (brings && count > charged)
             more += count - charged;
-        if (d->unpredicted)
-            note_charged(l, source, token_units(d, g->brings_own), charged - (debt > 0 ? debt : 0));
-        if (more > 0) {
-            l->uncounted = l->uncounted + more < MOST_UNITS ? l->uncounted + more : MOST_UNITS;
-            l->uncounted_at = now;
-        }
+        if (slots)
+            note_charged(slots, source, token_units(d, g->brings_own),
+                         charged - (debt > 0 ? debt : 0));
+        if (more > 0)
+            note_uncounted(r, d, more, now);
         i128 lately = debt + token_units(d, g->brings_relayed);
         lately = lately < count ? lately : count;
         i128 most = cap > debt ? cap : debt;
         return lately < most ? lately : most;
     }
-    i128 refunded = token_units(d, -brings),
-         beyond = refunded - charged_of(l, source, token_units(d, -g->brings_own)),
-         worthless = l->uncounted < beyond ? l->uncounted : beyond;
-    l->uncounted -= worthless;
-    return count + worthless;
+    i128 beyond = token_units(d, -brings);
+    if (slots)
+        beyond -= charged_of(slots, source, token_units(d, -g->brings_own));
+    return count + drop_uncounted(r, d, beyond);
 }
 
 /* By how many of these units the sender and another peer agree that a debt is too high. Of two
@@ -246,16 +260,19 @@ static i128 lowered_at_most(table_t *t, uint32_t e, const definition_t *d, const
     if (LIKELY(after >= debt && !g->uncounted && after >= debt + token_units(d, brings)
                && after <= cap_units(d) && !d->unpredicted))
         return after; /* all is charged */
-    struct lowered *l = lowered_of(t, e, d, m->members, now);
-    if (!l)
+    struct remembered *r = remembered_of(t, e);
+    struct lowered *l = d->unpredicted ? lowered_of(t, e, d, m->members, now) : NULL;
+    if (!r || (d->unpredicted && !l))
         return after > debt ? after : debt;
-    i128 from = refunded_to(l, d, g, m->source, brings, debt, after, now),
+    i128 from = refunded_to(r, l, d, g, m->source, brings, debt, after, now),
          to = after > 0 ? after : 0;
     /* What others have refunded was given back here for as much as was charged here. The sender,
      * who does not know it yet, may have charged less of it than is refunded. */
     to += token_units(d, g->lacks_refunds);
     if (from <= to)
         return after < from ? from : after;
+    if (!l && !(l = lowered_of(t, e, d, m->members, now)))
+        return after > debt ? after : debt;
     i128 units = agreed_on(t, l, d, m, from - to, now),
          agreed = from - granted_units(l, d, units, now);
     double budget = LOWERED_PART * (double)full_units(d) / (double)m->members,
@@ -275,7 +292,7 @@ static i128 lowered_at_most(table_t *t, uint32_t e, const definition_t *d, const
         return after;
     i128 charged = result - (after > debt ? after : debt);
     if (brings >= 0 && charged > 0)
-        l->uncounted -= charged < l->uncounted ? charged : l->uncounted;
+        drop_uncounted(r, d, charged);
     *refused += result - to > full_units(d) / 2 + predicted_debt(l, d, now);
     return result;
 }

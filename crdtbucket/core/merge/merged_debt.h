@@ -2,9 +2,9 @@
 #ifndef CRDTBUCKET_MERGE_MERGED_DEBT_H
 #define CRDTBUCKET_MERGE_MERGED_DEBT_H
 
-#include "../level/lately.h"
 #include "../level/over_admission.h"
 #include "../level/predict.h"
+#include "../level/remembered.h"
 #include "compare.h"
 #include "wire_definitions.h"
 
@@ -153,7 +153,8 @@ COLD static i128 charge_lately(table_t *t, uint32_t e, const definition_t *d,
         return after;
     i128 least = taken_lately(t, e, d, owed, now) + brought - rest;
     /* What was taken here since the last averaging is noted with the next one. */
-    note_lately(t, e, d, units_until(lately_until(t, e), d, now) + brought, now);
+    const struct remembered *r = remembered_held(t, e);
+    note_taken(t, e, d, (r ? units_until(r->taken_until, d, now) : 0) + brought, now);
     return after < least ? least : after;
 }
 

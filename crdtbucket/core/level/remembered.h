@@ -1,0 +1,76 @@
+/* What this process remembers of the takes of a key beside its debt: what was taken and is not
+ * owed, and what was surely taken a moment ago. See docs/model.md, "Far credit" and "Merge". */
+#ifndef CRDTBUCKET_LEVEL_REMEMBERED_H
+#define CRDTBUCKET_LEVEL_REMEMBERED_H
+
+#include "../memory/mapping.h"
+#include "predict.h"
+
+/* Of an entry; all of it is of the key that has this hash, as another key may have the entry by
+ * now. */
+struct remembered {
+    uint64_t hash_lo;
+    /* What peers took and what was not charged, as the ns in which that much is refilled; and the
+     * local ns of the last change. */
+    int64_t uncounted, uncounted_at;
+    /* Local ns at which all is refilled that was taken while peers are silent here. */
+    int64_t taken_until;
+};
+
+_Static_assert(sizeof(struct remembered) == 32, "it lies on one cache line");
+
+/* NULL where nothing is remembered of the key of this entry. */
+static inline struct remembered *remembered_held(const table_t *t, uint32_t e)
+{
+    struct remembered *r = t->remembered ? &t->remembered[e] : NULL;
+    return r && r->hash_lo == t->hot[e].hash_lo ? r : NULL;
+}
+
+/* The same, and begins it where it is NULL; NULL when memory cannot be had. */
+COLD static struct remembered *remembered_of(table_t *t, uint32_t e)
+{
+    if (UNLIKELY(!t->remembered)) {
+        size_t size = (size_t)t->h->max_keys * sizeof(struct remembered);
+        void *m = map_zeros(size);
+        if (m == MAP_FAILED)
+            return NULL;
+        advise_huge(m, size);
+        t->remembered = m;
+        t->remembered_size = size;
+    }
+    struct remembered *r = &t->remembered[e];
+    if (r->hash_lo != t->hot[e].hash_lo)
+        *r = (struct remembered){.hash_lo = t->hot[e].hash_lo};
+    return r;
+}
+
+static i128 uncounted_units(const struct remembered *r, const definition_t *d)
+{
+    return (i128)r->uncounted * d->p;
+}
+
+/* Units of what was taken while peers are silent, and of what was taken here since the last
+ * averaging, that are not refilled. `owed`: what this node owes by itself, which is never less.
+ * Takes count from that averaging on; where it is so long ago that this node may have stood still,
+ * as made now. */
+COLD static i128 taken_lately(const table_t *t, uint32_t e, const definition_t *d, i128 owed,
+                              int64_t now)
+{
+    const struct remembered *r = remembered_held(t, e);
+    int64_t last = t->cold[e].rated_ns, from = now - last > t->h->near_ns ? now : last,
+            here = admitted_since(&t->hot[e]), until = r ? r->taken_until : 0;
+    i128 units = (i128)((here && until < from ? from : until) - now) * d->p + token_units(d, here);
+    units = units < owed ? units : owed;
+    return units > 0 ? units : 0;
+}
+
+/* Notes that so many units are not refilled; what is beyond the ceiling of debt is forgiven. */
+COLD static void note_taken(table_t *t, uint32_t e, const definition_t *d, i128 units, int64_t now)
+{
+    struct remembered *r = remembered_of(t, e);
+    i128 cap = cap_units(d);
+    if (r) /* without memory for it they are hidden as others are */
+        r->taken_until = now + (int64_t)units_to_ns(d, units < cap ? units : cap);
+}
+
+#endif
