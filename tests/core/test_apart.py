@@ -118,6 +118,28 @@ def test_what_is_kept_for_silent_peers_counts_as_debt() -> None:
     assert 60 < apart.merged_debt() <= 90
 
 
+@pytest.mark.parametrize("jump", [0, 3600 * SECOND])
+def test_a_burst_is_owed_when_a_peer_is_heard_again_that_took_nothing(jump: int) -> None:
+    """It was taken of what is kept for that one. A clock that jumps in between changes nothing."""
+    apart = Apart()
+    for _ in range(50):
+        apart.each_second(1, 8, 1)
+        apart.b.table.nodes.set_last_seen(apart.b.node_of(0), apart.now)
+        send(apart.a, apart.b)
+    apart.each_second(20, 0, 1)
+    table, bucket = apart.b.table, apart.b.bucket
+    bucket.take("k", 60)
+    table.outbox.collect()
+    assert (bucket.debt("k") or 0) < 0
+    now = apart.now + TOKEN + jump
+    table.set_time(now)
+    table.shift(jump)
+    table.nodes.set_last_seen(apart.b.node_of(0), now)
+    bucket.take("k", 1)
+    table.outbox.collect()
+    assert bucket.debt("k") == 60 * TOKEN
+
+
 @pytest.mark.parametrize("burst", [0, 60])
 def test_what_a_sender_keeps_for_this_side_hides_nothing_of_its_debt(burst: int) -> None:
     """It has seen this side ask for much, so what it takes itself is hidden by what it keeps. Calls

@@ -501,6 +501,27 @@ MUTATIONS = (
         suite("core/test_measure", "cut_off_at_the_ceiling_add_up"),
     ),
     Mutation(
+        "own_takes_are_hidden_by_room_for_a_peer_that_took_nothing",
+        "core",
+        "        charge_own(t, e, d, p.far, now);\n",
+        "        forget_taken(t, e);\n",
+        suite("simulated/test_pauses", "took_nothing"),
+    ),
+    Mutation(
+        "takes_of_a_smaller_limit_are_worth_more_under_a_larger_one",
+        "core",
+        "    forget_taken(t, e);\n    rewrite_end(t);\n",
+        "    rewrite_end(t);\n",
+        suite("simulated/test_pauses", "larger_limit"),
+    ),
+    Mutation(
+        "own_takes_are_refilled_by_a_clock_that_jumps",
+        "core",
+        "            r->taken_until += ns;\n",
+        "            r->taken_until += 0;\n",
+        suite("core/test_apart", "heard_again"),
+    ),
+    Mutation(
         "own_takes_in_a_silence_are_not_noted",
         "core",
         "        note_taken(t, e, d, taken_lately(t, e, d, owed, now), now);\n",

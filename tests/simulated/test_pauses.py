@@ -129,3 +129,54 @@ def test_a_light_load_is_not_denied_after_two_stood_still_together(before: int) 
     assert sum(denied for _, denied, _ in drive(mesh, light, 4.0).values()) == 0
     mesh.advance(1.5)
     assert set(levels(mesh).values()) == {240}
+
+
+@pytest.mark.parametrize("unread", [0.02, 0.2])
+@pytest.mark.parametrize(("nodes", "pause"), [(2, 1.5), (2, 3.0), (3, 3.0), (3, 8.0)])
+def test_a_burst_is_charged_where_the_peers_took_nothing_in_the_pause(
+    nodes: int, pause: float, unread: float
+) -> None:
+    """They come back with rounds that show no takes. The room that was kept for these ends, and
+    what was taken of it is owed: a burst into it was given out again."""
+    mesh = mesh_of(nodes, SHORT, latency=0.001)
+    demand = dict.fromkeys(NAMES[:nodes], 720.0 / nodes)
+    drive(mesh, demand, 5.0)
+    mesh.suspend("A", pause, unread=unread)
+    mesh.advance(pause)
+    admitted = mesh["A"].take_burst("b", "k", 1_000)
+    assert admitted >= 150
+    mesh.advance(0.03)
+    admitted += total(drive(mesh, demand, 4.0))
+    assert admitted <= 1.2 * 240 + 4.03 * 240
+
+
+def test_what_was_given_back_after_a_pause_is_not_charged_again() -> None:
+    """A burst that was refunded, and a key that was reset, before the peer is heard of again."""
+    mesh = mesh_of(2, SHORT, latency=0.001)
+    drive(mesh, dict.fromkeys("AB", 360.0), 5.0)
+    mesh.suspend("A", 3.0, unread=0.02)
+    mesh.advance(3.0)
+    node = mesh["A"]
+    assert node.refund(node.take("b", "k", 200)) == 200
+    mesh.advance(0.005)
+    assert node.take_burst("b", "k", 150) == 150
+    node.bucket("b").reset("k")
+    node.take("b", "k", 1)
+    mesh.advance(1.0)
+    assert set(levels(mesh).values()) == {240}
+
+
+def test_what_was_taken_after_a_pause_is_no_more_under_a_larger_limit() -> None:
+    """It is noted as the time in which it is refilled, which is worth more tokens then."""
+    mesh = mesh_of(2, SHORT, latency=0.001)
+    drive(mesh, dict.fromkeys("AB", 360.0), 5.0)
+    mesh.suspend("A", 3.0, unread=0.3)
+    mesh.advance(3.0)
+    assert mesh["A"].take_burst("b", "k", 200) >= 150
+    mesh.advance(0.29)
+    for node in mesh.nodes.values():
+        node.buckets["b"].define(BucketSpec("b", 2_400, 2_400))
+    mesh["A"].take("b", "k", 1)
+    for _ in range(50):
+        mesh.advance(0.002)
+        assert mesh["A"].peek("b", "k").remaining >= 2_000

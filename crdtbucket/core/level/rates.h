@@ -9,6 +9,7 @@
 #include "peer_rates.h"
 #include "predict.h"
 #include "remembered.h"
+#include "renew.h"
 #include "reserve.h"
 
 /* Weights of a step of `ns`; nearly all keys of a round have the same. */
@@ -34,6 +35,18 @@ static inline void average_step(cold_t *c, const definition_t *d, double offered
     c->weight += (float)(wl * (1.0 - c->weight));
 }
 
+/* A silence ended since the last averaging, and with it room for the takes of a peer, beyond the
+ * `far` tokens that are kept for others: what was taken of it here is owed. No bucket owes less
+ * than what was taken from it, less what was refilled since. */
+COLD static void charge_own(table_t *t, uint32_t e, const definition_t *d, double far, int64_t now)
+{
+    i128 cap = cap_units(d), least = taken_lately(t, e, d, cap, now) - far_units(d, far);
+    int64_t base = LOAD(t->hot[e].base), net = entry_net(t, e);
+    if (debt_units(d, base, net, now) < least)
+        base_move(t, &t->hot[e], base, base_for(d, least, net, now));
+    forget_taken(t, e);
+}
+
 #define SEEN_NOTHING 1e-9f /* weight of a window that has just begun */
 
 /* Turns the counts since the last averaging into rates. An entry that was not attempted in a round
@@ -51,6 +64,8 @@ static void average(table_t *t, uint32_t e, int64_t now, weights_t *round)
     if (LOAD(hot->flags) & ENTRY_RATED)
         p = predict(t, e, d, now);
     note_got(t, e, d, now);
+    if (UNLIKELY(t->silence_ended > cold->rated_ns))
+        charge_own(t, e, d, p.far, now);
     if (UNLIKELY(p.far > 0)) {
         i128 owed = debt_units(d, LOAD(hot->base), entry_net(t, e), now) + far_units(d, p.far);
         note_taken(t, e, d, taken_lately(t, e, d, owed, now), now);

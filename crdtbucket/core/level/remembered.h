@@ -13,7 +13,7 @@ struct remembered {
     /* What peers took and what was not charged, as the ns in which that much is refilled; and the
      * local ns of the last change. */
     int64_t uncounted, uncounted_at;
-    /* Local ns at which all is refilled that was taken while peers are silent here. */
+    /* Local ns at which all is refilled that was taken while peers were silent here. */
     int64_t taken_until;
 };
 
@@ -62,6 +62,15 @@ COLD static i128 taken_lately(const table_t *t, uint32_t e, const definition_t *
     i128 units = (i128)((here && until < from ? from : until) - now) * d->p + token_units(d, here);
     units = units < owed ? units : owed;
     return units > 0 ? units : 0;
+}
+
+/* What was noted of takes counts no more: the debt has it, or was given back, or its definition
+ * is another one. */
+static inline void forget_taken(table_t *t, uint32_t e)
+{
+    struct remembered *r = remembered_held(t, e);
+    if (r)
+        r->taken_until = 0;
 }
 
 /* Notes that so many units are not refilled; what is beyond the ceiling of debt is forgiven. */

@@ -7,6 +7,7 @@
 #include "definitions.h"
 #include "over_admission.h"
 #include "predict.h"
+#include "remembered.h"
 #include "units.h"
 
 /* The own column moves from the hot line to a stored one, so that the next take counts under the
@@ -114,6 +115,7 @@ static void redefine(table_t *t, uint32_t e, uint32_t bucket, int64_t now)
     j->base = base_for(new, units, net_of(j->word), now);
     t->cold[e].behind = 0;
     t->cold[e].owed = 0;
+    forget_taken(t, e);
     rewrite_end(t);
 }
 

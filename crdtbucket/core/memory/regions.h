@@ -47,6 +47,8 @@ typedef struct {
     /* By entry, see level/remembered.h. NULL until something was. */
     struct remembered *remembered;
     size_t remembered_size; /* bytes */
+    /* Local ns at which a peer that was silent was last heard of again. */
+    int64_t silence_ended;
 } table_t;
 
 #define FLUSH_SLOTS 4096

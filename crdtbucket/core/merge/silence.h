@@ -25,6 +25,9 @@ static void set_last_seen(table_t *t, node_t *n, int64_t at)
     int was_first = n->last_seen + t->h->near_ns <= LOAD(t->h->far_free_until);
     if (at <= n->last_seen)
         return;
+    int64_t now = clock_ns(t);
+    if (UNLIKELY(now - n->last_seen > t->h->near_ns))
+        t->silence_ended = now;
     n->last_seen = at;
     n->unmet = 0;
     if (was_first && n->known_by && n->rated)
@@ -128,6 +131,9 @@ static void shift_all(table_t *t, int64_t ns, int64_t since, int64_t now)
         int64_t base = LOAD(hot->base), net = entry_net(t, (uint32_t)i);
         if (debt_units(d, base, net, now) > cap_units(d))
             base_move(t, hot, base, base_for(d, cap_units(d), net, now));
+        struct remembered *r = remembered_held(t, (uint32_t)i);
+        if (r && r->taken_until)
+            r->taken_until += ns;
     }
     for (uint32_t i = 0; i < t->h->definitions; i++) {
         t->definitions[i].replaced_ns += ns;
