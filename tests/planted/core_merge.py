@@ -470,8 +470,8 @@ MUTATIONS = (
     Mutation(
         "what_two_brought_after_a_pause_counts_once",
         "core",
-        "(r ? units_until(r->taken_until, d, now) : 0) + brought, now);",
-        "(r ? units_until(r->taken_until, d, now) : 0), now);",
+        "units_until(taken_until(t, e), d, now) + brought, now);",
+        "units_until(taken_until(t, e), d, now), now);",
         suite("simulated/test_pauses", "both_charged"),
     ),
     Mutation(

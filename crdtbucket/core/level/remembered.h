@@ -13,7 +13,8 @@ struct remembered {
     /* What peers took and what was not charged, as the ns in which that much is refilled; and the
      * local ns of the last change. */
     int64_t uncounted, uncounted_at;
-    /* Local ns at which all is refilled that was taken while peers were silent here. */
+    /* Local ns at which all is refilled that was taken while peers were silent here; 0: nothing is
+     * noted. */
     int64_t taken_until;
 };
 
@@ -49,6 +50,13 @@ static i128 uncounted_units(const struct remembered *r, const definition_t *d)
     return (i128)r->uncounted * d->p;
 }
 
+/* When all is refilled that is noted of takes, in local ns, which may be negative. */
+static int64_t taken_until(const table_t *t, uint32_t e)
+{
+    const struct remembered *r = remembered_held(t, e);
+    return r && r->taken_until ? r->taken_until : INT64_MIN;
+}
+
 /* Units of what was taken while peers are silent, and of what was taken here since the last
  * averaging, that are not refilled. `owed`: what this node owes by itself, which is never less.
  * Takes count from that averaging on; where it is so long ago that this node may have stood still,
@@ -56,10 +64,9 @@ static i128 uncounted_units(const struct remembered *r, const definition_t *d)
 COLD static i128 taken_lately(const table_t *t, uint32_t e, const definition_t *d, i128 owed,
                               int64_t now)
 {
-    const struct remembered *r = remembered_held(t, e);
     int64_t last = t->cold[e].rated_ns, from = now - last > t->h->near_ns ? now : last,
-            here = admitted_since(&t->hot[e]), until = r ? r->taken_until : 0;
-    i128 units = (i128)((here && until < from ? from : until) - now) * d->p + token_units(d, here);
+            here = admitted_since(&t->hot[e]), until = taken_until(t, e);
+    i128 units = ((i128)(here && until < from ? from : until) - now) * d->p + token_units(d, here);
     units = units < owed ? units : owed;
     return units > 0 ? units : 0;
 }

@@ -153,8 +153,7 @@ COLD static i128 charge_lately(table_t *t, uint32_t e, const definition_t *d,
         return after;
     i128 least = taken_lately(t, e, d, owed, now) + brought - rest;
     /* What was taken here since the last averaging is noted with the next one. */
-    const struct remembered *r = remembered_held(t, e);
-    note_taken(t, e, d, (r ? units_until(r->taken_until, d, now) : 0) + brought, now);
+    note_taken(t, e, d, units_until(taken_until(t, e), d, now) + brought, now);
     return after < least ? least : after;
 }
 
