@@ -1,6 +1,6 @@
 # A bucket's place in its table: how a take is decided there, and what can be read.
 
-assert len(_COUNTED) == COUNTED_MODES, "layout.h has room for another number of modes"
+assert len(_COUNTED) == COUNTED_MODES, "definition_layout.h has room for another number of modes"
 
 
 cdef class _Decider:
