@@ -6,28 +6,36 @@
 #include "peer_rates.h"
 #include "units.h"
 
+/* What is predicted for one entry at one moment. */
 typedef struct {
-    /* Tokens that silent peers took since the near horizon, their share of the refill. */
+    /* The far credit: tokens that silent peers are predicted to have taken up to the near horizon,
+     * their share of the refill. */
     double far;
-    double held; /* tokens of a full bucket that are left to silent peers */
-    double near; /* tokens offered to peers within the near horizon */
-    /* Mean near age, weighted by their fast rates and by their slow ones. */
+    double held; /* tokens of a full bucket that are left to silent peers, see `left_to_silent` */
+    /* Tokens for which callers of peers are predicted to have asked within the near horizon. */
+    double near;
+    /* The mean near age, in ns: weighted by the fast rates of the peers, and by their slow
+     * rates. */
     double near_ns, slow_ns;
-    double fast_sum; /* offered rates of the peers, tokens/s */
-    /* The same, and the slow ones, as far as they count in shares. */
+    double fast_sum; /* the sum of the fast rates of the peers, tokens a second */
+    /* The sums of the fast rates, and of the slow ones, as far as they count in shares
+     * (`claim`). */
     double fast_claims, slow_claims;
-    /* 0: all together ask for the refill rate or less, by slow rates; 1: for twice as much. */
+    /* By slow rates all together ask for: 0: the refill rate or less; 1: twice that or more; in
+     * between in proportion. */
     double overload;
-    /* Own fast rate in past bursts, where those of the peers count, tokens/s. */
+    /* This node's own fast rate in past bursts, tokens a second; set where past bursts of the peers
+     * count. */
     double own_peak;
-    double kept; /* tokens left to the reserves of the peers, in overload */
-    /* Peers with rates, those of them that are not silent, and those that count in guarantees. */
+    double kept; /* in overload, tokens that are left to the reserves of the peers */
+    /* How many peers have rates here; how many of them have a slow rate and are not silent; and how
+     * many count where guaranteed shares are divided. */
     int rated, not_silent, counted;
 } prediction_t;
 
-/* In overload, and the more the deeper it is: a burst is expected again, as high as it was, and the
- * peers' reserves are left to them. Below the refill rate neither is, since it would deny calls for
- * which there are tokens. */
+/* Adds what is predicted in overload alone, and the more the deeper it is: a burst is expected
+ * again, as high as it was, and the reserves of the peers are left to them. Below the refill rate
+ * neither is done, since it would deny calls for which there are tokens. */
 GLANCES static inline void foresee_overload(const table_t *t, uint32_t e, const definition_t *d,
                                             prediction_t *p, int64_t now)
 {
@@ -52,10 +60,10 @@ GLANCES static inline void foresee_overload(const table_t *t, uint32_t e, const 
     }
 }
 
-/* Tokens of a full bucket that are left to silent peers, whose demand is this part of all. The
- * other side may be as quiet as this one, and full as well, and each side may take what it finds.
- * This node keeps an equal part of what it and all `peers` with rates have, and a token, at least.
- */
+/* The tokens of a full bucket that are left to silent peers, whose demand is `part` of that of all.
+ * The other side of a partition may be as quiet as this one, and full as well, and each side may
+ * take what it finds. This node keeps, at least, an equal part of what it and all `peers` with
+ * rates have, and a token. */
 GLANCES static inline double left_to_silent(const definition_t *d, double part, int peers)
 {
     double capacity = (double)d->capacity, own = larger(1.0, capacity / (1.0 + peers));
@@ -64,8 +72,8 @@ GLANCES static inline double left_to_silent(const definition_t *d, double part, 
 
 /* The demand by which the share of a silent peer is computed, where all together claim `claims`.
  * Beyond twice the limit the proportional share of a small node is below what is guaranteed to it.
- * Then the others share what the guarantees leave, on every node alike: their demand counts as if
- * it were larger. */
+ * Then the others share what the guarantees leave, on every node alike: this is done as if their
+ * demand were larger. */
 GLANCES static demand_t far_demand(const table_t *t, uint32_t e, const definition_t *d,
                                    double claims, int64_t now)
 {
@@ -94,7 +102,7 @@ GLANCES static demand_t far_demand(const table_t *t, uint32_t e, const definitio
     return of;
 }
 
-/* The far credit of all silent peers, in tokens. `claims` is the demand of all nodes. */
+/* The far credit of all silent peers, in tokens, where the demand of all nodes is `claims`. */
 GLANCES static double far_sum(const table_t *t, uint32_t e, const definition_t *d, double claims,
                               int64_t now)
 {

@@ -1,32 +1,36 @@
-/* Predicts what the other nodes are taking right now. No prediction is a part of a level until its
- * node is given up (merge/silence.h). See docs/model.md, "Prediction". */
+/* Predicts what the other nodes are taking right now. A prediction does not become part of a level
+ * until its node is given up (merge/silence.h). See docs/model.md, "Prediction". */
 #ifndef CRDTBUCKET_LEVEL_PREDICT_H
 #define CRDTBUCKET_LEVEL_PREDICT_H
 
 #include "demand.h"
 
-/* A column of a silent peer, as it counts at one moment. */
+/* The column of a silent peer, with its age (ns) and its slow rate (tokens a second) at one
+ * moment. */
 typedef struct {
     column_t column;
     int64_t age;
     double slow;
 } silent_t;
 
-/* Columns that a walk over an entry meets at most, where freed blocks are among them. */
+/* The most columns that a walk over an entry meets, with those of freed blocks among them. */
 #define MOST_COLUMNS ((MAX_BLOCKS_WALKED + 1) * INLINE_COLUMNS)
 
+/* What is predicted for an entry at `now`. All is 0 while no peer has rates of it, or predictions
+ * are off. */
 GLANCES static prediction_t predict(const table_t *t, uint32_t e, const definition_t *d,
                                     int64_t now)
 {
     prediction_t out = {0};
     const header_t *h = t->h;
     double near_rate = 0, slow_near = 0, slow_sum = 0, silent_claims = 0;
-    /* What a silent peer took longer ago than the bucket takes to fill has been refilled, as far as
-     * the far credit grants it. */
+    /* What a silent peer took longer ago than the time in which the bucket fills has been refilled,
+     * as far as the far credit grants it. */
     int64_t silent_near = h->near_ns < d->full_ns ? h->near_ns : d->full_ns;
     if (!h->predict || !(LOAD(t->hot[e].flags) & ENTRY_RATED))
         return out;
-    /* The far credit needs the demand of all: what it takes of each is kept till then. */
+    /* The far credit needs the demand of all, so what it needs of each column is kept until that is
+     * known. */
     int has_far = now >= LOAD(h->far_free_until), silent_count = 0;
     silent_t silent[MOST_COLUMNS];
     for (column_t c = {0}; column_next(t, e, &c);) {
@@ -67,8 +71,8 @@ GLANCES static prediction_t predict(const table_t *t, uint32_t e, const definiti
     return out;
 }
 
-/* Somebody's demand is about to change: of what silent peers asked for, the part that they are
- * predicted to have got so far stays. */
+/* Notes, before the demand of some node changes, which part of what silent peers asked for they are
+ * predicted to have got so far. That part stays as it is. */
 static void note_got(table_t *t, uint32_t e, const definition_t *d, int64_t now)
 {
     double granted = 0, asked = 0;
@@ -89,7 +93,7 @@ static void note_got(table_t *t, uint32_t e, const definition_t *d, int64_t now)
     t->cold[e].got_at = stamp_of(now);
 }
 
-/* Far credit in units, 0 while no peer is silent. */
+/* The far credit of `far` tokens in units; 0 for none. */
 static inline i128 far_units(const definition_t *d, double far)
 {
     /* A long partition grants many capacities. */
@@ -99,13 +103,15 @@ static inline i128 far_units(const definition_t *d, double far)
     return (i128)(units < limit ? units : limit);
 }
 
-/* The debt of a full bucket, in units. It is below zero by what silent peers may have taken, and
- * above that by the tokens that are left to them. */
+/* The debt of a full bucket, in units. It is zero while no peer is silent; else below zero by what
+ * silent peers may have taken (the far credit), and above that by the tokens that are left to
+ * them. */
 static inline i128 least_units(const definition_t *d, const prediction_t *p)
 {
     return far_units(d, p->held) - far_units(d, p->far);
 }
 
+/* The far credit of an entry in tokens; below that in units; and below that its `least_units`. */
 static inline double far_tokens(const table_t *t, uint32_t e, int64_t now)
 {
     return predict(t, e, &t->definitions[t->hot[e].bucket], now).far;
@@ -126,8 +132,8 @@ static inline i128 entry_least(const table_t *t, uint32_t e, const definition_t 
     return least_units(d, &p);
 }
 
-/* A debt as it is stated to others: in ns, rounded up, from 0 to the ceiling. What the rounding of
- * the stored level alone may owe is none, else two full nodes would answer each other for ever. */
+/* A debt as it is advertised: in ns, rounded up, from 0 to the ceiling. What a stored level owes by
+ * its rounding alone is 0, else two nodes whose bucket is full would answer each other for ever. */
 static inline int64_t stated_ns(const definition_t *d, i128 debt)
 {
     i128 cap = cap_units(d);
@@ -138,11 +144,13 @@ static inline int64_t stated_ns(const definition_t *d, i128 debt)
 typedef struct {
     int64_t shown;
     /* What this node owes by itself beyond that: at most the far credit, and all of it while the
-     * bucket has not been full. Whoever keeps less credit owes it, too: else it would be told that
-     * this bucket is full as long as the credit lasts, whatever is taken from it. */
+     * bucket has not been full. Whoever keeps less credit owes it, too: otherwise that node would
+     * be told that this bucket is full for as long as the credit lasts, whatever is taken from
+     * it. */
     int64_t hidden;
 } advertised_t;
 
+/* The debt that an entry, whose column has `net` tokens, advertises at `now`. */
 static inline advertised_t advertised_debt(const table_t *t, uint32_t e, int64_t net, int64_t now)
 {
     const definition_t *d = &t->definitions[t->hot[e].bucket];
@@ -151,8 +159,9 @@ static inline advertised_t advertised_debt(const table_t *t, uint32_t e, int64_t
     return (advertised_t){shown, all > shown ? all - shown : 0};
 }
 
-/* The limit is lowered while peers are silent: from now on they are predicted at what the old limit
- * granted of their demand. That share cannot be computed later, when the demand has changed. */
+/* Called when the limit is lowered while peers are silent: from now on these are predicted at what
+ * the old limit granted of their demand. That share cannot be computed later, when the demand has
+ * changed. */
 static inline void keep_granted(const table_t *t, uint32_t e, const definition_t *old, int64_t now)
 {
     column_t c = {0};
@@ -163,13 +172,13 @@ static inline void keep_granted(const table_t *t, uint32_t e, const definition_t
                 pack_rate(claim(old, unpack_rate(c.c->slow[c.i])) * old->per_second / q);
 }
 
-/* For so many of its time constants a fast rate says what there was before. */
+/* For so many of its time constants a fast rate says what this node took. */
 #define FAST_STANDS 2.0
 
-/* Tokens admitted here in so long a time (ns) before the last averaging. What is further back than
- * the fast rate says was not more than the slow one: at the start of a burst this node would seem
- * to have taken as much for as long as a silent peer is not heard, and would leave that one more
- * than there is. */
+/* The tokens admitted here in the last `ns` before the last averaging. Before the time of which the
+ * fast rate tells, they were no more than the slow rate says: else, at the start of a burst, this
+ * node would seem to have taken as much for as long as a silent peer is not heard from, and would
+ * leave that one more than there is. */
 GLANCES static inline double granted_before(const table_t *t, const cold_t *cold,
                                             const definition_t *d, double ns)
 {
@@ -177,12 +186,12 @@ GLANCES static inline double granted_before(const table_t *t, const cold_t *cold
     return (granted * lately + smaller(granted, own_slow_claim(cold, d)) * (ns - lately)) / 1e9;
 }
 
-/* So much of a token is not held back for peers: a bucket that holds one would give none for as
- * long as an overload is remembered. */
+/* Less than this part of a token is not held back for peers: a bucket that holds one token would
+ * give none for as long as an overload is remembered. */
 #define TRIFLE 0.0625
 
-/* What peers may be taking within the near horizon, with `conf` confirmed tokens: my proportional
- * share stays mine. */
+/* The tokens that peers may be taking within the near horizon, where `conf` tokens are confirmed.
+ * This node's proportional share is not among them. */
 GLANCES static inline double near_tokens(const table_t *t, uint32_t e, const prediction_t *p,
                                          double conf, int64_t now)
 {
