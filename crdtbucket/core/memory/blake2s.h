@@ -41,6 +41,8 @@ static const uint8_t BLAKE2S_SIGMA[10][16] = {
         v[b] = ROTR32(v[b], 7);       \
     } while (0)
 
+/* Adds one block of 64 bytes to the state `h`. `bytes`: how many there are with it; `last`: it is
+ * the last block. */
 static inline void blake2s_block(uint32_t h[8], const uint8_t *block, uint64_t bytes, int last)
 {
     uint32_t v[16], m[16];

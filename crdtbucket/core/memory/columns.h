@@ -12,15 +12,18 @@
 /* A column of an entry, and a step of a walk over all of them. */
 typedef struct {
     columns_t *c;
-    block_t *block; /* NULL inline */
+    block_t *block; /* NULL: the column is in the record */
+    /* The place within `c`. */
     int i;
-    int blocks; /* walked so far */
+    int blocks; /* blocks stepped through so far */
 } column_t;
 
 /* Where a walk over blocks ends at the latest: a reader without the lock may step onto freed
  * blocks. */
 #define MAX_BLOCKS_WALKED (MAX_ORIGINS / INLINE_COLUMNS + 2)
 
+/* What a column has: the number of its epoch; its tokens taken, refunded, and net of both; and
+ * whether it has rates. */
 GLANCES static inline uint32_t column_origin(const column_t *c)
 {
     return (uint32_t)(c->c->taken[c->i] >> TOKEN_BITS);

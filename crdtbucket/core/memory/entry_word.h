@@ -6,6 +6,7 @@
 
 #include "regions.h"
 
+/* A time (ns) as a stamp, which wraps after 52 days. */
 static inline uint32_t stamp_of(int64_t ns) { return (uint32_t)((uint64_t)ns >> STAMP_SHIFT); }
 
 /* The time (ns) of a stamp. Stamps wrap, so it is taken for the latest such time before `now`: at
@@ -19,6 +20,7 @@ static inline int64_t stamp_ns(uint32_t stamp, int64_t now)
     return now - past * (INT64_C(1) << STAMP_SHIFT);
 }
 
+/* The net tokens of a word; and below, of an entry's word as it is now. */
 static inline int64_t net_of(uint64_t word) { return (int64_t)(word & TOKEN_MASK); }
 static inline int64_t entry_net(const table_t *t, uint32_t e)
 {
@@ -91,6 +93,7 @@ static inline int is_attempted(const table_t *t, uint32_t e)
     return (int)(LOAD(t->attempts[e >> 6]) >> (e & 63)) & 1;
 }
 
+/* Forgets that a call asked for the key. */
 static inline void clear_attempted(table_t *t, uint32_t e)
 {
     AND(t->attempts[e >> 6], ~(UINT64_C(1) << (e & 63)));

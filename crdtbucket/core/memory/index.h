@@ -95,6 +95,8 @@ static inline void index_remove(table_t *t, uint32_t i)
     ALTER(t, t->index[hole], 0);
 }
 
+/* Prefetches the slot in which the search for a hash begins; and below, the hot line of the entry
+ * that `table_guess` finds. */
 static inline void prefetch_slot(const table_t *t, uint64_t hi)
 {
     __builtin_prefetch(&t->index[home_slot(t, hi)]);

@@ -193,7 +193,7 @@ typedef struct {
     uint32_t predict;
     /* 1: each side of a partition may take its part of a full bucket only. */
     uint32_t shared_bursts;
-    /* Some entry asked for an early flush (1), and the sender was woken for it (2). */
+    /* 1: some entry asked for an early flush; 2: the sender was woken for it; 0: neither. */
     __attribute__((aligned(64))) uint32_t flush_wanted;
 
     __attribute__((aligned(64))) pthread_mutex_t lock;
@@ -215,11 +215,13 @@ typedef struct {
     /* Entries in use; places of entries, and blocks, that were ever used; blocks in use. */
     int64_t entries, bump, blocks_bump, blocks_used;
     int64_t backed_entries, backed_blocks, backed_log; /* places that have memory */
+    /* The first and the last free entry, and the first free block; NONE: there is none. */
     uint32_t free_entry, free_last, free_block;
     /* How many entries were made in this epoch: the generation of the newest one. */
     uint32_t generations;
     uint32_t definitions; /* slots that were ever used */
     uint32_t defined;     /* definitions ever made */
+    /* The entry with which the next sweep begins. */
     uint32_t sweep_cursor;
     uint32_t room_cursor; /* where the next sample over the whole table begins */
     /* How many entries are in `table_t.flush`, or would be if they had room there. */
@@ -228,7 +230,7 @@ typedef struct {
     uint32_t released;        /* goes up when the number of an epoch becomes free for another */
     uint32_t named;           /* only nodes with numbers below this may have names */
     uint32_t relayed;         /* how many nodes this one relays the rates of */
-    uint32_t refused;         /* another running process has this node's name */
+    uint32_t refused;         /* 1: another running process has this node's name */
     /* Which of two places holds the leader's hand-over: 1 or 2; 0: neither. */
     uint32_t handoff;
     int64_t handoff_bytes[2];
@@ -236,6 +238,9 @@ typedef struct {
     uint64_t view_version;
     int64_t view_bytes[2];
     uint32_t repairs; /* how often a process died with the lock and the table was repaired */
+    /* What `Table.stats` counts: entries evicted while full, and while they owed; entries made;
+     * columns refused; entries for which there was no room; nodes given up; and entries for which
+     * the log had no room. */
     int64_t evicted_full, evicted_indebted, inserted, refused_columns, refused_full, forgotten,
         unlogged;
 } header_t;

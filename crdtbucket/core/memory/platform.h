@@ -62,7 +62,7 @@ static inline int set_memory_aside(int fd, size_t at, size_t bytes)
 }
 
 /* Makes a mutex; with `shared` one that several processes use. When the owner of a shared one dies,
- * whoever gets it next is told so by EOWNERDEAD. Returns 0 or an errno. */
+ * whoever gets it next learns that by EOWNERDEAD. Returns 0 or an errno. */
 static inline int mutex_init(pthread_mutex_t *mutex, int shared)
 {
     pthread_mutexattr_t how;

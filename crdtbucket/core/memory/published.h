@@ -48,6 +48,7 @@ static inline int64_t view_copy(const table_t *t, uint8_t *to)
     return LOAD(t->h->view_version) == version ? bytes : -1;
 }
 
+/* Makes the hand-over in the place `which` (1 or 2; 0: none) the one that a new leader reads. */
 static inline void set_handoff(header_t *h, uint32_t which) { STORE(h->handoff, which); }
 
 #endif

@@ -45,6 +45,7 @@ typedef struct {
     int allowed;
 } ticker_t;
 
+/* The time in ns, asked from the system. */
 static inline int64_t system_ns(void)
 {
     struct timespec now;
@@ -111,6 +112,7 @@ RARELY static int64_t ask_again(ticker_t *k)
     return ns;
 }
 
+/* The time in ns. It never goes back. */
 static inline int64_t ticks_ns(ticker_t *k)
 {
     if (UNLIKELY(!k->allowed))
