@@ -42,6 +42,7 @@ static inline int same_end(const definition_t *a, const definition_t *b)
                && b->still_until - a->still_until <= SECOND);
 }
 
+/* Whether two definitions decide in the same way. */
 static inline int same_definition(const definition_t *a, const definition_t *b)
 {
     return a->q == b->q && a->p == b->p && a->capacity == b->capacity && a->max_debt == b->max_debt

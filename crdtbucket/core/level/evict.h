@@ -186,7 +186,8 @@ static uint32_t entry_obtain(table_t *t, uint64_t lo, uint64_t hi, uint32_t buck
             goto refused;
     }
     uint32_t e = entry_insert(t, lo, hi, bucket, level_time(d, now), now);
-    /* The file system is full: this is the limit. */
+    /* The file system has no memory for one more entry: the table is at its limit with what it
+     * has. */
     if (UNLIKELY(e == NONE && evicting && room->gone == NONE))
         if (make_room(t, NONE, introducer, now, room) != NONE)
             e = entry_insert(t, lo, hi, bucket, level_time(d, now), now);

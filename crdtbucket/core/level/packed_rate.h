@@ -24,6 +24,7 @@ static inline uint16_t pack_float(float value)
 
 static inline uint16_t pack_rate(double value) { return pack_float((float)value); }
 
+/* The number that a small float stands for. */
 static inline double unpack_rate(uint16_t packed)
 {
     union {

@@ -96,7 +96,7 @@ static void note_got(table_t *t, uint32_t e, const definition_t *d, int64_t now)
 /* The far credit of `far` tokens in units; 0 for none. */
 static inline i128 far_units(const definition_t *d, double far)
 {
-    /* A long partition grants many capacities. */
+    /* A long partition grants many capacities: no more than 2^61 ns count. */
     double limit = 0x1p61 * (double)d->p, units = far * (double)d->q;
     if (far <= 0)
         return 0;
@@ -144,8 +144,8 @@ static inline int64_t stated_ns(const definition_t *d, i128 debt)
 typedef struct {
     int64_t shown;
     /* What this node owes by itself beyond that: at most the far credit, and all of it while the
-     * bucket has not been full. Whoever keeps less credit owes it, too: otherwise that node would
-     * be told that this bucket is full for as long as the credit lasts, whatever is taken from
+     * bucket has not been full. Whoever keeps less credit owes it, too: otherwise this node would
+     * advertise a full bucket to that one for as long as the credit lasts, whatever is taken from
      * it. */
     int64_t hidden;
 } advertised_t;
