@@ -165,7 +165,8 @@ static inline void held_open(held_t *h, const table_t *t, uint32_t e, int64_t ne
         for (uint32_t b = cold->overflow; b != NONE && h->count + INLINE_COLUMNS < MAX_HELD;
              b = t->blocks[b].next)
             held_add(h, &t->blocks[b].columns, t->blocks[b].refunded);
-        uint32_t stored = h->place[h->own]; /* my refunds */
+        /* The column that holds the refunds of the entry's own one. */
+        uint32_t stored = h->place[h->own];
         if (stored < h->count && h->taken[stored] >> TOKEN_BITS == h->own) {
             refunded = h->refunded[stored];
             h->shown[stored] = 1;

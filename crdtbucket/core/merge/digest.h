@@ -38,7 +38,7 @@ static uint64_t fingerprint(const table_t *t, uint32_t e)
     return mix(sum ^ hot->hash_lo ^ ROTL64(hot->hash_hi, 32));
 }
 
-#define DIGEST_SLACK 1024 /* items beyond `most` until the index has a gap */
+#define DIGEST_SLACK 1024 /* room in `items` beyond `most`: a digest ends at a gap of the index */
 
 /* One key of a digest. */
 typedef struct {

@@ -135,6 +135,7 @@ static uint8_t *put_relayed(const wire_rates_t *r, uint32_t count, uint8_t *out)
     return out;
 }
 
+/* Whether one of these columns has refunds. */
 static inline int any_refunds(const wire_column_t *columns, uint32_t count)
 {
     int64_t all = 0;

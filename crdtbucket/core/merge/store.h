@@ -35,6 +35,7 @@ typedef struct {
     int64_t newly_rated;
 } merge_result_t;
 
+/* Notes that a node has rates here. */
 static inline void set_rated(node_t *n, merge_result_t *r)
 {
     r->newly_rated += !n->rated;
