@@ -90,6 +90,7 @@ static int definition_sound(const definition_t *d)
            && d->cap_ns == (int64_t)((u128)d->q * charged / (u128)d->p);
 }
 
+/* Whether the earlier limits of a definition are numbers that can be computed with. */
 static int earlier_sound(const definition_t *d)
 {
     if (d->earlier_count > EARLIER)
