@@ -177,7 +177,7 @@ static inline void keep_granted(const table_t *t, uint32_t e, const definition_t
 
 /* The tokens admitted here in the last `ns` before the last averaging. Before the time of which the
  * fast rate tells, they were no more than the slow rate says: else, at the start of a burst, this
- * node would seem to have taken as much for as long as a silent peer is not heard from, and would
+ * node would seem to have taken as much for as long as a silent peer stays silent, and would
  * leave that one more than there is. */
 GLANCES static inline double granted_before(const table_t *t, const cold_t *cold,
                                             const definition_t *d, double ns)
