@@ -426,6 +426,16 @@ def test_the_walks_go_through_functions_that_there_are() -> None:
         assert file in files, file
 
 
+def test_the_drawing_of_the_memory_has_all_regions() -> None:
+    regions = (ROOT / "crdtbucket/core/memory/regions.h").read_text()
+    placed = set(re.findall(r"t->(\w+) = (?:t->\w+ = )?place\(", regions)) - {"h"}
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    drawn = re.search(r"```text\nregion  .*\n((?:.+\n)+?)```", text)
+    assert drawn is not None
+    rows = [re.split(r" {2,}", row)[0].split(", ") for row in drawn[1].splitlines()]
+    assert {region for row in rows for region in row} == placed | {"header"}
+
+
 # ---- the API ----
 
 

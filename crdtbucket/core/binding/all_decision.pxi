@@ -1,12 +1,12 @@
-# The answer of a take of several buckets at once.
+# The answer to a take from several buckets at once.
 
 @cython.freelist(16)
 cdef class AllDecision:
-    """The answer of `take_all` and `acquire_all`: truthy when everything was taken.
+    """The answer to `take_all` and `acquire_all`: truthy when everything was taken.
 
-    decisions: one of each bucket that was asked, in order; what names the same key shares one. When
-    the whole is denied nothing was taken: then each says what it would get alone.
-    """
+    decisions: one for each bucket that was asked, in order; items that name the same key share one.
+    When the whole is denied, nothing was taken, and each decision says what its item would get
+    alone."""
 
     cdef readonly tuple decisions
     cdef readonly bint allowed
@@ -18,8 +18,9 @@ cdef class AllDecision:
 
     @property
     def binding(self):
-        """The one to look at: denied, it takes longest; allowed, it has the least of its limit
-        left. A shadow binds only where all are shadows."""
+        """The decision to look at: when the whole is denied, the one that is denied for the
+        longest; when it is allowed, the one with the least of its limit left. A shadow binds only
+        where all are shadows."""
         denied = [decision for decision in self.decisions if not decision.allowed]
         if denied:
             return max(denied, key=lambda one: one.retry_after_ns)

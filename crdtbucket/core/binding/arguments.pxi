@@ -1,4 +1,4 @@
-# Keys and tokens that callers pass: checked before the rules see them.
+# Keys, costs and floors that callers pass. They are checked here, before any rule sees them.
 
 MAX_KEY_BYTES = 512
 MAX_COST = 2**53
@@ -11,13 +11,14 @@ cdef Py_ssize_t _MAX_KEY = 512
 
 
 cdef inline int key_view(object key, const uint8_t **data, Py_ssize_t *size) except -1:
+    """Points `data` and `size` to the bytes of a key. Raises InvalidKey."""
     if not text_view(<PyObject *>key, data, size) or not 0 < size[0] <= _MAX_KEY:
         refuse_key(key)
     return 0
 
 
 cdef int refuse_key(object key) except -1:
-    """Says what is wrong with a key."""
+    """Raises InvalidKey, which says what is wrong with a key."""
     if key is None:  # str(None) would be one key for everybody
         raise InvalidKey("key is None: name what is limited")
     if not isinstance(key, (str, bytes)):
@@ -34,8 +35,8 @@ cdef int refuse_key(object key) except -1:
 
 @cython.final
 cdef class _Items:
-    """The items of a buffer, which stays where it is as long as this exists. A typed memoryview
-    does the same at ten times the size."""
+    """The items of an object's buffer, which cannot be resized as long as this exists. A typed
+    memoryview does the same, with ten times as much code."""
 
     cdef Py_buffer view
     cdef Py_ssize_t count
@@ -47,7 +48,7 @@ cdef class _Items:
 @cython.final
 @cython.freelist(8)
 cdef class _Scratch:
-    """Memory that is there as long as this exists."""
+    """Memory that is freed together with this object."""
     cdef void *at
 
     def __dealloc__(self):
@@ -55,7 +56,7 @@ cdef class _Scratch:
 
 
 cdef _Scratch scratch(size_t size):
-    """Memory of a size. Raises MemoryError."""
+    """Memory of `size` bytes. Raises MemoryError."""
     cdef _Scratch made = _Scratch.__new__(_Scratch)
     made.at = PyMem_Malloc(size)
     if made.at is NULL:
@@ -64,8 +65,8 @@ cdef _Scratch scratch(size_t size):
 
 
 cdef _Items items_of(object data, Py_ssize_t size):
-    """The items, of `size` bytes each, of an object with a buffer. Raises CrdtbucketError for items
-    of another size."""
+    """The items of an object with a buffer. Raises CrdtbucketError for items that have not `size`
+    bytes each."""
     cdef _Items items = _Items.__new__(_Items)
     PyObject_GetBuffer(data, &items.view, PyBUF_SIMPLE)
     if items.view.itemsize != size:
@@ -75,10 +76,13 @@ cdef _Items items_of(object data, Py_ssize_t size):
 
 
 cdef int64_t whole_tokens(object value, int64_t low, object high, str what) except -1:
+    """A whole number of tokens from `low` to `high`. Raises InvalidCost, which calls it `what`."""
     return whole_number(value, low, high, what, " tokens")
 
 
 cdef int64_t whole_number(object value, int64_t low, object high, str what, str unit) except -1:
+    """A whole number from `low` to `high`. Raises InvalidCost, which calls it `what` and names the
+    `unit`."""
     if PyLong_CheckExact(value):
         if low <= value <= high:
             return PyLong_AsLongLong(value)
@@ -86,7 +90,7 @@ cdef int64_t whole_number(object value, int64_t low, object high, str what, str 
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         of = f" of{unit}" if unit else ""
         raise InvalidCost(f"{what} must be a whole number{of} (int), not {value!r}")
-    # Twice, since a subclass of int is its own index.
+    # Converted twice, since a subclass of int is its own index.
     return whole_number(int.__index__(index(value)), low, high, what, unit)
 
 
@@ -95,12 +99,13 @@ cdef int refuse_cost(int64_t n, int64_t capacity, int64_t floor) except -1:
 
 
 cdef bint is_smooth(object floor) except -1:
-    """Whether a floor is drawn anew for each call: then no cost is too high for it."""
+    """Whether a floor is "smooth": drawn anew for each call. Then no cost is too high for it."""
     return isinstance(floor, str) and floor == "smooth"
 
 
 cdef int64_t floor_tokens(object floor, int64_t capacity) except -1:
-    """The whole tokens of a share of the capacity, or of a priority. Raises InvalidCost."""
+    """The whole tokens of a floor, which is a share of the capacity or the name of a priority.
+    Raises InvalidCost."""
     cdef bint smooth = is_smooth(floor)
     share = floor
     if isinstance(floor, str):
@@ -117,13 +122,14 @@ cdef int64_t floor_tokens(object floor, int64_t capacity) except -1:
         )
     if smooth:
         return <int64_t>tokens
-    # What rounding adds to a product of a decimal is no token.
+    # The product with a decimal share may be larger by a rounding error, which must not become one
+    # token more.
     return llrint(ceil(tokens - 1e-9 * tokens))
 
 
 cdef int64_t fitting_floor(int64_t floor, int64_t n, int64_t capacity, bint smooth) except -1:
-    """The floor of a take of `n`, which a full bucket has to fit: a smooth one is lowered. Raises
-    CostExceedsCapacity for others."""
+    """The floor of a take of `n`: a full bucket must have both. A smooth floor is lowered to what
+    is left; for any other one that is too high this raises CostExceedsCapacity."""
     if n + floor <= capacity:
         return floor
     if smooth:

@@ -1,28 +1,28 @@
-# A bucket, as its users see it.
+# The methods of a bucket that its users call.
 
 cdef class BucketCore(_Decider):
     """A bucket of a table: decisions on its keys. Safe to call from any thread."""
 
     cdef public ReservationBook reservations
     cdef public BucketCore named
-    """The bucket that callers name: that which this one overrides for some keys, or None."""
+    """The bucket that callers name: the one that this one overrides for some keys, or None."""
     cdef frozenset others
     """The buckets that `choose` has ever returned: their decisions may still be refunded here."""
 
     def redirect(self, object choose, object others):
-        """From now on `choose(key)` returns the bucket that decides on a key: this one, or one of
-        `others` that override it. With None this one decides on all keys."""
+        """Sets the function that chooses: `choose(key)` returns the bucket that decides on a key,
+        this one or one of `others`, which override it. With None this one decides on all keys."""
         self.choose = choose
         self.others = (self.others or frozenset()).union(others)
 
     def returned(self, object key, int64_t tokens):
-        """So many tokens of a key came back, for subclasses."""
+        """Is called when so many tokens of a key came back; for subclasses."""
 
     def charged(self, object key, int64_t tokens):
-        """So many tokens of a key were settled, for subclasses."""
+        """Is called when so many tokens of a key were settled; for subclasses."""
 
     def of(self, object key):
-        """The bucket that decides on a key: this one, or that of the key's override."""
+        """The bucket that decides on a key: this one, or that of an override for the key."""
         return self if self.choose is None else self.choose(key)
 
     def spec_of(self, object key):
@@ -90,8 +90,8 @@ cdef class BucketCore(_Decider):
         int64_t now,
         outcome_t *o,
     ) noexcept:
-        """What a take that leaves `floor` tokens would get now. `slot` is the definition's; it may
-        be another one afterwards."""
+        """Writes to `o` what a take of `n` that leaves `floor` tokens would get now. `slot` is the
+        definition's; it may be another one afterwards."""
         cdef uint32_t e
         cdef definition_t *d
         self.memory.enter()
@@ -104,15 +104,16 @@ cdef class BucketCore(_Decider):
         self.memory.leave()
 
     def debt(self, object key):
-        """The signed debt of a key in ns, as held (not advanced); None when it has no entry. For
-        tests and diagnosis."""
+        """The signed debt of a key in ns, as it is held (not advanced); None when the key has no
+        entry. For tests and diagnosis."""
         cdef uint64_t lo = 0, hi = 0
         self.locate(key, &lo, &hi)
         cdef uint32_t e = table_find(self.t, lo, hi)
         return None if e == <uint32_t>NONE else signed_debt_ns(self.t, e, clock_ns(self.t))
 
     def credit(self, object key):
-        """Tokens that are kept free now for what silent peers may be taking of the key."""
+        """The far credit of a key: tokens that are kept free now for what silent peers may be
+        taking."""
         cdef uint64_t lo = 0, hi = 0
         self.locate(key, &lo, &hi)
         cdef uint32_t e = table_find(self.t, lo, hi)
@@ -179,8 +180,8 @@ cdef class BucketCore(_Decider):
 
     cdef int64_t give_back(self, uint64_t lo, uint64_t hi, uint32_t generation, uint16_t origin,
                            uint32_t full_count, int64_t n):
-        """Gives back `n` tokens of a take by what its outcome says of the entry. Returns the tokens
-        that came back."""
+        """Gives back `n` tokens of a take, by what its outcome says of the entry. Returns the
+        tokens that came back."""
         cdef int64_t now = clock_ns(self.t)
         cdef uint32_t e, slot
         cdef definition_t *d
@@ -190,7 +191,7 @@ cdef class BucketCore(_Decider):
         if e == <uint32_t>NONE or not still_charged(self.t, e, generation, origin, slot):
             n = 0
         else:
-            # full meanwhile: the advance inside settles it
+            # if the bucket was full meanwhile, `advance` in there finds that out
             n = refund_if_charged(self.t, d, e, full_count, n, now)
         self.memory.leave()
         self.t.counts[slot].refunded += n
@@ -249,9 +250,9 @@ cdef class BucketCore(_Decider):
         return charged
 
     def take_burst(self, object key, object calls, object cost=1):
-        """`calls` (0 to 1,000,000) takes of `cost` at one moment, in one call: returns how many
-        were allowed. Raises as `take`, and InvalidCost for another number of calls: all of them are
-        decided before any other call."""
+        """Makes `calls` takes (0 to 1,000,000) of `cost` at one moment, and returns how many were
+        allowed. All are decided before any other call. Raises as `take`, and InvalidCost for
+        another number of calls."""
         if self.choose is not None and (other := self.choose(key)) is not self:
             return other.take_burst(key, calls, cost)
         cdef uint64_t lo = 0, hi = 0
@@ -270,25 +271,26 @@ cdef class BucketCore(_Decider):
         return allowed
 
     def take_as(self, object key, object cost, mode):
-        """A take whose Decision says `mode`; with None that of the bucket."""
+        """A take whose Decision names `mode`; with None the mode of the bucket."""
         # a strong bucket has no take of its own
         return self.in_mode(BucketCore.take(self, key, cost), mode)
 
     cdef Decision in_mode(self, Decision decision, mode):
-        """A decision that was counted, as one in `mode`."""
+        """Makes a decision, which was counted, one in `mode`; None leaves its mode."""
         if mode is not None:
             decision.mode = mode
             self.count_mode(decision.slot, decision.allowed and not decision.shadowed, mode)
         return decision
 
     def take_many(self, keys, costs=1):
-        """A take of each key, in order, at one moment: `costs` is one cost or a sequence of as
-        many. All arguments are checked before anything is taken. Returns `Decisions` of arrays."""
+        """Takes from each key, in order, at one moment. `costs` is one cost, or a sequence of as
+        many as there are keys. All arguments are checked before anything is taken. Returns
+        `Decisions` of arrays."""
         return take_keys(self, keys, costs) if self.choose is None else self.take_apart(keys, costs)
 
     def take_apart(self, keys, costs):
-        """`take_many` where keys may have other limits: buckets that allow for that have a method
-        of their own."""
+        """`take_many` where some keys may have other limits. Buckets for which that is possible
+        have a method of their own in place of this one."""
         return take_keys(self, keys, costs)
 
     def take_here(self, keys, costs):

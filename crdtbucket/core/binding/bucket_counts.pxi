@@ -1,4 +1,4 @@
-# What a bucket has counted: of a key, and of all calls.
+# What a bucket has counted: for one key, and for all calls.
 
 
 cdef dict columns_of(_Decider bucket, object key):

@@ -1,19 +1,19 @@
-# A bucket's place in its table: how a take is decided there, and what can be read.
+# A bucket's place in its table: how a take is decided there, and what can be read of it.
 
-assert len(_COUNTED) == COUNTED_MODES, "layout.h has room for another number of modes"
+assert len(_COUNTED) == COUNTED_MODES, "definition_layout.h has room for another number of modes"
 
 
 cdef class _Decider:
-    """A bucket's place in its table: its definition, how one take is decided, its keys' columns and
-    debts, and its counters."""
+    """A bucket's place in its table: its definition, how one take is decided, the columns and debts
+    of its keys, and its counters."""
 
     cdef readonly Table table
     cdef readonly object spec
     cdef readonly object candidate
-    """The definition that some keys have in its place, or None."""
+    """The candidate: the definition that some keys have in place of `spec`, or None."""
     cdef public object mode
     cdef public bint immediate
-    """Whether decisions need no I/O, so that there is `take`."""
+    """Whether decisions need no I/O, so that the bucket has `take`."""
     cdef object choose
     """Returns the bucket that decides on a key; None where this one decides on all keys."""
     cdef _Memory memory
@@ -24,8 +24,8 @@ cdef class _Decider:
     cdef uint64_t salt, key_salt
 
     def __cinit__(self, *args, **kwargs):
-        # Of a subclass all arguments come here. Without a table every method would read what is not
-        # there.
+        # All arguments of a subclass come here. Without a table every method would read memory that
+        # is not there.
         if not isinstance(args[0] if args else kwargs.get("table"), Table):
             raise TypeError("a bucket is made of a table and a definition: Bucket(table, spec)")
 
@@ -37,9 +37,9 @@ cdef class _Decider:
         self.define(spec, min_debt=min_debt)
 
     def define(self, spec, *, int64_t min_debt=0, int64_t still_until=0, uint64_t period=0):
-        """Gives the bucket a new definition; tokens of debt are kept. `period` tells its keys from
-        those that have the same names in other periods; `still_until`: as in
-        `TableDefinitions.define`."""
+        """Gives the bucket a new definition; keys keep their debt in tokens. `period` tells its
+        keys from those that have the same names in other periods. `min_debt` and `still_until`: as
+        in `TableDefinitions.define`."""
         self.slot = self.table.definitions.define(
             spec, min_debt=min_debt, still_until=still_until, begins=self.spec is None
         )
@@ -51,8 +51,9 @@ cdef class _Decider:
 
     def stage(self, spec, double share, *, int64_t min_debt=0):
         """Gives a share (0 to 1) of the keys another definition of the same name, the candidate:
-        those whose hash is low enough, so the same ones on all nodes of a mesh. Tokens of debt are
-        kept, and a larger share has all keys of a smaller one. `min_debt`: as in `define`."""
+        the keys whose hash is low enough, which are the same on all nodes of a mesh. They keep
+        their debt in tokens, and a larger share has all keys of a smaller one. `min_debt`: as in
+        `define`."""
         if not 0 <= share <= 1:
             raise CrdtbucketError(f"a share is 0 to 1, not {share}")
         if spec.key != self.spec.key:
@@ -62,8 +63,8 @@ cdef class _Decider:
         self.measure()
 
     def unstage(self, *, bint keep):
-        """With `keep` the candidate becomes the definition of all keys, else it is dropped. Tokens
-        of debt are kept."""
+        """Ends the candidate: with `keep` it becomes the definition of all keys, else it is
+        dropped. Keys keep their debt in tokens."""
         if self.candidate is None:
             return
         self.slot = self.table.definitions.unstage(self.spec, keep)
@@ -74,22 +75,24 @@ cdef class _Decider:
         self.measure()
 
     def on_candidate(self, uint64_t hi):
-        """Whether the candidate decides on the key whose hash has this high half."""
+        """Whether the candidate decides on the key whose hash has the high half `hi`."""
         return bool((hi >> 1) < self.d.candidate_below)
 
     cdef void measure(self) noexcept:
+        """Notes the largest capacity of the bucket's two definitions."""
         cdef uint32_t other = self.d.candidate
         self.largest = self.d.capacity
         if other != <uint32_t>NONE and self.t.definitions[other].capacity > self.largest:
             self.largest = self.t.definitions[other].capacity
 
     cdef inline definition_t *definition(self, uint64_t hi, uint32_t *slot):
-        """The definition that decides on the key with this hash."""
+        """The definition that decides on the key with this hash; its slot is written to `slot`."""
         slot[0] = definition_for(self.t, self.slot, hi)
         return self.d if slot[0] == self.slot else &self.t.definitions[slot[0]]
 
     cdef inline uint32_t fitting(self, uint64_t hi, int64_t n) except? 0xffffffff:
-        """The slot of that definition, for a cost that `cost_of` has let pass."""
+        """The slot of the definition that decides on the key with this hash, for a cost that
+        `cost_of` has let pass. Raises CostExceedsCapacity."""
         cdef uint32_t slot = definition_for(self.t, self.slot, hi)
         if slot != self.slot or self.largest != self.d.capacity:
             if n > self.t.definitions[slot].capacity:       # unless another process has replaced it
@@ -102,8 +105,8 @@ cdef class _Decider:
         return slot
 
     cdef inline void follow(self) noexcept:
-        """Another process may have given the bucket a new definition, and the slot of this one to
-        another bucket. The lock is held."""
+        """Looks up the definition again: another process may have given the bucket a new one, and
+        the slot of this one to another bucket. The lock is held."""
         cdef uint32_t slot = definition_newest(self.t, self.slot)
         if self.t.definitions[slot].name_hash != self.salt:
             slot = definition_current(self.t, self.salt)
@@ -113,6 +116,7 @@ cdef class _Decider:
             self.measure()
 
     cdef inline int locate(self, object key, uint64_t *lo, uint64_t *hi) except -1:
+        """Hashes a key of this bucket to 128 bits. Raises InvalidKey."""
         cdef const uint8_t *data = NULL
         cdef Py_ssize_t size = 0
         key_view(key, &data, &size)
@@ -120,6 +124,8 @@ cdef class _Decider:
         return 0
 
     cdef inline int64_t cost_of(self, object cost) except -1:
+        """The tokens of a cost, 1 to the largest capacity. Raises InvalidCost and
+        CostExceedsCapacity."""
         cdef int overflow
         cdef int64_t n
         if cost is _ONE and self.d.capacity:
@@ -138,8 +144,8 @@ cdef class _Decider:
         return n
 
     cdef int64_t floor_of(self, object floor, uint32_t slot, int64_t n) except -1:
-        """The tokens that a take of `n` leaves to more important calls. Raises InvalidCost for
-        what is no floor, CostExceedsCapacity where even a full bucket has less than both."""
+        """The tokens that a take of `n` leaves to more important calls. Raises InvalidCost for what
+        is no floor, and CostExceedsCapacity where even a full bucket does not have both."""
         cdef int64_t capacity = self.t.definitions[slot].capacity
         return fitting_floor(floor_tokens(floor, capacity), n, capacity, is_smooth(floor))
 
@@ -153,14 +159,15 @@ cdef class _Decider:
         uint32_t *e,
         outcome_t *o,
     ) except -2:
-        """The rare half of a take: an entry is made or renewed, under the definition of `slot`.
-        ALLOWED, or DENIED with the outcome filled in."""
+        """The rare half of a take: makes the entry of a key, or renews it under its present
+        definition, whose slot is written to `slot`. Returns ALLOWED with the entry in `e`; or
+        DENIED, and then the outcome `o` is filled in."""
         cdef uint32_t gone
         cdef definition_t *d
         cdef int got
         self.memory.enter()
         self.follow()
-        # only now: others may have changed it meanwhile
+        # only under the lock: others may have changed it before
         d = self.definition(hi, slot)
         got = entry_for_take(self.t, d, slot[0], lo, hi, n, now, e, &gone)
         self.memory.leave()
@@ -178,6 +185,7 @@ cdef class _Decider:
         return DENIED
 
     cdef inline void note_name(self, uint32_t e, object key):
+        """Keeps the name of a key, once for each entry, if there is room for one more."""
         if not self.t.hot[e].flags & ENTRY_NAMED:
             atomic_or(&self.t.hot[e].flags, ENTRY_NAMED)
             if len(self.table.names) < self.table.max_names:
@@ -194,8 +202,9 @@ cdef class _Decider:
         int64_t now,
         outcome_t *o,
     ) except -2:
-        """A take that leaves `floor` tokens to others. `slot` is the definition's; it may be
-        another one afterwards."""
+        """Decides on a take of `n` that leaves `floor` tokens to others. `slot` is the
+        definition's; it may be another one afterwards. Returns whether the take is allowed, and the
+        outcome in `o`."""
         cdef uint64_t word
         cdef uint32_t e
         while True:
@@ -212,6 +221,7 @@ cdef class _Decider:
         return o.allowed
 
     cdef inline void count(self, uint32_t slot, int allowed, int64_t n):
+        """Counts a decision on `n` tokens under the definition in `slot`."""
         cdef counts_t *counts = &self.t.counts[slot]
         if allowed:
             counts.allowed += 1
@@ -223,8 +233,8 @@ cdef class _Decider:
         self.wake()
 
     cdef void count_mode(self, uint32_t slot, bint allowed, mode):
-        """A decision that was counted was not made in eventual mode. Raises ValueError for a mode
-        that is not counted."""
+        """Counts a decision, which `count` has counted already, in its mode, unless that is
+        eventual. Raises ValueError for a mode that is not counted."""
         cdef definition_t *d = &self.t.definitions[slot]
         if mode is not Mode.EVENTUAL:
             self.t.counts[slot].decided[<int>_COUNTED.index(mode)][
@@ -232,6 +242,7 @@ cdef class _Decider:
             ] += 1
 
     cdef inline void wake(self):
+        """Wakes the sender, once, when some key asked for an early message."""
         if self.t.h.flush_wanted == 1 and self.table.on_wake is not None:
             self.t.h.flush_wanted = 2
             self.table.on_wake()
@@ -239,21 +250,21 @@ cdef class _Decider:
     # ---- what can be read ----
 
     def columns(self, object key):
-        """What is counted for the key: {(node id, epoch): (generation, taken, refunded)}."""
+        """The columns of the key: {(node number, epoch): (generation, taken, refunded)}."""
         return columns_of(self, key)
 
     @property
     def max_debt(self):
-        """Tokens below empty that the level may reach: the definition's, or more where a mesh needs
-        the room."""
+        """How many tokens below empty the level may go: those of the definition, or more where a
+        mesh needs the room."""
         return self.d.max_debt
 
     @property
     def candidate_max_debt(self):
-        """The same of the candidate, 0 without one."""
+        """The same for the candidate; 0 where there is none."""
         cdef int64_t most = 0
         self.memory.enter()
-        # another process may have replaced either, or ended it
+        # another process may have replaced either definition, or ended the candidate
         self.follow()
         if self.candidate is not None and self.d.candidate != <uint32_t>NONE:
             most = self.t.definitions[self.d.candidate].max_debt
@@ -266,13 +277,13 @@ cdef class _Decider:
         return self.salt
 
     def counters(self):
-        """Since the bucket was made: decisions, also by mode, and tokens granted, refunded,
-        forgiven. `guaranteed`: how many decisions admitted what only the guaranteed share leaves to
-        this node. `over_admission`: the most tokens by which the debt of a key passed the capacity,
-        of the last one to two minutes. A candidate's are in the sums."""
+        """What was counted since the bucket was made, with what the candidate counted: decisions,
+        also by mode, and tokens granted, refunded, forgiven. `guaranteed`: how many decisions
+        admitted what only the guaranteed share leaves to this node. `over_admission`: the most
+        tokens by which the debt of a key passed the capacity, in the last one to two minutes."""
         return counters_of(self)
 
     def decided(self):
         """How many calls each definition has admitted and denied: (admitted, denied) of the
-        bucket's own and of its candidate, of which None are known where there is none."""
+        bucket's own, and of its candidate, or None where there is none."""
         return decided_by(self)

@@ -1,11 +1,11 @@
-# One answer.
+# The answer to one call.
 
 cdef uint16_t _forks = 0
-"""Those between the first process and this one."""
+"""How many forks lie between the first process and this one."""
 
 
 def _forked():
-    """This is the child of a fork: what was decided and what is held is its parent's."""
+    """Is called in the child of a fork: what was decided and what is held belongs to its parent."""
     global _forks
     _forks += 1
 
@@ -17,22 +17,21 @@ os.register_at_fork(after_in_child=_forked)
 @cython.no_gc
 @cython.freelist(256)
 cdef class Decision:
-    """One answer: truthy when allowed.
+    """The answer to one call: truthy when it is allowed.
 
-    allowed; limit: the capacity in tokens; remaining: whole tokens left; retry_after: seconds until
-    the same cost would pass if nothing else happened, 0 when it passed; reset_after: seconds until
-    the bucket is full; mode: how it was decided; shadowed: the limit denies it and took nothing,
-    but its bucket is a shadow, so it is allowed.
+    allowed: whether the call may go on; limit: the capacity in tokens; remaining: whole tokens that
+    are left; retry_after: seconds until the same cost would pass if nothing else happened, 0 when
+    it passed; reset_after: seconds until the bucket is full; mode: how it was decided; shadowed:
+    the limit denied the call and took nothing, but the bucket is a shadow, so it is allowed.
 
-    It can be pickled. What comes out of a pickle has all of these, but no bucket: nothing can be
-    refunded with it.
-    """
+    It can be pickled. A decision out of a pickle has all of these, but no bucket: nothing can be
+    refunded with it."""
 
     cdef readonly bint allowed, shadowed
     cdef readonly int64_t cost
     cdef _Decider _bucket
     cdef object _key
-    """Out of a pickle: (name of the bucket, key, limit, remaining)."""
+    """The key. Of a decision out of a pickle: (name of the bucket, key, limit, remaining)."""
     cdef int64_t debt_ns, rest, wait_ns, given_back
     cdef uint32_t full_count, generation, slot
     cdef uint16_t origin, forks
@@ -42,7 +41,7 @@ cdef class Decision:
         raise TypeError("decisions come from a bucket: bucket.take(key)")
 
     cdef _Decider owner(self):
-        """The bucket that decided. Raises TypeError where there is none."""
+        """The bucket that decided. Raises TypeError when the decision came out of a pickle."""
         if self._bucket is None:
             self.loaded()
             raise TypeError(
@@ -52,8 +51,8 @@ cdef class Decision:
         return self._bucket
 
     cdef tuple loaded(self):
-        """(name of the bucket, key, limit, remaining) out of a pickle. Raises TypeError for what
-        `__new__` alone has made."""
+        """(name of the bucket, key, limit, remaining) of a decision out of a pickle. Raises
+        TypeError for an object that `__new__` alone has made."""
         if self._key is None:
             raise TypeError("decisions come from a bucket, and this one does not")
         return self._key
@@ -94,8 +93,8 @@ cdef class Decision:
         return self.full_after() / 1e9
 
     cdef int64_t full_after(self):
-        """Ns from the decision until the bucket is full; of a calendar bucket from now until its
-        period ends."""
+        """The ns from the decision until the bucket is full; of a calendar bucket those from now
+        until its period ends."""
         cdef int64_t until = (
             0 if self._bucket is None else self._bucket.t.definitions[self.slot].still_until
         )
@@ -113,7 +112,8 @@ cdef class Decision:
         return self.debt_ns + (self.rest > 0)
 
     def _show(self, int64_t debt, /):
-        # For a decision that a smaller limit binds as well. What a refund gives back stays.
+        # Used when a smaller limit binds the call as well: shows the larger debt. What a refund
+        # gives back stays as it is.
         if debt > self.debt_ns:
             self.debt_ns, self.rest = debt, 0
         return self
@@ -190,7 +190,8 @@ cdef class Decision:
 cdef inline Decision decision_of(
     _Decider bucket, object key, int64_t n, uint32_t slot, outcome_t *o
 ):
-    """The Decision of an outcome."""
+    """The Decision that says what the outcome `o` of a call of `n` under the definition in `slot`
+    was."""
     cdef Decision decision = Decision.__new__(Decision)
     decision._bucket = bucket
     decision._key = key
@@ -211,7 +212,7 @@ cdef inline Decision decision_of(
 
 
 def _loaded_decision(*state):
-    """A decision out of a pickle. Raises ValueError for a state that no decision has."""
+    """Makes a decision out of a pickle. Raises ValueError for a state that no decision has."""
     if len(state) != 11:
         raise ValueError(f"a pickled decision has 11 values, not {len(state)}")
     name, key, allowed, shadowed, mode, cost, limit, remaining, wait, debt, rest = state
@@ -236,7 +237,7 @@ def _loaded_decision(*state):
 
 
 cdef Decision one_decision(object decision):
-    """Raises InvalidCost for something else than a decision on one bucket."""
+    """The decision, if it is one on one bucket. Raises InvalidCost for anything else."""
     if type(decision) is not Decision:
         raise InvalidCost(
             f"decision is {decision!r}: pass what take returned; refund_all is for take_all"

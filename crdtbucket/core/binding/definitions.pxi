@@ -2,6 +2,7 @@
 
 
 cdef uint64_t name_hash(bytes name):
+    """The 64 bits that name a bucket in tables and on the wire, the same on all nodes."""
     cdef uint64_t lo, hi
     cdef uint64_t key[2]
     key[0] = 0x6372647462756b65u
@@ -12,33 +13,35 @@ cdef uint64_t name_hash(bytes name):
 
 @cython.final
 cdef class TableDefinitions:
-    """The definitions of a table's buckets, each in a slot: the current ones, candidates, and those
+    """The definitions of a table's buckets, each in a slot: those in force, candidates, and those
     that were replaced."""
 
     cdef _Memory memory
     cdef table_t *t
     cdef dict names
-    """The names of the buckets that this process has defined, by their hashes."""
+    """{name hash: name} of the buckets that this process has defined."""
 
     def __cinit__(self, _Memory memory not None):
         self.memory, self.t, self.names = memory, &memory.t, {}
 
     def define(self, spec, *, int64_t min_debt=0, int64_t still_until=0, bint begins=False):
-        """Makes `spec` the definition of its bucket and returns its slot. An earlier one of the
-        same name is replaced, and its keys follow when they are next touched: debt in tokens is
-        kept. `min_debt`: tokens that `max_debt` is raised to. The same definition again changes
-        nothing. `still_until`: when the period ends within which nothing comes back (local ns; a
-        second more or less is the same); 0 for a bucket that always refills. `begins`: this process
-        has not defined it before, so it forgives nothing that may be owed under the definition of
-        others. Raises CrdtbucketError when no slot is free.
-        """
+        """Makes `spec` the definition of its bucket and returns its slot. An earlier definition of
+        the same name is replaced, and its keys follow when they are next touched: they keep their
+        debt in tokens. The same definition again changes nothing. Raises CrdtbucketError when no
+        slot is free.
+
+        `min_debt`: `max_debt` is raised to this many tokens. `still_until`: the local ns at which
+        the period ends within which nothing is refilled (a second more or less is the same); 0 for
+        a bucket that always refills. `begins`: this process has not defined the bucket before, so
+        its ceiling of debt is raised to that of the definition in force: nothing is forgiven that
+        may be owed under the definition of other processes."""
         cdef definition_t made
         cdef definition_t *before = NULL
         cdef uint32_t old
         cdef int64_t slot, ceiling = 0
         while True:
-            # Without the lock: while Python runs, another thread may fork, or a signal's handler
-            # may take.
+            # Computed without the lock: while Python runs, another thread may fork, or the handler
+            # of a signal may take.
             self._made(spec, max(min_debt, ceiling - <int64_t>spec.capacity), &made)
             self.memory.enter()
             old = slot = definition_current(self.t, made.name_hash)
@@ -66,9 +69,9 @@ cdef class TableDefinitions:
 
     def stage(self, spec, uint64_t below, *, int64_t min_debt=0):
         """Makes `spec` the candidate of the bucket of its name, which has a definition, and returns
-        its slot: the keys whose hash, its high half halved, lies below `below` (0 to 2^63) are its.
-        They move when they are next touched, with their debt in tokens, as of now. An earlier
-        candidate is replaced. Raises as `define`."""
+        its slot. The candidate gets the keys with hash_hi / 2 below `below` (0 to 2^63). They move
+        when they are next touched, as of now, and keep their debt in tokens. An earlier candidate
+        is replaced. Raises as `define`."""
         cdef definition_t made
         cdef uint32_t slot, base
         self._made(spec, min_debt, &made)
@@ -85,9 +88,9 @@ cdef class TableDefinitions:
         return slot
 
     def unstage(self, spec, bint keep):
-        """Ends the candidate of a bucket: with `keep` it is the definition of all keys now, else
-        the earlier one is again. Returns the slot that is left; what the other one counted stands
-        there."""
+        """Ends the candidate of a bucket: with `keep` it becomes the definition of all keys, else
+        the other one is that again. Returns the slot of the definition that is left, which takes
+        over what was counted under the other one."""
         cdef uint64_t named = name_hash(spec.table_name.encode())
         cdef uint32_t base, candidate, left
         self.memory.enter()
@@ -100,7 +103,7 @@ cdef class TableDefinitions:
         return left
 
     cdef _made(self, spec, int64_t min_debt, definition_t *made):
-        """Fills in a definition, and notes its name."""
+        """Fills in the definition `made` from a specification, and notes its name."""
         q, p = spec.emission
         cdef int64_t debt = max(spec.max_debt, min_debt)
         if q * (spec.capacity + debt) >= p << 62:
@@ -121,8 +124,8 @@ cdef class TableDefinitions:
         made.next = made.candidate = made.ring = <uint32_t>NONE
 
     cdef int64_t _replace(self, uint32_t old, definition_t *made) except -1:
-        """Places a definition in the place of `old`, or NONE, whose counters it takes over. Returns
-        its slot. The lock is held."""
+        """Writes a definition to a free slot and returns that. It replaces the definition in the
+        slot `old`, unless that is NONE, and takes over its counters. The lock is held."""
         cdef int64_t slot = self._free_slot()
         cdef definition_t *before = NULL
         cdef int64_t now = clock_ns(self.t)
@@ -143,6 +146,7 @@ cdef class TableDefinitions:
         return slot
 
     cdef int64_t _free_slot(self) except -1:
+        """A slot for one more definition. Raises CrdtbucketError when there is none."""
         cdef uint32_t slot = definition_free_slot(self.t, clock_ns(self.t))
         if slot == <uint32_t>NONE:
             raise CrdtbucketError(
@@ -153,11 +157,11 @@ cdef class TableDefinitions:
 
     @property
     def free(self):
-        """How many definitions there is room for now."""
+        """How many more definitions there is room for now."""
         return definitions_free(self.t, clock_ns(self.t))
 
     def current(self):
-        """Those in force: (slot, name hash, definition hash, q, p) each."""
+        """(slot, name hash, definition hash, q, p) of each definition in force."""
         cdef uint32_t i
         cdef definition_t *d
         out = []
@@ -168,8 +172,9 @@ cdef class TableDefinitions:
         return out
 
     def at(self, uint32_t slot):
-        """Of the one in a slot: (bucket, capacity, definition hash, q, p). Raises CrdtbucketError
-        for a slot that is not in use."""
+        """(name of the bucket, capacity, definition hash, q, p) of the definition in a slot. The
+        name is "?" when this process has not defined the bucket. Raises CrdtbucketError for a slot
+        that is not in use."""
         cdef definition_t *d = &self.t.definitions[slot]
         if slot >= self.t.h.definitions or not d.name_hash:
             raise CrdtbucketError(f"no definition {slot}")
@@ -177,7 +182,7 @@ cdef class TableDefinitions:
         return named, d.capacity, d.definition_hash, d.q, d.p
 
     def candidates(self):
-        """Of the buckets that have one: {name hash: definition hash of the candidate}."""
+        """{name hash: definition hash of the candidate} of the buckets that have a candidate."""
         cdef uint32_t i
         return {
             self.t.definitions[i].name_hash: self.t.definitions[
@@ -189,11 +194,12 @@ cdef class TableDefinitions:
 
     @property
     def made(self):
-        """Definitions ever made."""
+        """How many definitions were ever made in this table."""
         return self.t.h.defined
 
     def all(self):
-        """Of every slot, replaced ones too: (name hash, definition hash, q, p)."""
+        """(name hash, definition hash, q, p) of every slot, also of definitions that were
+        replaced."""
         cdef uint32_t i
         return [
             (

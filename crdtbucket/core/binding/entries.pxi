@@ -1,4 +1,4 @@
-# Entries of a frame or a snapshot, read, and what a merge of them did.
+# The entries of a frame or a snapshot after they were read, and the result of merging them.
 
 Merged = namedtuple(
     "Merged",
@@ -7,17 +7,20 @@ Merged = namedtuple(
     "following",
     module="crdtbucket._core",
 )
-Merged.__doc__ = """What a bulk merge did: counts, whether a new epoch was opened, as the sender had
-larger counts of the own one (`duplicate_epoch`), how many entries were left out for that reason
-(`own_behind`), how many debts fell by much less than was advertised (`lowered`), by how many tokens
-debts fell because the sender owes less (`adopted`), for how many new entries the sender made room
-by others of its own (`crowded`), how many columns were left out as no eviction explains their
-generation (`ahead`), how many entries of a newcomer brought takes of peers that are silent here
-(`of_silent`), how many rates of the sender count in shares for less than they are, which is twice
-the refill rate (`rates_cut`), and arrays of entries to answer the sender with (`answers`) and that
-were merged (`touched`); `mixed`: which of the frame's definitions have entries in it and are of a
-bucket that is defined otherwise here; `room`: how many entries were evicted for new ones; and
-`following`: the entry of the frame to go on with, or -1 at its end."""
+Merged.__doc__ = """What a merge of many entries did. Numbers of entries: `merged`; `ignored`; of an
+`unknown_bucket`; `dropped`, for which there was no room; left out since the sender has larger
+counts of the running epoch (`own_behind`); by which a debt fell by much less than was advertised
+(`lowered`); for which the sender made room by others that it had introduced (`crowded`); of a
+newcomer, with takes of peers that are silent here (`of_silent`); `room`: evicted for new ones.
+Numbers of columns: that rose by less than was advertised (`refused_columns`); of the sender, that
+rose by more than is charged (`capped_columns`); left out, since no eviction explains their
+generation (`ahead`). `rates_cut`: rates of the sender above what counts in shares, twice the
+refill rate. Tokens: by which columns rose (`gained`); by which debts fell because the sender owes
+less (`adopted`). `duplicate_epoch`: a new epoch was opened, since the sender had larger counts of
+the running one. Arrays of entries: to answer the sender with (`answers`), and that were merged
+(`touched`). `mixed`: the positions of definitions in the frame under which entries came, and that
+the bucket does not have here. `following`: the entry of the frame to continue with, or -1 at its
+end."""
 
 
 cdef array uints(uint32_t *items, uint32_t count):
@@ -34,8 +37,8 @@ cdef tuple mixed_in(
     int64_t first,
     int64_t end,
 ):
-    """The definitions that these entries stand under and that a bucket here has otherwise; there
-    are hardly ever any."""
+    """The positions of the definitions that these entries name, and whose buckets are defined
+    otherwise here. There are hardly ever any."""
     cdef int64_t i
     cdef uint32_t at
     mixed = {
@@ -48,7 +51,8 @@ cdef tuple mixed_in(
 
 @cython.final
 cdef class _Entries:
-    """The entries of a frame, and what their positions mean here."""
+    """The entries of a frame, and what positions in it mean here. The buffers and memory to which
+    its pointers lead live as long as this object."""
     cdef _Items payload, origins
     cdef _Scratch definition, entry, column
     cdef wire_definition_t *definitions

@@ -3,8 +3,8 @@
 
 @cython.final
 cdef class TableEpochs:
-    """The epochs of all nodes whose columns the table has, each by its origin id, and the running
-    one of this node."""
+    """The epochs of all nodes whose columns are in the table, each with its number (origin id), and
+    the running epoch of this node."""
 
     cdef _Memory memory
     cdef table_t *t
@@ -13,8 +13,8 @@ cdef class TableEpochs:
         self.memory, self.t = memory, &memory.t
 
     cdef begin(self, epoch):
-        """Nobody used the table before this: takes count under a new epoch, and of the peers
-        nothing is known but their columns."""
+        """Begins to use a table that nobody else uses: takes count under a new epoch, and nothing
+        is known of the peers but their columns."""
         cdef uint32_t i
         self.memory.enter()
         for i in range(1, MAX_NODES):
@@ -33,12 +33,12 @@ cdef class TableEpochs:
 
     @property
     def running(self):
-        """The running epoch: takes count under it."""
+        """The running epoch of this node, under which takes are counted."""
         return self.t.origins[self.t.h.own_origin].epoch
 
     def open(self, uint64_t epoch):
-        """Takes count under `epoch` (64 bits, not 0, never used before) from now on; older counts
-        stay."""
+        """Opens an epoch: takes are counted under `epoch` (64 bits, not 0, never used before) from
+        now on. Older counts stay. Raises CrdtbucketError when too many epochs are remembered."""
         cdef int done
         self.t.h.spare_epoch = epoch
         self.memory.enter()
@@ -48,12 +48,13 @@ cdef class TableEpochs:
             raise CrdtbucketError("too many epochs are remembered")
 
     def spare(self, uint64_t epoch):
-        """Sets the epoch to open when a peer has larger counts of the running one."""
+        """Sets the epoch that is opened when a peer has larger counts of the running one than this
+        node."""
         self.t.h.spare_epoch = epoch
 
     def origin(self, uint32_t node, uint64_t epoch):
-        """The id of (node, epoch), made when it is new. Raises WireError when the epoch is another
-        node's, or when there is no room for more."""
+        """The origin id of an epoch of `node`, which is added when it is new. Raises WireError when
+        the epoch is another node's, or when there is no room for one more."""
         check_node(node)
         self.memory.enter()
         cdef uint32_t found = origin_find(self.t, epoch)
@@ -68,16 +69,16 @@ cdef class TableEpochs:
 
     @property
     def released(self):
-        """How many origin ids were given up."""
+        """How many origin ids were released: their numbers may mean other epochs by now."""
         return self.t.h.released
 
     @property
     def origins_version(self):
-        """Changes whenever the origins that have no tombstone do."""
+        """A number that changes whenever the epochs without a tombstone change."""
         return self.t.h.origins_changed
 
     def origins(self):
-        """(id, node, epoch, whether it has a tombstone) of each."""
+        """(origin id, node, epoch, whether it has a tombstone) of each epoch."""
         cdef uint32_t i
         return [
             (i, self.t.origins[i].node, self.t.origins[i].epoch, bool(self.t.origins[i].tombstone))
@@ -86,9 +87,9 @@ cdef class TableEpochs:
         ]
 
     def owing(self, int64_t place):
-        """Of the entries from `place` on, as many as may be looked at in one go: the epochs that
-        have a column in one that owes, each with the longest time (ns) in which such a bucket fills
-        from its ceiling of debt; and the next place, -1 at the end. O(entries looked at)."""
+        """Looks at the entries from `place` on, as many as may be looked at in one go. Returns
+        {epoch: the longest time (ns) in which a bucket that has a column of the epoch, and owes,
+        fills from its ceiling of debt}, and the next place, -1 at the end. O(entries looked at)."""
         cdef int64_t longest[MAX_ORIGINS]
         cdef uint32_t i
         memset(longest, 0, sizeof(longest))
@@ -105,9 +106,10 @@ cdef class TableEpochs:
         return found, place if place < self.t.h.bump else -1
 
     def add_tombstones(self, epochs):
-        """Columns of these dead epochs count no more, here: every live peer knows their final
-        counts. Levels do not move. Returns those that have a tombstone now: neither unknown ones
-        nor the own one. What is left of their columns is removed by `prune`."""
+        """Gives these dead epochs a tombstone: their columns count no more here, since every live
+        peer knows their final counts. Levels do not move. Returns those of the epochs that have a
+        tombstone now: not unknown ones, and not the running one. Their columns are removed by
+        `prune`."""
         cdef uint32_t origin
         marked = []
         for epoch in epochs:
@@ -117,17 +119,17 @@ cdef class TableEpochs:
             if not self.t.origins[origin].tombstone:
                 self.memory.enter()
                 self.t.origins[origin].tombstone = TOMBSTONE_NEW
-                # else a peer that has released it would be told of it, as of a new one
+                # else a peer that has released it would get it announced again, as a new one
                 self.t.h.origins_changed += 1
                 self.memory.leave()
             marked.append(epoch)
         return marked
 
     def prune(self, int64_t start=0, int64_t most=1 << 62):
-        """Removes the columns of epochs with a tombstone from at most `most` places from `start`, 0
-        or above, on; returns the next one, or -1 when it has looked at all. What got its tombstone
-        after 0 was looked at waits for the next time. An epoch of this node with a column that
-        there is no memory to close loses its tombstone."""
+        """Removes the columns of epochs with a tombstone from at most `most` places, from `start`
+        (0 or above) on. Returns the next place, or -1 when it has looked at all. An epoch that got
+        its tombstone after place 0 was looked at waits for the next walk. An epoch of this node
+        loses its tombstone when there is no memory to close a column of it."""
         if start < 0:
             raise CrdtbucketError(f"places begin with 0, not {start}")
         self.memory.enter()
@@ -136,14 +138,14 @@ cdef class TableEpochs:
         return start
 
     def remove_tombstone(self, uint64_t epoch):
-        """Columns of this epoch count again, as peers advertise them: the process that was taken
-        for dead runs. It is announced to the peers again."""
+        """Withdraws a tombstone, since the process that was taken for dead runs: columns of the
+        epoch count again, as peers advertise them, and it is announced to the peers again."""
         cdef uint32_t origin = origin_find(self.t, epoch)
         if origin:
             origin_return(self.t, origin)
 
     def release(self, uint64_t epoch):
-        """Forgets an epoch that has a tombstone; its id may be used again. Returns whether it has:
-        not before `prune` has removed all its columns."""
+        """Forgets an epoch that has a tombstone, so that its id can be used again. Returns whether
+        it has: not before `prune` has removed all its columns."""
         cdef uint32_t origin = origin_find(self.t, epoch)
         return bool(origin and origin_release(self.t, origin))

@@ -1,4 +1,4 @@
-# What is received: merges, snapshots.
+# The inbox: what is received from peers, and what is restored from snapshots.
 
 cdef inline void forget_name(dict names, uint32_t entry):
     if entry != <uint32_t>NONE:
@@ -7,8 +7,8 @@ cdef inline void forget_name(dict names, uint32_t entry):
 
 @cython.final
 cdef class TableInbox:
-    """How entries that come in become entries of the table: those of a peer's frames, and those of
-    a snapshot."""
+    """What is received: the entries of a peer's frames, which are merged, and those of a snapshot,
+    which are restored."""
 
     cdef _Memory memory
     cdef table_t *t
@@ -16,7 +16,7 @@ cdef class TableInbox:
     cdef dict names
 
     def __cinit__(self, _Memory memory not None, TableEpochs epochs not None, dict names not None):
-        """`names`: of the keys by their entries; those that are evicted lose theirs."""
+        """`names`: the names of keys by their entries. An entry that is evicted loses its name."""
         self.memory, self.t, self.epochs, self.names = memory, &memory.t, epochs, names
 
     def merge(
@@ -44,23 +44,28 @@ cdef class TableInbox:
         int64_t room=0,
         int64_t most_room=0,
     ):
-        """Merges the entries of a frame. `definitions`: (slot or -1, same, q, p) for each of the
-        frame's, where `same` is 1 for the bucket's definition, 2 for its candidate's, 3 for both;
-        `origins`: local origin ids at the sender's positions; `node` and `epoch` of the sender;
-        `at` as in `set_last_seen`; `newer`: its rates count; `joining`: answer all that is held;
-        `woke`: the sender stood still, and has not completed a round since; `late`: it was too long
-        under way, so only columns that are held here rise; `relays`: a byte for each node id, not 0
-        when some peer is not connected to it: columns of it that rise are sent on; `memory`: the
-        sender knows the debts of the mesh, which settles what is suspect here; `keeps_credit`: as
-        much as it states is owed here, up to the capacity; `silent`: by origin id, for how long
-        (ns) its debts include what it keeps for a peer that was silent before this process began;
-        `newcomer`: it began after a peer fell silent here; `reopen`: where the sender has larger
-        counts of the running epoch, a new one is opened; without, such entries are left out. The
-        entries from `start`, 0 or above, on are merged: at most `most`, fewer where they have 8 *
-        `most` columns, and no more once about `most_room` of them (0: any number) have looked for
-        room in a full table; `crowded` and `room` are the sums of what earlier parts of the frame
-        returned under these names. Raises WireError, and changes nothing, when any of the frame is
-        malformed. Returns `Merged`."""
+        """Merges the entries of a frame, and returns `Merged`. Raises WireError, and changes
+        nothing, when any part of the frame is malformed.
+
+        `definitions`: for each of the frame's (slot or -1, same, q, p), where `same` is 1 if it is
+        the definition of the bucket here, 2 if that of its candidate, 3 if both. `origins`: the
+        origin here at each of the sender's positions. `node` and `epoch`: the sender's. `at`: as in
+        `set_last_seen`. `newer`: no later frame of the sender was seen, so its rates count.
+        `joining`: the sender has no memory, so answer all entries that are held. `woke`: the sender
+        stood still, and has not completed a round since. `late`: the frame was too long under way,
+        so only columns that are held here rise. `relays`: a byte for each node number, not 0 when
+        some peer is not connected to that node: its columns that rise are sent on. `memory`: the
+        sender knows the debts of the mesh, which settles what is suspect here. `keeps_credit`: this
+        node owes at least what the sender advertises, up to the capacity. `silent`: for each origin
+        the ns for which the sender's debts include what it keeps for a peer that was silent before
+        this process began. `newcomer`: the sender began after a peer fell silent here. `reopen`:
+        where the sender has larger counts of the running epoch, a new one is opened; without it
+        such entries are left out.
+
+        The entries from `start` (0 or above) on are merged: at most `most`; fewer where these have
+        8 * `most` columns; and no more once about `most_room` of them (0: any number) have looked
+        for room in a full table. `crowded` and `room`: the sums of what earlier parts of the frame
+        returned under these names."""
         cdef _Items mask = None if relays is None else items_of(relays, 1)
         cdef _Items kept = None if silent is None else items_of(silent, 8)
         cdef int64_t now = clock_ns(self.t), end, i, done
@@ -140,8 +145,8 @@ cdef class TableInbox:
         )
 
     cdef _Entries read_entries(self, payload, definitions, origins):
-        """Reads entries with the definitions that they name. Raises WireError for malformed
-        ones."""
+        """Reads the entries of a frame, and the definitions that they name. Raises WireError for
+        malformed ones."""
         cdef _Entries f = _Entries.__new__(_Entries)
         cdef int64_t most
         f.payload = items_of(payload, 1)
@@ -166,6 +171,7 @@ cdef class TableInbox:
         return f
 
     cdef read_definitions(self, definitions, wire_definition_t *wd):
+        """Fills in what the definitions of a frame mean here; `definitions` as in `merge`."""
         cdef uint32_t i = 0
         for slot, same, q, p in definitions:
             if slot >= self.t.h.definitions:
@@ -183,7 +189,8 @@ cdef class TableInbox:
             i += 1
 
     cdef _Items origins_of(self, origins, wire_tables_t *tables):
-        """The local origin at each of a sender's positions, which `tables` get as well."""
+        """The origin here at each of the sender's positions; `tables` gets them, too. Raises
+        CrdtbucketError for one that is not in use."""
         cdef _Items given = items_of(origins, sizeof(uint16_t))
         cdef const uint16_t *origin = <const uint16_t *>given.view.buf
         cdef Py_ssize_t i
@@ -194,15 +201,16 @@ cdef class TableInbox:
         return given
 
     def check(self, payload, definitions, origins):
-        """Raises WireError for entries that `merge` or `restore` would refuse as malformed; changes
+        """Raises WireError for entries that `merge` or `restore` would refuse as malformed. Changes
         nothing."""
         self.read_entries(payload, definitions, origins)
 
     def settle_suspects(self, bint cancelled, int64_t start=0, int64_t most=1 << 62):
-        """Keys that were restored from a snapshot of unknown age stand from now on and are sent to
-        all peers; with `cancelled` they are dropped, except for what was taken under this epoch.
-        Looks at `most` places from `start`, 0 or above, on; returns how many such keys there were,
-        and the next place or -1 at the end. No take waits longer than for a slice of them."""
+        """Ends that keys which were restored from a snapshot of unknown age are suspect: their
+        debts stand from now on and are sent to all peers; with `cancelled` they are dropped, except
+        for what was taken under this epoch. Looks at `most` places from `start` (0 or above) on.
+        Returns how many such keys there were, and the next place or -1 at the end. No take waits
+        longer than for a slice of them."""
         cdef int64_t settled = 0, place, now = clock_ns(self.t), end = self.t.h.bump
         if start < 0:
             raise CrdtbucketError(f"places begin with 0, not {start}")
@@ -218,8 +226,8 @@ cdef class TableInbox:
 
     @property
     def suspects(self):
-        """How many keys are suspect: restored from a snapshot of unknown age, and nobody with
-        memory has spoken of them."""
+        """How many keys are suspect: they were restored from a snapshot of unknown age, and no peer
+        with memory has sent their debts."""
         cdef int64_t i, count = 0
         for i in range(self.t.h.bump):
             count += (self.t.hot[i].flags & (ENTRY_USED | ENTRY_SUSPECT)) == (
@@ -228,10 +236,10 @@ cdef class TableInbox:
         return count
 
     def restore(self, payload, definitions, origins, *, age=0):
-        """Entries of a snapshot, encoded by `encode_table`, that is `age` ns old: their debt has
-        fallen since, and those that are full by now are left out. With None it is not known how old
-        it is: what comes of it is suspect. Entries that are held stay as they are. Returns how many
-        were restored."""
+        """Restores the entries of a snapshot that `encode_table` has written, and that is `age` ns
+        old: their debts have fallen since, and what is full by now is left out. With an `age` of
+        None it is not known how old they are, and they become suspect. Entries that are held
+        already stay as they are. Returns how many were restored."""
         cdef int64_t since = -1 if age is None else min(max(0, age), (1 << 62) - 1)
         cdef int64_t i, first, done = 0, now = clock_ns(self.t)
         cdef _Entries f = self.read_entries(payload, definitions, origins)

@@ -7,17 +7,18 @@ _TICKER.allowed = ticks_are_sound()
 
 @cython.final
 cdef class _Memory:
-    """What every part of a table uses. It is unmapped when the last one that uses it is gone."""
+    """The memory mapping that every part of a table uses. It is unmapped when the last part that
+    uses it is gone."""
 
     cdef table_t t
     cdef bint opened
     cdef bint made
-    """Whether it is new, not a file with a table in it."""
+    """Whether the table is new, and not a file that had a table in it."""
     cdef bint leading
     """Whether this process holds the lead, whose lock lies in the mapping."""
 
     def __cinit__(self, int64_t max_keys, bytes hash_key, bint virtual, int fd):
-        """As `Table`."""
+        """The arguments are those of `Table`."""
         cdef uint64_t key[2]
         cdef int error
         if not 16 <= max_keys <= 1 << 30:
@@ -52,7 +53,7 @@ cdef class _Memory:
             table_close(&self.t)
 
     cdef void enter(self) noexcept:
-        """Takes the table's lock."""
+        """Takes the table's lock, without the GIL where it has to wait."""
         if not table_trylock(&self.t):
             with nogil:
                 lock_in_line(&self.t)
@@ -61,7 +62,7 @@ cdef class _Memory:
         table_unlock(&self.t)
 
     cdef void pause(self) noexcept:
-        """Between two slices of long work: callers that wait for the table's lock, or the
-        interpreter's, come first."""
+        """Is called between two slices of long work, without the lock: lets callers that wait for
+        the table's lock, or for the interpreter's, come first."""
         with nogil:
             let_others_in(&self.t)

@@ -8,7 +8,8 @@ cdef int check_node(uint32_t node) except -1:
 
 
 cdef void refresh_flush(table_t *t) noexcept:
-    """How many tokens of a key are sent early depends on the number of members."""
+    """Computes, for each definition, how many tokens of a key ask for an early message: that
+    depends on the number of members."""
     cdef uint32_t i
     for i in range(t.h.definitions):
         t.definitions[i].flush_tokens = max(
@@ -18,8 +19,8 @@ cdef void refresh_flush(table_t *t) noexcept:
 
 @cython.final
 cdef class TableNodes:
-    """The nodes of the mesh by their numbers, 0 for this one: names, when each was last seen, and
-    what is predicted of them."""
+    """The nodes of the mesh by their numbers, 0 for this one: their names, when each was last seen,
+    and whether their takes are predicted."""
 
     cdef _Memory memory
     cdef table_t *t
@@ -29,7 +30,7 @@ cdef class TableNodes:
         self.memory, self.t, self.epochs = memory, &memory.t, epochs
 
     def node_names(self):
-        """Names of the nodes by their numbers, whichever process gave them."""
+        """{number of a node: its name}, whichever process gave the name."""
         cdef uint32_t i
         return {
             i: PyBytes_FromStringAndSize(
@@ -40,9 +41,9 @@ cdef class TableNodes:
         }
 
     def name_node(self, uint32_t node, str name not None):
-        """Gives a number that has none its name, before the first epoch of the node is added to the
-        table; "" takes it back, when no epoch needs it any more. Raises CrdtbucketError when there
-        is no memory for it, or the number is another node's."""
+        """Gives a number that has no name the name of a node, before the first epoch of that node
+        is added to the table. "" takes the name back, when no epoch needs it any more. Raises
+        CrdtbucketError when there is no memory for it, or the number is another node's."""
         check_node(node)
         cdef bytes text = name.encode()
         cdef node_name_t *at = &self.t.names[node]
@@ -71,10 +72,10 @@ cdef class TableNodes:
         set_name_bytes(at, len(text))
 
     def set_node(self, uint32_t node, uint64_t epoch, bint connected, began=None):
-        """Records a member: its running epoch, and whether it is connected here directly. `began`:
-        when (local ns) that process began, and when this one did. One that is met for the first
-        time, or again after it was forgotten, has been silent since both ran, or since it was seen.
-        Returns its origin id."""
+        """Records a member with its running epoch, and whether it is connected here directly.
+        `began`: when that process and this one began (local ns, both). A member that is met for the
+        first time, or again after it was forgotten, counts as silent since both processes ran, or
+        since it was last seen if that is later. Returns its origin id."""
         cdef uint32_t origin = self.epochs.origin(node, epoch)
         cdef node_t *n = &self.t.nodes[node]
         cdef bint changed = not n.known_by or n.connected != connected
@@ -90,14 +91,14 @@ cdef class TableNodes:
         return origin
 
     def set_disconnected(self, uint32_t node):
-        """Records that a member is not connected here directly any more. Needs no origin, so it
-        never lacks room."""
+        """Records that a member is not connected here directly any more. This needs no origin, so
+        there is always room for it."""
         check_node(node)
         self.t.nodes[node].connected = 0
 
     def set_relayed(self, uint32_t node, uint64_t epoch, int64_t at):
-        """Records a member without a link here, of which a relay has told all that it took up to
-        the time `at` (local ns). Of one that is known by a link, that time alone."""
+        """Records a member without a link here. A relay has passed on all that it took up to the
+        time `at` (local ns). Of a member that is known by a link, only that time is recorded."""
         cdef uint32_t origin = self.epochs.origin(node, epoch)
         cdef node_t *n = &self.t.nodes[node]
         if n.known_by != BY_LINK and node:
@@ -108,14 +109,14 @@ cdef class TableNodes:
         self.set_last_seen(node, at)
 
     def count_relayed(self, uint32_t node, bint yes):
-        """Sets whether a member that relays alone see makes guaranteed shares smaller; not so at
-        first."""
+        """Sets whether a member that relays alone see is counted among those who divide the
+        guaranteed shares. At first it is not."""
         check_node(node)
         self.t.nodes[node].unproven = self.t.nodes[node].known_by == BY_RELAYS and not yes
 
     def relayed_members(self):
-        """(number, running epoch, up to when it was seen, local ns) of the members that relays
-        alone see; epoch 0: it has no place any more."""
+        """(number, running epoch, last seen (local ns)) of the members that relays alone see. An
+        epoch of 0: its number is another epoch's by now."""
         cdef uint32_t i
         cdef origin_t *o
         cdef list found = []
@@ -128,14 +129,14 @@ cdef class TableNodes:
         return found
 
     def set_last_seen(self, uint32_t node, int64_t at):
-        """Records that a complete round of `node` stood for the time `at` (receipt less its age,
-        local ns)."""
+        """Records that a complete round of `node` shows what it had taken up to the time `at`
+        (local ns): receipt less the age of the frame."""
         check_node(node)
         set_last_seen(self.t, &self.t.nodes[node], at)
 
     def relay(self, uint32_t node, bint yes):
-        """Sets whether the rates of `node` are relayed with the entries that are sent: some peer is
-        not connected to it."""
+        """Sets whether the rates of `node` are relayed with entries that are sent, since some peer
+        is not connected to it."""
         check_node(node)
         self.memory.enter()
         self.t.h.relayed += yes - self.t.nodes[node].relayed
@@ -143,8 +144,8 @@ cdef class TableNodes:
         self.memory.leave()
 
     def forget(self, uint32_t node, int64_t start=0, int64_t most=1 << 62):
-        """The node is given up: what is predicted of it becomes debt. Looks at `most` places from
-        `start`, 0 or above, on; returns the next one, or -1 when it has looked at all."""
+        """Gives a node up: what is predicted of it becomes debt. Looks at `most` places from
+        `start` (0 or above) on. Returns the next place, or -1 when it has looked at all."""
         check_node(node)
         if start < 0:
             raise CrdtbucketError(f"places begin with 0, not {start}")
@@ -167,10 +168,11 @@ cdef class TableNodes:
         near_ns=None,
         shared_bursts=None,
     ):
-        """Sets what the mesh knows: live members with this one, until when (ns) only a share is
-        served, whether peers are predicted, for how long (ns) a silent one is, from which age (ns)
-        on, above 0, it counts as silent, and whether the sides of a partition share the capacity of
-        a full bucket."""
+        """Sets what the mesh knows. `members`: live members, this node included;
+        `warming_up_until`: until when (local ns) this node serves its share only; `predict`:
+        whether takes of peers are predicted; `trust_ns`: up to which age of its newest update a
+        silent peer is predicted; `near_ns`: from which age on, above 0, a peer counts as silent;
+        `shared_bursts`: whether the sides of a partition share the capacity of a full bucket."""
         if members is not None:
             self.t.h.members = max(1, members)
             refresh_flush(self.t)
@@ -187,8 +189,9 @@ cdef class TableNodes:
             self.move_near(near_ns)
 
     def move_near(self, int64_t near_ns, int64_t start=0, int64_t most=1 << 62):
-        """Sets `near_ns`, as `configure` does. A longer one holds once all places have been looked
-        at: at most `most` from `start` on, 0 at first. Returns the next place, or -1 at the end."""
+        """Sets `near_ns`, as `configure` does. A longer one is in force once all places have been
+        looked at: at most `most` of them from `start` on, 0 at first. Returns the next place, or -1
+        at the end."""
         if near_ns <= 0:
             raise CrdtbucketError(f"near_ns is {near_ns}: it must be above 0")
         if start < 0:
@@ -204,8 +207,8 @@ cdef class TableNodes:
         return self.t.h.near_ns
 
     def silent_before(self, int64_t began, uint32_t node):
-        """The peers that have rates and were silent before a process of `node` `began` (local ns):
-        (node, for how long credit is kept, ns)."""
+        """(node, for how long (ns) credit is kept for it) of each peer that has rates and was
+        silent before a process of `node` began, at the local ns `began`."""
         cdef int64_t near = self.t.h.near_ns, now = clock_ns(self.t), i
         cdef list silent = []
         if now < self.t.h.far_free_until:

@@ -1,11 +1,12 @@
-# What is to be sent.
+# The outbox: what is sent to peers.
 
 COLLECT_CHUNK = 65_536  # some 3 ms
 cdef enum: ENCODED_PLACES = 131_072  # some 2 ms where nothing is owed
 
 
 cdef _Items places_of(positions):
-    """The place of each origin in the announced table."""
+    """By origin: its position in the announced table of epochs. Raises CrdtbucketError for a list
+    that does not have one for each."""
     cdef _Items given = items_of(positions, sizeof(uint16_t))
     cdef const uint16_t *place = <const uint16_t *>given.view.buf
     cdef Py_ssize_t i
@@ -19,8 +20,8 @@ cdef _Items places_of(positions):
 
 @cython.final
 cdef class TableOutbox:
-    """The keys that were attempted in the order of their versions, and how entries are encoded and
-    compared with those of a peer."""
+    """What is sent: the log of the keys that were attempted, in the order of their versions;
+    encoded entries; and digests, by which this node and a peer compare what they have."""
 
     cdef _Memory memory
     cdef table_t *t
@@ -36,12 +37,13 @@ cdef class TableOutbox:
 
     @property
     def flush_wanted(self):
-        """Whether some key has taken so much that it should not wait for the round."""
+        """Whether calls took so much of some key that it should be sent before the next round."""
         return bool(self.t.h.flush_wanted)
 
     def collect(self, bint flush=False):
-        """Gives versions and rates to the keys attempted since the last round (with `flush` to
-        those that asked for an early flush). Returns how many."""
+        """Computes the rates of the keys that were attempted since the last round, and gives each a
+        new version, so that it is sent. With `flush` only those that asked for an early message.
+        Returns how many."""
         cdef int64_t count = 0, place = 0, some
         if not flush:
             while place >= 0:
@@ -55,9 +57,9 @@ cdef class TableOutbox:
         return count
 
     def collect_some(self, int64_t place, int64_t most=COLLECT_CHUNK):
-        """A part of a round's `collect`, of about `most` keys, from `place` on, 0 at first: (how
-        many were, where to continue or -1 at the end). No take waits longer than for such a
-        part."""
+        """A part of a round's `collect`: about `most` keys, from `place` on, which is 0 at first.
+        Returns how many keys there were, and where to continue, -1 at the end. No take waits longer
+        than for a slice of it."""
         cdef int64_t count = 0, now = clock_ns(self.t)
         if place < 0 or place % 64:
             raise CrdtbucketError(f"no round continues from {place}")
@@ -71,7 +73,8 @@ cdef class TableOutbox:
         return count, place
 
     def touch(self, entries):
-        """Makes entries dirty for every link, as an attempt does (relaying)."""
+        """Gives these entries new versions, so that they are sent over every link, as after an
+        attempt. Relays use it."""
         cdef array places = array("I", entries)
         cdef uint32_t e
         for e in places:
@@ -84,16 +87,16 @@ cdef class TableOutbox:
         self.memory.leave()
 
     def trim(self, uint64_t version, int64_t most=1 << 62):
-        """Every link that counts has acknowledged up to `version`. Takes at most the `most` oldest
-        items out of the log."""
+        """Takes items out of the log whose versions every link that counts has acknowledged: those
+        up to `version`, at most the `most` oldest ones."""
         self.memory.enter()
         log_trim(self.t, version, max(0, most))
         self.memory.leave()
 
     def encode_log(self, uint64_t after, uint64_t upto, positions, size_t size):
-        """Entries with a version above `after`, at most `upto`, in at most `size` bytes: (bytes,
-        last version covered, entries). `positions[origin]` is its place in the announced table,
-        0xffff for none."""
+        """Encodes the entries with versions above `after`, up to `upto`, in at most `size` bytes.
+        Returns (bytes, last version covered, number of entries). `positions[origin]` is the
+        position of an origin in the announced table, 0xffff for none."""
         cdef int64_t count = 0, now = clock_ns(self.t)
         cdef size_t used
         cdef _Items places = places_of(positions)
@@ -114,8 +117,8 @@ cdef class TableOutbox:
         return PyBytes_FromStringAndSize(<char *>out.at, used), after, count
 
     def encode_entries(self, entries, int64_t start, positions, size_t size):
-        """The given entries from position `start` on, in at most `size` bytes: (bytes, next
-        position, entries)."""
+        """Encodes the given entries, from item `start` on, in at most `size` bytes. Returns (bytes,
+        next item, number of entries)."""
         cdef _Items given = items_of(entries, sizeof(uint32_t))
         return self._encode(
             <const uint32_t *>given.view.buf if given.count else NULL,
@@ -127,8 +130,9 @@ cdef class TableOutbox:
         )
 
     def encode_table(self, int64_t start, positions, size_t size, bint full=False):
-        """The indebted entries from place `start` on, with `full` the full ones too, of at most
-        ENCODED_PLACES places: (bytes, next place or -1 at the end, entries)."""
+        """Encodes the indebted entries, with `full` all entries, from place `start` on, in at most
+        `size` bytes; it looks at ENCODED_PLACES places at most. Returns (bytes, next place or -1 at
+        the end, number of entries)."""
         cdef int64_t end = self.t.h.bump
         data, place, count = self._encode(
             NULL,
@@ -179,9 +183,10 @@ cdef class TableOutbox:
         bint all_entries=False,
         int64_t looks=INT64_MAX,
     ):
-        """Of indebted quiet entries (with `all_entries` of all) whose hash (high half) is in
-        [first, last]: (entries, sum of fingerprints, sum of debts in ns, where to continue or 0),
-        at most about `most`, and at most about `looks` are looked at."""
+        """Sums up the indebted quiet entries (see `is_quiet`; with `all_entries` all indebted ones)
+        whose `hash_hi` lies in [first, last]. Returns (number of entries, sum of their
+        fingerprints, sum of their debts in ns, the `hash_hi` to continue with or 0 at the end). It
+        ends after about `most` such entries, or after about `looks` entries were looked at."""
         cdef uint64_t total = 0, debt = 0, following = 0
         cdef int64_t count, now = clock_ns(self.t)
         with nogil:
@@ -200,8 +205,8 @@ cdef class TableOutbox:
         bint all_entries=False,
         int64_t looks=INT64_MAX,
     ):
-        """The entries of such a range, 32 bytes each: hash (16), fingerprint, debt in ns
-        (little-endian)."""
+        """The entries of such a range, with 32 bytes for each: hash (16 bytes), fingerprint, debt
+        in ns (little-endian)."""
         cdef uint64_t total = 0, debt = 0, following = 0
         cdef int64_t count, now = clock_ns(self.t)
         most = max(0, min(most, self.t.h.max_keys))

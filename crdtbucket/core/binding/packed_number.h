@@ -1,11 +1,13 @@
-/* Whole numbers of msgpack: a value of 64 bits, and whether it stands for a negative number. */
+/* Whole numbers in the format of msgpack. In memory each is `value`, 64 bits, and whether it is
+ * `negative`: then `value` is its two's complement. */
 #ifndef CRDTBUCKET_BINDING_PACKED_NUMBER_H
 #define CRDTBUCKET_BINDING_PACKED_NUMBER_H
 
 #include <stddef.h>
 #include <stdint.h>
 
-/* Where the number at `at` ends, NULL for anything else, or when it is cut off at `end`. */
+/* Reads the number at `at` and returns where it ends; NULL for anything else, and for a number that
+ * is cut off at `end`. */
 static inline const uint8_t *take_number(const uint8_t *at, const uint8_t *end, uint64_t *value,
                                          int *negative)
 {
@@ -34,10 +36,10 @@ static inline const uint8_t *take_number(const uint8_t *at, const uint8_t *end, 
     return at;
 }
 
-/* Writes a number in the fewest bytes; where it ends. */
+/* Writes a number in the fewest bytes, and returns where it ends. */
 static inline uint8_t *put_number(uint8_t *at, uint64_t value, int negative)
 {
-    /* As many bits as it needs, one for the sign of a negative one among them. */
+    /* A number with as many bits as this one needs, the sign of a negative one among them. */
     uint64_t size = negative ? ~value << 1 : value;
     if (negative ? value >= (uint64_t)-32 : value < 0x80) {
         *at = (uint8_t)value;
@@ -50,7 +52,7 @@ static inline uint8_t *put_number(uint8_t *at, uint64_t value, int negative)
     return at;
 }
 
-/* Whether it is in this range, of which only the upper end may be beyond 63 bits. */
+/* Whether a number is in a range, of which only the upper end may need more than 63 bits. */
 static inline int number_fits(uint64_t value, int negative, int64_t low, uint64_t high)
 {
     if (negative)

@@ -1,5 +1,5 @@
-# Frames of the mesh that hold numbers, bits, a few pairs and a payload, as nearly all do. Which
-# fields there are is for the caller to say.
+# The codec of plain frames of the mesh: those that hold nothing but numbers, bits, a few pairs and
+# a payload, as nearly all do. The caller says which fields there are.
 
 cdef enum:
     MOST_NUMBERS = 32  # of fields, 0 is none
@@ -27,11 +27,12 @@ cdef class PlainFrames:
     cdef bint optional[MOST_NUMBERS]  # left out where it is None; any other field where it is 0
 
     def __cinit__(self, bytes prefix not None, Py_ssize_t most, fields, int bits, int pairs):
-        """`prefix`: the 4 bytes before the length of the header. `most`: bytes of a frame.
-        `fields`: number, name, lowest and highest value of each, and its default: 0 or None, or
-        anything else where it must be there. `bits` and `pairs`: numbers of the fields that are so.
-        The highest of bits is in bytes; the first of two is 1 at least, and the range is that of
-        the second. Raises CrdtbucketError for what there is no room for."""
+        """`prefix`: the 4 bytes before the length of the header. `most`: bytes that a frame may
+        have. `fields`: the number, name, lowest value, highest value and default of each; a default
+        of 0 or None may be left out, a field with any other must be there. `bits` and `pairs`: the
+        numbers of the field that holds bits, and of the one that holds pairs. The highest value of
+        bits is in bytes. The first number of a pair is 1 at least, and the range is that of the
+        second. Raises CrdtbucketError for what there is no room for."""
         if len(prefix) != 4:
             raise CrdtbucketError(f"a frame begins with 4 bytes, not {prefix!r}")
         self.prefix, self.most, self.bits, self.pairs = prefix, most, bits, pairs
@@ -52,7 +53,7 @@ cdef class PlainFrames:
         self.mine = frozenset([name for name in self.names if name is not None] + ["payload"])
 
     def read(self, data):
-        """The fields of a frame by name, those at their default perhaps left out."""
+        """The fields of a frame by name. Fields that have their default may be left out."""
         cdef const uint8_t *at
         cdef const uint8_t *end
         cdef Py_ssize_t size
@@ -115,7 +116,7 @@ cdef class PlainFrames:
         return fields if at == end and not self.required & ~seen else None
 
     def write(self, dict fields):
-        """The frame with these fields by name; those that are left out have their default."""
+        """The frame with these fields, by name. Fields that are left out have their default."""
         cdef uint8_t out[LONGEST_PLAIN]
         cdef uint8_t *at = out + 1
         cdef Py_ssize_t count = 0, mine = 0, header
@@ -199,7 +200,8 @@ cdef class PlainFrames:
 
 
 cdef bint whole(object number, uint64_t *value, bint *negative) except -1:
-    """Whether it is a whole number of 64 bits, with a sign or without one."""
+    """Whether an object is a whole number that 64 bits hold, with a sign or without one. Sets
+    `value` and `negative`, as in packed_number.h."""
     cdef int overflow
     cdef int64_t small
     if not PyLong_CheckExact(number):

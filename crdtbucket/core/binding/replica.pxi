@@ -1,11 +1,11 @@
-# What a bucket does for a common store that decides: it advertises its column, and counts what the
-# store allowed.
+# What a bucket does where a common store decides: it advertises its own column of a key, and counts
+# what the store allowed.
 
 
 @cython.final
 @cython.freelist(16)
 cdef class BucketReplica:
-    """The entries of a bucket as one replica of those of a common store."""
+    """The entries of a bucket, as one replica of those that a common store has."""
 
     cdef BucketCore bucket
     cdef table_t *t
@@ -14,9 +14,9 @@ cdef class BucketReplica:
         self.bucket, self.t = bucket, bucket.t
 
     cdef int current(self, uint64_t lo, uint64_t hi, int64_t now, uint32_t *entry) noexcept:
-        """Finds the entry of a hash and brings it up to date; 0 when there is none of this bucket,
-        or no memory for that. The lock is held, or another process could give the entry to another
-        key."""
+        """Finds the entry with this hash and brings it to its definition and the running epoch.
+        Returns 0 when this bucket has none, or when there is no memory for that. The lock is held;
+        without it another process could give the entry to another key."""
         cdef uint32_t e = table_find(self.t, lo, hi)
         self.bucket.follow()
         entry[0] = e
@@ -28,8 +28,8 @@ cdef class BucketReplica:
         return entry_renew(self.t, e, definition_for(self.t, self.bucket.slot, hi), now)
 
     cdef uint32_t obtain(self, uint64_t lo, uint64_t hi, int64_t now, uint32_t *entry) noexcept:
-        """As `current`, but makes an entry where there is none. Returns what was evicted for it, or
-        NONE."""
+        """As `current`, but makes an entry where there is none. Returns the entry that was evicted
+        for it, or NONE."""
         cdef uint32_t gone = <uint32_t>NONE, slot
         cdef definition_t *d
         if not self.current(lo, hi, now, entry):
@@ -38,10 +38,11 @@ cdef class BucketReplica:
         return gone
 
     def open_call(self, object key, object cost=1):
-        """What a call to the common store advertises of a key, (low hash, high hash, generation,
-        taken, refunded, debt in ns, wait in ns): the own column, the confirmed debt, and how long
-        the confirmed level here keeps `cost` from passing (0: not at all). The key has an entry
-        from now on; None when there is no room for one. Raises as `take`."""
+        """What a call to the common store advertises of a key: (low half and high half of its hash,
+        generation, taken, refunded, debt in ns, wait in ns): the own column, the debt (shown and
+        hidden), and for how long the confirmed level here keeps `cost` from passing (0: it does
+        not). The key gets an entry if it has none; None when there is no room for one. Raises as
+        `take`."""
         cdef uint64_t lo = 0, hi = 0
         cdef int64_t n = self.bucket.cost_of(cost), now = clock_ns(self.t)
         cdef uint32_t e, gone
@@ -73,9 +74,9 @@ cdef class BucketReplica:
         debt=None,
         int64_t wait=0,
     ):
-        """Books what a call came to, and returns its Decision: `taken` and `refunded` tokens are
-        counted here. `debt`: what the store advertised after it (ns), None for the confirmed debt
-        here. `wait`: ns that a denied caller waits at least. `cost` and the key are as in
+        """Books the end of a call to the common store, and returns its Decision: counts `taken` and
+        `refunded` tokens here. `debt`: what the store advertised after the call (ns); None for the
+        debt here. `wait`: ns that a denied caller waits at least. `key` and `cost` are those of
         `open_call`."""
         cdef uint64_t lo = 0, hi = 0
         cdef int64_t now = clock_ns(self.t)
@@ -116,12 +117,13 @@ cdef class BucketReplica:
         return decision
 
     def give_back(self, object key, int64_t most):
-        """As `reset`, but gives no more than `most` tokens back. Returns those that came back."""
+        """As `reset` of a bucket, but gives no more than `most` tokens back. Returns those that
+        came back."""
         return reset_key(self.bucket, key, most)
 
     def own(self, uint64_t lo, uint64_t hi):
-        """The own column of a key, by its hash: (generation, taken, refunded). None when the key
-        has no entry."""
+        """(generation, taken, refunded) of the own column of the key with this hash. None when the
+        key has no entry."""
         cdef uint32_t e
         cdef own_state_t s
         cdef int known
@@ -133,8 +135,8 @@ cdef class BucketReplica:
         return (s.generation, s.taken, s.refunded) if known else None
 
     def void(self, uint64_t lo, uint64_t hi, int64_t tokens):
-        """Counts `tokens` as taken and refunded: the common store has charged them to nobody. False
-        when the entry is gone, or there is no memory for it."""
+        """Counts `tokens` both as taken and as refunded, since the common store has charged them to
+        nobody. False when the entry is gone, or there is no memory for it."""
         cdef int64_t now = clock_ns(self.t)
         cdef uint32_t e
         cdef int done
@@ -145,15 +147,15 @@ cdef class BucketReplica:
         return bool(done)
 
     def advertised(self, uint64_t lo, uint64_t hi):
-        """All that this node advertises of a key, by its hash: (generation, taken, refunded, debt
-        in ns, columns of others), each column (node id, epoch, generation, taken, refunded). None
-        when the key has no entry. Of a suspect one the debt is what was taken under this epoch: the
-        store knows better what is left of the rest."""
+        """All that this node advertises of the key with this hash: (generation, taken, refunded,
+        debt in ns, columns of others), where each column is (node number, epoch, generation, taken,
+        refunded). None when the key has no entry. The debt of a suspect entry is what was taken
+        under this epoch: the store knows better what is left of the rest."""
         cdef int64_t now = clock_ns(self.t)
         cdef uint32_t e, origin
         cdef own_state_t s
         cdef column_t c
-        # Python's objects are made later: their finalizers may take
+        # objects of Python are made later, without the lock: their finalizers may take
         cdef wire_column_t held[MAX_ORIGINS]
         cdef uint32_t count = 0, i
         cdef int known
@@ -191,9 +193,10 @@ cdef class BucketReplica:
         return s.generation, s.taken, s.refunded, s.debt_ns, others
 
     def adopt(self, uint64_t lo, uint64_t hi, int64_t debt, bint same, columns):
-        """Merges what the store advertises of a key: its debt (ns) and the columns that this debt
-        contains, each (origin id, generation, taken, refunded), the own one included. `same`: the
-        debt is in this definition, so it may be adopted. False when the key has no entry."""
+        """Merges what the store advertises of the key with this hash: its debt (ns), and the
+        columns that this debt contains, each (origin id, generation, taken, refunded), this node's
+        own one included. `same`: the store has the key under the definition here, so its debt may
+        be adopted. False when the key has no entry."""
         cdef int64_t now = clock_ns(self.t)
         cdef uint32_t e, count = 0
         cdef int known
@@ -221,8 +224,8 @@ cdef class BucketReplica:
         return bool(known)
 
     def shortage(self, uint64_t lo, uint64_t hi, int64_t cost):
-        """How long (ns) the confirmed level of a key keeps `cost` from passing, 0 when it does
-        not."""
+        """How long (ns) the confirmed level of the key with this hash keeps `cost` from passing; 0:
+        it does not."""
         cdef uint32_t e
         cdef own_state_t s
         s.wait_ns = 0

@@ -10,7 +10,7 @@ cdef enum: EXPIRED_AT_ONCE = 16_384  # some 8 ms
 
 
 cdef int64_t ttl_ns(object ttl) except -1:
-    """The time after which an estimate goes back (ns), 146 years at most. Raises InvalidSpec."""
+    """The ns after which an estimate goes back, 146 years at most. Raises InvalidSpec."""
     cdef int64_t ns
     cdef double seconds
     if type(ttl) is float:
@@ -59,9 +59,9 @@ cdef class Reservation:
     cdef readonly Decision decision
     cdef readonly int64_t ttl_ns, deadline_ns
     cdef Py_ssize_t first
-    """Its first place among those of an `AllReservation`."""
+    """Its first place among the reservations of an `AllReservation`."""
     cdef Py_ssize_t place
-    """Among those that are held."""
+    """Its place in `ReservationBook.due`, while it is held."""
 
     def __init__(self):
         raise TypeError("reservations come from a bucket: bucket.reserve(key, estimate)")
@@ -106,22 +106,22 @@ cdef class Reservation:
 
 
 cdef class ReservationBook:
-    """All reservations of one bucket, and their ends.
+    """All reservations of one bucket, and how they end.
 
-    No timer runs: time-outs are looked at whenever a reservation of the bucket is used, and by
-    whoever calls `expire` regularly. Each state is changed before the core is called, and under the
-    GIL: of two threads only one ends a reservation.
+    No timer runs: the book looks for reservations that are past their time whenever one of the
+    bucket is used, and whenever somebody calls `expire`. A state is changed before the core is
+    called, and under the GIL: of two threads only one ends a reservation.
 
-    reserved: tokens of the reservations that are held.
-    """
+    reserved: tokens of the reservations that are held."""
 
     cdef readonly BucketCore bucket
     cdef object tokens
     cdef uint16_t forks
-    """Those before `due` was begun."""
+    """How many forks there had been when `due` was begun."""
     cdef readonly int64_t expired, late_commits
     cdef list due
-    """Those that are held, a heap: each is due no later than the two at twice its place."""
+    """The reservations that are held, as a heap: each is due no later than those at 2 * place + 1
+    and 2 * place + 2."""
 
     def __init__(self, BucketCore bucket not None):
         self.bucket = bucket
@@ -138,16 +138,17 @@ cdef class ReservationBook:
         return self.tokens
 
     def late(self, Reservation one, actual):
-        """A reservation was committed after its estimate had gone back; for subclasses."""
+        """Is called when a reservation was committed after its estimate had gone back; for
+        subclasses."""
 
     def expire(self):
-        """Gives back what is past its time, or a part of it where that is much. Returns when the
-        next is due (ns), None when none."""
+        """Gives back the reservations that are past their time, of very many only a part. Returns
+        the local ns at which the next is due, None when there is none."""
         self.give_back_due(clock_ns(self.bucket.t))
         return (<Reservation>self.due[0]).deadline_ns if self.due else None
 
     cdef int hold(self, Reservation one, Decision decision) except -1:
-        """Enters a reservation whose estimate was decided on."""
+        """Begins to hold a reservation, whose estimate was decided on. Raises ReservationDenied."""
         one.decision = decision
         if not decision.allowed:
             raise ReservationDenied(
@@ -165,7 +166,7 @@ cdef class ReservationBook:
         return 0
 
     cdef int leave(self, Reservation one) except -1:
-        """The block ends: an estimate that was not committed goes back."""
+        """Is called when the block ends: an estimate that was not committed goes back."""
         if one.state is not _COMMITTED:
             self.give_back_due(clock_ns(self.bucket.t), one)
             if one.state is _HELD and one.decision.forks == _forks:
@@ -211,14 +212,14 @@ cdef class ReservationBook:
         return 0
 
     cdef int leave_to_the_parent(self) except -1:
-        """Forgets what is held, in the child of a fork."""
+        """In the child of a fork, forgets what is held: it is the parent's."""
         if self.forks != _forks:
             self.forks, self.due, self.tokens = _forks, [], 0
         return 0
 
     cdef int give_back_due(self, int64_t now, Reservation asked=None) except -1:
-        """Gives back what is past its time, `asked` in any case; of many that are due at once the
-        others wait for the next call."""
+        """Gives back the reservations that are past their time at `now`, and `asked` first if it
+        is. Where very many are due at once, the others wait for the next call."""
         cdef Reservation one
         cdef int most = EXPIRED_AT_ONCE
         self.leave_to_the_parent()
@@ -248,7 +249,7 @@ cdef class ReservationBook:
         return 0
 
     cdef int remove(self, Reservation one) except -1:
-        """Takes one that is held out of the heap."""
+        """Takes a reservation that is held out of the heap."""
         cdef Reservation last = <Reservation>self.due.pop()
         self.tokens -= one.decision.cost
         if last is not one:
@@ -261,7 +262,7 @@ cdef class ReservationBook:
         one.place = place
 
     cdef void rise(self, Py_ssize_t place, Reservation one):
-        """Puts one into a place that is free, or above those that are due later."""
+        """Puts a reservation into the free place, or further up, above those that are due later."""
         cdef Reservation above
         while place:
             above = <Reservation>self.due[(place - 1) >> 1]
@@ -272,7 +273,8 @@ cdef class ReservationBook:
         self.put(place, one)
 
     cdef void sink(self, Py_ssize_t place, Reservation one):
-        """Puts one into a place that is free, or below those that are due earlier."""
+        """Puts a reservation into the free place, or further down, below those that are due
+        earlier."""
         cdef Reservation below
         cdef Py_ssize_t other
         while True:

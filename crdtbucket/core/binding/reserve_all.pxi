@@ -1,4 +1,4 @@
-# Estimates of several buckets, set aside together.
+# Estimates of several buckets that are set aside together.
 
 
 cdef class AllReservation:
@@ -20,8 +20,8 @@ cdef class AllReservation:
     cdef readonly tuple reservations
 
     def __init__(self, MultiCore multi not None, acquire, wanted, ttl):
-        """`acquire`: the AllDecision of what `multi._asked` has found, in whatever modes. Nothing
-        is taken yet."""
+        """`acquire`: an async function that takes what `multi._asked` has found, in whatever modes,
+        and returns its AllDecision. Nothing is taken yet."""
         self.multi, self.acquire = multi, acquire
         self.wanted = all_of(wanted)
         self.ttl_ns = ttl_ns(ttl)

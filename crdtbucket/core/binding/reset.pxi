@@ -1,8 +1,9 @@
-# A bucket gives keys back what they lack: one of them, or all.
+# Resets: a bucket gives its keys back what they lack, one key or all.
 
 
 cdef int64_t reset_key(BucketCore bucket, object key, int64_t most=MAX_SETTLE) except -1:
-    """The tokens that came back to a key of this bucket, at most `most`. Raises InvalidKey."""
+    """Resets a key of this bucket by at most `most` tokens. Returns those that came back. Raises
+    InvalidKey."""
     cdef uint64_t lo = 0, hi = 0
     cdef int64_t n, now = clock_ns(bucket.t)
     cdef uint32_t e, slot
@@ -28,7 +29,7 @@ cdef int64_t reset_key(BucketCore bucket, object key, int64_t most=MAX_SETTLE) e
 
 
 cdef list reset_keys(BucketCore bucket):
-    """The hashes of all keys to which tokens came back."""
+    """Resets all keys of this bucket. Returns the hashes of those to which tokens came back."""
     found, place = [], 0
     while place >= 0:
         if place:
@@ -39,7 +40,8 @@ cdef list reset_keys(BucketCore bucket):
 
 
 cdef tuple reset_places(BucketCore bucket, int64_t place):
-    """Those of the keys from `place` on, and the next place or -1 at the end."""
+    """Resets the keys from `place` on. Returns the hashes of those to which tokens came back, and
+    the next place or -1 at the end."""
     cdef uint32_t e, slot = 0
     cdef int64_t end
     cdef int64_t n

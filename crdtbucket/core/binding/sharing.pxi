@@ -13,8 +13,8 @@ cdef bint first_bytes(data, void *into, Py_ssize_t size) except -1:
 
 
 def read_header(data):
-    """What the first bytes of a file say of a table, as a dict; None when it is none, or was never
-    finished."""
+    """What the first bytes of a file say of a table, as a dict; None when the file is no table, or
+    was never finished."""
     cdef header_t h
     if not first_bytes(data, &h, sizeof(header_t)):
         return None
@@ -33,8 +33,8 @@ def read_header(data):
 
 
 def is_ours(data):
-    """Whether a file that begins with these bytes is a table, of whatever layout and state, or was
-    to become one."""
+    """Whether a file that begins with these bytes is a table of this library, of whatever layout
+    and state, or was about to become one."""
     cdef uint64_t magic
     return first_bytes(data, &magic, sizeof(magic)) and (
         magic == TABLE_MAGIC or magic == TABLE_UNFINISHED
@@ -47,15 +47,15 @@ MAX_VIEW_BYTES = VIEW_BYTES
 
 
 def table_size(int64_t max_keys):
-    """(bytes of a table's file, of these that it takes from the start)."""
+    """(bytes of a table's file, bytes of these for which it needs memory from the start)."""
     cdef plan_t p = plan_table(max_keys)
     return p.size, p.begun
 
 
 def table_damage(int fd, int64_t max_keys, bint alone):
-    """What keeps the table in a file of the right size from being used; None when nothing does.
-    `alone`: no other process uses it. Then it is looked through, about 0.1 us a key, and what a
-    killed process left is mended."""
+    """Why the table in a file of the right size cannot be used; None when it can. `alone`: no other
+    process uses it. Then all of it is checked, about 0.1 us a key, and what a killed process left
+    is repaired."""
     cdef table_t t
     cdef const char *wrong
     cdef int error = table_map(&t, fd, max_keys, 1)
@@ -78,8 +78,8 @@ cdef int64_t started(int64_t pid) except -2:
 
 @cython.final
 cdef class TableSharing:
-    """The processes of a host that use one table: their places, the lead, and what leaders leave
-    for others."""
+    """The processes of a host that use one table: their places in it, which of them leads, and what
+    the leader leaves for the others."""
 
     cdef _Memory memory
     cdef table_t *t
@@ -94,12 +94,13 @@ cdef class TableSharing:
 
     @property
     def repairs(self):
-        """How often a process died while it changed the table, and the next one mended that."""
+        """How often a process died while it held the table's lock, and the next one repaired the
+        table."""
         return self.t.h.repairs
 
     def claim(self):
-        """Counts decisions for this process from now on. Raises CrdtbucketError when too many
-        processes use the table."""
+        """Finds a place for this process, in which its decisions are counted from now on. Raises
+        CrdtbucketError when too many processes use the table."""
         cdef int64_t pid = os.getpid(), since = started(os.getpid())
         cdef int i, free = -1, backed = 1
         cdef worker_t seen
@@ -108,7 +109,7 @@ cdef class TableSharing:
             w = &self.t.workers[i]
             seen = w[0]
             if seen.pid and started(seen.pid) == seen.started:
-                # asked without the lock: files are read for it
+                # without the lock, since this reads files
                 continue
             self.memory.enter()
             if w.pid == seen.pid and w.started == seen.started:
@@ -130,8 +131,8 @@ cdef class TableSharing:
             )
 
     def unclaim(self):
-        """This process ends its use; what it counted stays. Nothing in a child that found no place:
-        it has its parent's."""
+        """Gives up the place of this process; what it counted stays. In the child of a fork that
+        has found no place it does nothing: the place is the parent's."""
         cdef worker_t *w = &self.t.workers[(self.t.counts - self.t.all_counts) // MAX_DEFINITIONS]
         if w.pid == os.getpid():
             self.memory.enter()
@@ -139,7 +140,7 @@ cdef class TableSharing:
             self.memory.leave()
 
     def workers(self):
-        """Numbers of the processes that use the table now."""
+        """The process numbers of those that use the table now."""
         return [
             self.t.workers[i].pid
             for i in range(MAX_WORKERS)
@@ -147,8 +148,8 @@ cdef class TableSharing:
         ]
 
     def after_fork(self, int fd):
-        """In a child: the file under a description of its own, and counters of its own. Raises
-        CrdtbucketError."""
+        """Is called in the child of a fork: maps the file under a file description of its own
+        (`fd`), and finds a place of its own. Raises CrdtbucketError."""
         self.memory.leading = False
         cdef int error = table_remap(self.t, fd)
         if error:
@@ -158,9 +159,9 @@ cdef class TableSharing:
         self.claim()
 
     def lead(self):
-        """Tries to become the one process that is connected to the peers; True when it is. The
-        thread that asked holds the lead until `yield_lead` or its end: then another process gets
-        it."""
+        """Tries to become the leader, the one process of the host that is connected to the peers;
+        True when it is. The thread that called this holds the lead until `yield_lead` or its own
+        end. After that another process can get it."""
         if self.memory.leading:
             return True
         if not lead_trylock(self.t):
@@ -170,7 +171,7 @@ cdef class TableSharing:
         return True
 
     def yield_lead(self):
-        """Gives the lead back; in the thread that got it."""
+        """Gives up the lead. Call it in the thread that got it."""
         if self.memory.leading:
             self.memory.leading = False
             self.t.h.leader = 0
@@ -178,7 +179,7 @@ cdef class TableSharing:
 
     @property
     def leader(self):
-        """The number of the process that leads, or led last; 0 for none."""
+        """The process number of the leader, or of the last one; 0 for none."""
         return self.t.h.leader
 
     @property
@@ -191,8 +192,8 @@ cdef class TableSharing:
         self.t.h.refused = yes
 
     def read_handoff(self):
-        """What the process that leads, or led last in this epoch of the node, left for the next
-        leader; b"" for nothing."""
+        """The hand-over that the leader, or the last one in this epoch of the node, wrote for the
+        next leader; b"" for none."""
         cdef uint32_t at = self.t.h.handoff
         if not at:
             return b""
@@ -201,7 +202,8 @@ cdef class TableSharing:
         )
 
     def write_handoff(self, bytes data not None):
-        """Replaces the hand-over to the next leader, whole or not at all."""
+        """Replaces the hand-over to the next leader. A reader sees all of the new one or all of the
+        old one."""
         cdef uint32_t place = 1 if self.t.h.handoff == 1 else 0
         cdef uint8_t *at = self.t.handoff + place * HANDOFF_BYTES
         if len(data) > HANDOFF_BYTES or not back(self.t, at, len(data) + 1):
@@ -213,8 +215,8 @@ cdef class TableSharing:
         set_handoff(self.t.h, place + 1)
 
     def write_view(self, bytes data not None):
-        """Shows other processes what this one, which leads, knows of the mesh, in place of what it
-        showed before."""
+        """Replaces the view of the mesh that this process, the leader, shows to the other processes
+        of the host."""
         cdef uint8_t *at = self.t.view + view_next(self.t) * VIEW_BYTES
         if len(data) > VIEW_BYTES or not back(self.t, at, len(data) + 1):
             raise CrdtbucketError(
@@ -224,8 +226,8 @@ cdef class TableSharing:
         view_show(self.t, len(data))
 
     def read_view(self):
-        """What the process that leads showed last in this epoch of the node, whole; b"" for
-        nothing."""
+        """The view of the mesh that the leader wrote last in this epoch of the node, whole; b"" for
+        none."""
         cdef int64_t got = -1
         cdef _Scratch copy
         if not self.t.h.view_bytes[0] and not self.t.h.view_bytes[1]:

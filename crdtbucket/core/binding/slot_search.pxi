@@ -8,15 +8,15 @@ cdef Py_ssize_t _REMEMBERED_KEYS = 65_536
 
 
 cdef struct slots_t:
-    # the key and "#"; the number of a slot is written behind it
+    # the key and "#"; the number of a slot is written behind that
     uint8_t text[512]
     Py_ssize_t size
-    # `start`: of the order; `first`: as in `SlotSearch.first`
+    # slots of the key; number with which the order begins; `first`: as in `SlotSearch.first`
     int64_t count, start, first
 
 
 def slot_of(object name):
-    """The key and the number of a slot, by the key that it has in its bucket."""
+    """(key, number) of a slot, by the name that it has as a key of its bucket."""
     cdef const uint8_t *data = NULL
     cdef Py_ssize_t size = 0, digits = 0
     cdef int64_t number = 0, place = 1
@@ -28,26 +28,26 @@ def slot_of(object name):
 
 
 cdef class SlotSearch:
-    """Finds free slots of the keys of one bucket, in the order of this process.
+    """Finds free slots of the keys of one bucket, in an order that belongs to this process.
 
     The order begins at another slot on each node, so that nodes meet only where a key is nearly
-    full. Slots that were released here come first. A search costs a look at each slot that is held
-    and that this process did not know of: at all of them where none is free.
-    """
+    full. Slots that were released here come first. A search looks at each slot that is held and of
+    which this process did not know; where none is free, at all of them."""
 
     cdef BucketCore bucket
     cdef int64_t start
     cdef dict first
-    """Of some keys: how many places of the order were held when it was looked last."""
+    """{key: how many places of the order were held when it was last searched}, for some keys."""
 
     def __init__(self, BucketCore bucket not None):
-        """`bucket`: counts the slots."""
+        """`bucket`: the ordinary bucket in which each slot is a key."""
         self.bucket, self.first = bucket, {}
         self.start = (bucket.table.epochs.running >> 1) % bucket_spec.MAX_SLOTS  # epochs are odd
 
     def take(self, object key, object cost=_SLOT_TOKENS, mode=None):
-        """All tokens of a free slot, or the denial of the one that is free first. `mode`: that
-        which the decision names, of a bucket that changes it."""
+        """Takes a free slot: all of its tokens. Where none is free, returns the denial of the slot
+        that is free first. `mode`: the mode that the decision names, for a bucket that changes
+        it."""
         cdef BucketCore bucket = self.bucket
         cdef slots_t slots
         cdef outcome_t o
@@ -70,11 +70,11 @@ cdef class SlotSearch:
                     return bucket.in_mode(decision_of(bucket, name, n, slot, &o), mode)
             if o.wait_ns < least:
                 soonest, least = i, o.wait_ns
-        # counts, and a shadow admits
+        # this counts the denial, which a shadow bucket admits all the same
         return bucket.take_as(self.name(key, number_at(&slots, soonest)), cost, mode)
 
     def peek(self, object key, object cost=_SLOT_TOKENS):
-        """What a take would get now; nothing changes."""
+        """The Decision that a take would get now. Nothing changes."""
         cdef slots_t slots
         cdef outcome_t o
         cdef int64_t n = self.bucket.cost_of(cost), soonest = 0, least = INT64_MAX, i
@@ -88,7 +88,7 @@ cdef class SlotSearch:
         return BucketCore.peek(self.bucket, self.name(key, number_at(&slots, soonest)), cost)
 
     def held(self, object key):
-        """Slots of a key that are held, on any node, as far as this one knows. O(slots)."""
+        """How many slots of a key are held, on all nodes, as far as this one knows. O(slots)."""
         cdef slots_t slots
         cdef outcome_t o
         cdef int64_t n = self.bucket.cost_of(_SLOT_TOKENS), count = 0, i
@@ -99,7 +99,8 @@ cdef class SlotSearch:
         return count
 
     def refund(self, Decision decision not None, object tokens=None):
-        """Gives back `tokens`, or all that is left, of the slot of a decision."""
+        """Gives back `tokens` of the slot of a decision, or all that are left. Returns those that
+        came back."""
         return self.give_back(
             decision, decision.cost - decision.given_back if tokens is None else tokens
         )
@@ -115,19 +116,20 @@ cdef class SlotSearch:
         return self.bucket.put_back(decision, tokens)
 
     def check(self, object key):
-        """Raises `InvalidKey` for what is no key of slots, and what the table refuses with."""
+        """Raises `InvalidKey` for what cannot be the key of slots, and the error with which the
+        table refuses."""
         cdef slots_t slots
         self.open(key, &slots)
 
     def name(self, object key, int64_t number):
-        """The key that a slot has in its bucket."""
+        """The name that a slot has as a key of its bucket."""
         if isinstance(key, bytes):
             return b"%b#%d" % (key, number)
-        # The text of a key, and not what a subclass shows of it.
+        # The text of a key, and not what a subclass of str shows instead.
         return f"{str.__str__(key)}#{number}"
 
     def hash(self, object key):
-        """Names a key, as that of a bucket."""
+        """The hash that names a key, as `hash` of a bucket."""
         return self.bucket.hash(key)
 
     def spec_of(self, object key):
@@ -135,7 +137,8 @@ cdef class SlotSearch:
         return self.bucket.spec
 
     cdef int open(self, object key, slots_t *slots) except -1:
-        """Reads a key. Raises InvalidKey, and what the table refuses with."""
+        """Begins a search for a key. Raises InvalidKey, and the error with which the table
+        refuses."""
         cdef const uint8_t *data = NULL
         cdef Py_ssize_t size = 0
         key_view(key, &data, &size)
@@ -156,30 +159,31 @@ cdef class SlotSearch:
     cdef uint32_t place(
         self, slots_t *slots, int64_t i, int64_t n, uint64_t *lo, uint64_t *hi
     ) except? 0xffffffff:
-        """Finds the key of the slot that is looked at after `i` others. Returns the place of its
+        """Hashes the name of the slot that is looked at after `i` others. Returns the slot of its
         definition."""
         cdef Py_ssize_t size = written(slots, number_at(slots, i))
         keyed_hash(self.bucket.t.h.hash_key, self.bucket.key_salt, slots.text, size, lo, hi)
         return self.bucket.fitting(hi[0], n)
 
     cdef int look(self, slots_t *slots, int64_t i, int64_t n, outcome_t *o) except -1:
-        """What a take of that slot would get now."""
+        """Writes to `o` what a take of `n` tokens of that slot would get now."""
         cdef uint64_t lo = 0, hi = 0
         cdef uint32_t slot = self.place(slots, i, n, &lo, &hi)
         self.bucket.look(lo, hi, &slot, n, 0, clock_ns(self.bucket.t), o)
         return 0
 
     cdef int remember(self, object key, int64_t first) except -1:
+        """Notes where the next search for a key begins."""
         if len(self.first) >= _REMEMBERED_KEYS:
-            # it costs some searches from the beginning
+            # that makes some searches begin at the beginning
             self.first.clear()
         self.first[key] = first
         return 0
 
 
 cdef inline int64_t place_at(slots_t *slots, int64_t i) noexcept:
-    """The place in the order that is looked at after `i` others: last come those that were held
-    before."""
+    """The place in the order that is looked at after `i` others. Places that were held at the last
+    search come last."""
     return (slots.first + i) % slots.count
 
 
@@ -189,7 +193,7 @@ cdef inline int64_t number_at(slots_t *slots, int64_t i) noexcept:
 
 
 cdef Py_ssize_t written(slots_t *slots, int64_t number) noexcept:
-    """Writes the number behind the key. Returns the bytes of both."""
+    """Writes the number of a slot behind the key. Returns the bytes of both."""
     cdef int64_t least = 1
     cdef Py_ssize_t size = slots.size
     while number // least >= 10:

@@ -1,4 +1,5 @@
-/* A plain call on the common store as bytes, its answer as numbers, and the way there and back. */
+/* A plain call of the common store's script (Redis): the call as bytes, its answer as numbers, and
+ * sending and receiving them. */
 #ifndef CRDTBUCKET_BINDING_STORE_CALL_H
 #define CRDTBUCKET_BINDING_STORE_CALL_H
 
@@ -10,7 +11,7 @@
 #include <sys/socket.h>
 #include <sys/types.h>
 
-enum { MOST_REPLIED = 9, MOST_CALL = 2048 }; /* numbers of an answer; bytes of a call */
+enum { MOST_REPLIED = 9, MOST_CALL = 2048 }; /* most numbers of an answer; most bytes of a call */
 
 enum { CALL_NUMBERS = 7 };
 
@@ -19,9 +20,9 @@ typedef struct {
     size_t size;
 } text_t;
 
-/* What a plain call says. `head`: the command, the script and the number of keys; `fixed`: what is
- * the same in each call on a bucket; both are bytes as they are sent, `key` and `owner` are texts.
- * `numbers`: cost, fence, generation, taken, refunded, and the debt in s and ns. */
+/* What a plain call says. `head` is the command, the script and the number of keys; `fixed` is what
+ * is the same in each call of one bucket; both are bytes as they are sent. `key` and `owner` are
+ * texts. `numbers` are: cost, fence, generation, taken, refunded, and the debt in s and in ns. */
 typedef struct {
     text_t head, key, fixed, owner;
     uint64_t numbers[CALL_NUMBERS];
@@ -33,7 +34,7 @@ static inline char *put_bytes(char *at, text_t text)
     return at + text.size;
 }
 
-/* Writes a number in so many digits. 0 where they are too few. */
+/* Writes a number in so many decimal digits. Returns 0 when they are too few for it. */
 static inline int put_digits(char *at, uint64_t number, size_t digits)
 {
     for (; digits; number /= 10)
@@ -41,7 +42,8 @@ static inline int put_digits(char *at, uint64_t number, size_t digits)
     return !number;
 }
 
-/* "$40\r\n" and the text; for texts of less than 10,000 bytes. */
+/* Writes a text as Redis reads it, "$40\r\n", the text and "\r\n", and returns where it ends. The
+ * text has less than 10,000 bytes. */
 __attribute__((noinline)) static char *put_word(char *at, text_t text)
 {
     size_t digits = text.size < 10 ? 1 : text.size < 100 ? 2 : text.size < 1000 ? 3 : 4;
@@ -51,8 +53,8 @@ __attribute__((noinline)) static char *put_word(char *at, text_t text)
     return put_bytes(put_bytes(at, text), (text_t){"\r\n", 2});
 }
 
-/* Writes a call into `out`, which has MOST_CALL bytes. Returns how many it has; 0 when there is no
- * room, or a number is out of its range. */
+/* Writes a call into `out`, which has MOST_CALL bytes. Returns how many bytes it has; 0 when there
+ * is no room, or when a number is out of its range. */
 static inline size_t put_call(char *out, const plain_call_t *c)
 {
     static const uint8_t digits[CALL_NUMBERS] = {16, 10, 10, 16, 16, 10, 9};
@@ -96,9 +98,9 @@ static inline int read_numbers(const char *text, size_t size, int64_t *numbers)
     return at == end ? count : 0;
 }
 
-/* Sends what is left of a command, then waits for bytes. Returns how many came, 0 when the
- * connection has ended, and -1 with errno. After EINTR, when signals have been looked at, it is to
- * be called again, once `ready_within` the rest of the time. */
+/* Sends what is left of a command, then waits for bytes and writes them to `got`. Returns how many
+ * came; 0 when the connection has ended; -1 with `errno`. After EINTR the caller handles signals,
+ * waits for `ready_within` the rest of its time, and calls this again. */
 static inline ssize_t exchange(int fd, const char **command, size_t *left, char *got, size_t room)
 {
     if (*left) {
@@ -115,10 +117,11 @@ static inline ssize_t exchange(int fd, const char **command, size_t *left, char 
     return recv(fd, got, room, 0);
 }
 
-/* Whether the next step of `exchange` can be made, with so much to send, within so many ns, of
- * which at most `step_ns` are waited for now. 0 with errno: EINTR when it is to be called again,
- * EAGAIN when the time is over, and then the socket has been looked at. The time that a socket has
- * for a wait begins anew at each call, and signals may come more often than it ends. */
+/* Waits until the next step of `exchange`, with `left` bytes to send, can be made: for `rest_ns`,
+ * of which at most `step_ns` in this call. Returns 1 when it can; 0 with `errno`: EINTR when this
+ * is to be called again, EAGAIN when the time is over, and by then the socket has been looked at.
+ * The time-out of a socket is not used for this: it begins anew at each call, and signals may come
+ * more often than it ends. */
 static inline int ready_within(int fd, size_t left, int64_t rest_ns, int64_t step_ns)
 {
     struct pollfd one = {.fd = fd, .events = left ? POLLOUT : POLLIN};

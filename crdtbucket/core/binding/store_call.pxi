@@ -1,5 +1,5 @@
-# Plain calls of the common store's script, and the way there and back. What is not plain is for the
-# caller, who can write and read everything.
+# Plain calls of the common store's script, and sending them and receiving answers. Everything else
+# is left to the caller, which can write and read all that Redis has.
 
 cdef extern from "core/binding/store_call.h" nogil:
     enum:
@@ -22,7 +22,7 @@ cdef inline text_t text_of(bytes text):
 
 
 cdef uint64_t natural(object number):
-    """UINT64_MAX for what is no whole number from 0 on."""
+    """A whole number from 0 on; UINT64_MAX for anything else."""
     cdef int overflow = 0
     cdef int64_t value = -1
     if PyLong_CheckExact(number):
@@ -39,7 +39,7 @@ def store_call(
     /,
 ):
     """The bytes of a plain call; see `plain_call_t`. `numbers`: cost, fence, generation, taken,
-    refunded, debt in ns. None when these are others, or one is out of its range, or the call is too
+    refunded, debt in ns. None when there are others, one is out of its range, or the call is too
     long."""
     cdef plain_call_t call
     cdef char[MOST_CALL] out
@@ -59,12 +59,13 @@ def store_call(
 
 
 def ask_store(int fd, bytes command not None, int64_t until_ns, int64_t patience_ns, /):
-    """Sends a command over a socket that blocks, and waits for bytes. Returns the numbers that they
-    are, if they are one list of a few numbers; else the bytes, none when the connection has ended.
-    The socket has a time-out of its own; a wait that signals cut goes on `until_ns` (`now_ns`), so
-    long after it began. A stop of the process cuts it as well: what lies between two looks at the
-    socket counts for no more than a quarter of the time. An error of the system is the number
-    `errno`: what this raises has a handler of a signal raised."""
+    """Sends a command over a blocking socket, and waits for bytes, in all for `patience_ns`, which
+    began that long before `until_ns` (as `now_ns`). Returns the list of numbers that the bytes are;
+    the bytes where they are anything else, none of them when the connection has ended; or `errno`
+    after an error of the system. The time-out is that of the socket; where a signal interrupts the
+    wait, it goes on for the rest of that time. A stop of the process interrupts it as well: the
+    time between two looks at the socket counts for no more than a quarter of `patience_ns`. An
+    exception comes from the handler of a signal."""
     cdef char[4096] got
     cdef int64_t[MOST_REPLIED] numbers
     cdef const char *data = PyBytes_AS_STRING(command)

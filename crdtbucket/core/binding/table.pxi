@@ -1,13 +1,12 @@
-# The table: how it is opened, kept and looked at, and its parts.
+# The table: how it is opened, looked after and examined, and its parts.
 
 
 cdef class Table:
-    """One node's keys of all buckets, in one memory mapping. Times are integer ns of
+    """The keys that one node holds of all its buckets, in one memory mapping. Times are whole ns of
     CLOCK_BOOTTIME, or of `set_time`.
 
-    Each subject is a part of it, which may be used without the table: the processes that share it,
-    epochs, nodes, definitions, what is sent (`outbox`) and what is received (`inbox`).
-    """
+    Each subject is a part of the table, which may be used without it: the processes that share it,
+    epochs, nodes, definitions, what is sent (`outbox`) and what is received (`inbox`)."""
 
     cdef _Memory memory
     cdef table_t *t
@@ -18,12 +17,13 @@ cdef class Table:
     cdef readonly TableOutbox outbox
     cdef readonly TableInbox inbox
     cdef readonly dict names
-    """Bucket and key of entries that were named, by entry."""
+    """{entry: (name of its bucket, key)} of the entries whose names are kept, `max_names` at
+    most."""
     cdef readonly int max_names
     cdef public object on_wake
-    """Called without arguments when a take asks for an early flush."""
+    """Is called without arguments when a take asks for an early message."""
     cdef readonly object refusal
-    """The exception that every operation raises, or None; see `refuse`."""
+    """The exception that every operation raises, or None: see `refuse`."""
     cdef int64_t surveyed
     cdef object __weakref__
 
@@ -40,9 +40,10 @@ cdef class Table:
         host=None,
         bint join=False,
     ):
-        """`fd`: of a file that other processes map, too; the table does not close it. It is empty,
-        and `host` is then what the header is to say: (boot id, pid space, time space, owner); or it
-        is a table that was checked. `join`: others use it now, so its epoch continues."""
+        """`grace`: for how long (s) a full key is idle before it is evicted. `fd`: a file that
+        other processes map, too; the table does not close it. It is empty, and then `host` says
+        what goes into its header: (boot id, pid space, time space, owner); or it holds a table that
+        was checked. `join`: other processes use it now, so its epoch continues."""
         if not 0 <= grace <= 1e9:
             raise CrdtbucketError(f"grace must be 0 to 1e9 s, not {grace}")
         self.names = {}
@@ -76,12 +77,13 @@ cdef class Table:
     # ---- whether it decides ----
 
     def refuse(self, error):
-        """Every operation raises `error` from now on. After LimiterClosed nothing else counts."""
+        """Makes every operation raise `error` from now on. After LimiterClosed no other error takes
+        its place."""
         if not isinstance(self.refusal, LimiterClosed):
             self.refusal = error
 
     def admit(self, kind):
-        """Ends a refusal by an error of this kind; one for another reason stays."""
+        """Ends a refusal if its error is of this kind. A refusal for another reason stays."""
         if isinstance(self.refusal, kind):
             self.refusal = None
 
@@ -102,8 +104,8 @@ cdef class Table:
     # ---- upkeep ----
 
     def sweep(self, int64_t most=4096):
-        """Looks at the next `most` entries and evicts full ones that were sent and are idle.
-        Returns how many."""
+        """Looks at the next `most` entries, and evicts those that are full, sent and idle. Returns
+        how many."""
         most = max(0, min(most, self.t.h.bump))
         cdef _Scratch gone = scratch(most * sizeof(uint32_t))
         cdef int64_t n, i
@@ -115,16 +117,17 @@ cdef class Table:
         return n
 
     def shift(self, int64_t ns, int64_t since=0):
-        """The clock jumped by `ns` against the peers': levels stay where they were, at most at
-        their ceiling of debt. Peers that were seen before the time `since`, to which it jumped or
-        a little less, have been silent for `ns` less."""
+        """Moves the levels with a clock that jumped by `ns` against those of the peers, so that
+        debts stay what they were, but not above their ceiling. Peers that were last seen before the
+        local ns `since`, which is the time to which the clock jumped or a little less, have been
+        silent for `ns` less."""
         self.memory.enter()
         shift_all(self.t, ns, since, clock_ns(self.t))
         self.memory.leave()
 
     def hashes(self, entries):
-        """(name hash of the bucket, low and high half of the key's hash) of each of these entries
-        that is still in use."""
+        """(name hash of the bucket, low half and high half of the key's hash) of each of these
+        entries that is still in use."""
         cdef uint32_t e
         out = []
         for e in entries:
@@ -146,7 +149,7 @@ cdef class Table:
     # ---- looking ----
 
     def verify(self):
-        """Checks all that must be true of the table: for tests and diagnosis. Raises
+        """Checks all that must be true of the table, for tests and diagnosis. Raises
         CrdtbucketError."""
         cdef const char *wrong
         self.memory.enter()
@@ -162,13 +165,13 @@ cdef class Table:
 
     @property
     def hash_key(self):
-        """The key of the hash of bucket keys: 16 bytes."""
+        """The secret by which keys are hashed: 16 bytes."""
         return PyBytes_FromStringAndSize(<const char *>self.t.h.hash_key, 16)
 
     @property
     def open_tokens(self):
-        """Tokens that a common store was asked for and that are not counted here yet, of all
-        keys."""
+        """Tokens, of all keys, of calls that a common store has not answered yet: the store may
+        have counted them, and this node has not."""
         return self.t.h.open_tokens
 
     @open_tokens.setter
@@ -180,19 +183,20 @@ cdef class Table:
 
     @property
     def max_keys(self):
-        """Keys that fit at once."""
+        """How many keys the table can hold."""
         return self.t.h.max_keys
 
     @property
     def places(self):
-        """Entries ever used at once: `encode_table` goes over so many places."""
+        """How many places for entries were ever used: `encode_table` goes over these."""
         return self.t.h.bump
 
     def survey(self, int64_t most=1 << 22):
         """How full the keys of each bucket are: {name hash: (keys without a whole token, tokens
-        lacking to full of all keys, of the key that lacks most)}. Looks at `most` keys, of a larger
-        table at others each time, and takes these for all. About 4 ns a key, without the
-        interpreter's lock; no take waits longer than for some 20 us of it."""
+        that all keys together lack until they are full, tokens that the key lacks that lacks
+        most)}. Looks at `most` keys. Of a larger table it looks at others each time, and takes
+        these for a sample of all. It takes about 4 ns a key, without the interpreter's lock; no
+        take waits longer than for some 20 us of it."""
         cdef int64_t places = self.t.h.bump, now = clock_ns(self.t), at = self.surveyed, done
         cdef uint32_t i, count = self.t.h.definitions
         cdef double share = 1.0

@@ -1,4 +1,4 @@
-# Takes of several buckets at once: all of them, or none.
+# Takes from several buckets at once: all of them, or nothing.
 
 
 cdef enum:
@@ -19,9 +19,9 @@ cdef struct call_t:
 
 
 cdef class MultiCore:
-    """Finds buckets of one limiter by their names, and takes from several. `in_force.buckets` has
-    those in force, by name; `in_force.bucket(name)` finds one by any other name, and
-    `in_force.group(name)` one or more."""
+    """Finds buckets of one limiter by their names, and takes from several of them.
+    `in_force.buckets` has those in force, by name; `in_force.bucket(name)` finds one by any other
+    spelling of its name, and `in_force.group(name)` one or more."""
 
     cdef readonly object _in_force
 
@@ -52,8 +52,9 @@ cdef class MultiCore:
         return self.take_named(all_of(wanted), None)
 
     def _asked(self, wanted):
-        """(bucket that decides, key, cost[, floor]) of each (name, key[, cost[, floor]]) in
-        `wanted`, and how many of these each of them became. Raises InvalidKey."""
+        """(bucket that decides, key, cost[, floor]) for each (name, key[, cost[, floor]]) in
+        `wanted`, and a list that says how many of these each item of `wanted` became. Raises
+        InvalidKey."""
         cdef dict buckets = self._in_force.buckets
         cdef list parts = [], sizes = []
         cdef tuple row
@@ -70,8 +71,8 @@ cdef class MultiCore:
         return parts, sizes
 
     cdef AllDecision take_named(self, tuple wanted, list sizes):
-        """As `take_all`. `sizes` stays empty where each item is one bucket, else it gets what
-        `_asked` says."""
+        """As `take_all`. `sizes` stays empty where each item is of one bucket; else it gets the
+        list of `_asked`."""
         cdef dict buckets = self._in_force.buckets
         cdef tuple rows = rows_of(wanted)
         cdef call_t call
@@ -97,7 +98,7 @@ cdef class MultiCore:
 
 
 cdef inline tuple all_of(wanted):
-    """What is asked for, as a tuple. Raises TypeError."""
+    """The items that are asked for, as a tuple. Raises TypeError."""
     return tuple(wanted if type(wanted) is list or type(wanted) is tuple else iterated(wanted))
 
 
@@ -112,7 +113,7 @@ cdef object iterated(wanted):
 
 
 cdef inline tuple row_of(item):
-    """What is asked for as a tuple, which nobody changes meanwhile. Raises InvalidKey."""
+    """One item that is asked for, as a tuple, which nobody changes meanwhile. Raises InvalidKey."""
     cdef tuple row = tuple(item) if isinstance(item, (tuple, list)) else ()  # a tuple is its own
     if not 2 <= len(row) <= 4:
         raise InvalidKey(
@@ -122,6 +123,7 @@ cdef inline tuple row_of(item):
 
 
 cdef tuple rows_of(tuple wanted):
+    """All items as tuples. Raises InvalidKey."""
     for item in wanted:
         if type(item) is not tuple or not 2 <= len(<tuple>item) <= 4:
             return tuple([row_of(one) for one in wanted])
@@ -149,6 +151,7 @@ def take_all(wanted):
 
 
 cdef int begin_call(call_t *call, Py_ssize_t count) except -1:
+    """Sets up a call of so many items: a few have room in `call` itself. Raises MemoryError."""
     call.count, call.parts, call.item, call.part = count, 0, call.few_items, call.few_parts
     if count > FEW:
         call.item = <item_t *>PyMem_Calloc(count, sizeof(item_t))
@@ -163,6 +166,7 @@ cdef int begin_call(call_t *call, Py_ssize_t count) except -1:
 
 
 cdef void end_call(call_t *call) noexcept:
+    """Releases the buckets and the memory of a call."""
     cdef Py_ssize_t i
     for i in range(call.count):
         Py_XDECREF(call.item[i].bucket)
@@ -177,7 +181,7 @@ cdef inline object deciding(bucket, key):
 
 
 cdef inline int give_item(item_t *item, bucket, key) except -1:
-    """The item is of the bucket that decides on the key. Raises TypeError for what is no bucket."""
+    """Gives an item the bucket that decides on its key. Raises TypeError for what is no bucket."""
     if not isinstance(bucket, BucketCore):
         raise TypeError(f"{bucket!r} is no bucket")
     bucket = deciding(bucket, key)
@@ -187,7 +191,7 @@ cdef inline int give_item(item_t *item, bucket, key) except -1:
 
 
 cdef AllDecision take_call(call_t *call, tuple rows):
-    """The answer of a call whose items have their buckets."""
+    """Makes the takes of a call whose items have their buckets, and returns the answer."""
     cdef AllDecision answer = AllDecision.__new__(AllDecision)
     cdef list made = []
     cdef part_t *part
@@ -210,7 +214,8 @@ cdef AllDecision take_call(call_t *call, tuple rows):
 
 
 cdef int read_parts(call_t *call, tuple rows) except -1:
-    """Fills in a part for each key that is named, and which part each item is of."""
+    """Fills in a part for each key that is named, and for each item which part it belongs to.
+    Raises as `take_all`."""
     cdef Py_ssize_t i
     for i in range(call.count):
         read_item(call, &call.item[i], <tuple>rows[i])
@@ -228,6 +233,7 @@ cdef int read_parts(call_t *call, tuple rows) except -1:
 
 
 cdef int read_item(call_t *call, item_t *item, tuple row) except -1:
+    """Adds the cost and the floor of an item to the part of its key. Raises as `take_all`."""
     cdef BucketCore bucket = <BucketCore>item.bucket
     cdef uint64_t lo = 0, hi = 0
     cdef int64_t n, capacity
@@ -264,4 +270,5 @@ cdef int read_item(call_t *call, item_t *item, tuple row) except -1:
 
 
 cdef inline bint is_of(part_t *part, BucketCore bucket, uint64_t lo, uint64_t hi) noexcept:
+    """Whether a part is the key with this hash in this bucket."""
     return part.lo == lo and part.hi == hi and (<BucketCore>part.bucket).salt == bucket.salt

@@ -7,7 +7,7 @@ allowed)."""
 
 
 cdef take_keys(BucketCore bucket, keys, costs):
-    """`BucketCore.take_many`."""
+    """Does what `BucketCore.take_many` says."""
     if bucket.table.refusal is not None:
         raise bucket.table.refusal
     if type(keys) is not list and type(keys) is not tuple:
@@ -55,7 +55,8 @@ cdef take_keys(BucketCore bucket, keys, costs):
 
 
 cdef int read_items(BucketCore bucket, tuple keys, costs, take_item_t *items) except -1:
-    """Reads and checks all keys and costs. `keys` keeps alive what the items point to."""
+    """Reads and checks all keys and costs. `keys` keeps the memory alive to which the items
+    point."""
     cdef Py_ssize_t count = len(keys), i
     cdef bint several = type(costs) is tuple
     cdef int64_t one = 0 if several else bucket.cost_of(costs)
@@ -80,6 +81,7 @@ cdef int read_items(BucketCore bucket, tuple keys, costs, take_item_t *items) ex
 
 
 cdef int take_all_items(BucketCore bucket, tuple keys, many_t *m) except -1:
+    """Makes all takes in order, then notes the names of keys whose entries have none."""
     cdef take_item_t *item
     cdef Py_ssize_t i
     while m.at < m.count:
@@ -91,14 +93,14 @@ cdef int take_all_items(BucketCore bucket, tuple keys, many_t *m) except -1:
             bucket.memory.pause()
     for i in range(m.count):
         item = &m.items[i]
-        # Others may have evicted its entry since.
+        # another process may have evicted its entry since
         if item.unnamed and entry_holds(m.t, item.entry, item.lo, item.hi):
             bucket.note_name(item.entry, keys[i])
     return 0
 
 
 cdef int take_item(BucketCore bucket, object key, many_t *m) except -1:
-    """The next take, which needs the lock."""
+    """Makes the next take, which needs the lock."""
     cdef outcome_t o
     cdef take_item_t *item = &m.items[m.at]
     cdef uint32_t slot = definition_for(bucket.t, bucket.slot, item.hi)
@@ -111,7 +113,8 @@ cdef int take_item(BucketCore bucket, object key, many_t *m) except -1:
 
 
 cdef void count_items(BucketCore bucket, many_t *m):
-    """Counts what each of the two definitions has decided, in the slots where they stand by now."""
+    """Counts what each of the bucket's two definitions has decided, in the slots where these
+    definitions stand by now."""
     cdef counts_t *counts
     cdef uint32_t slot
     cdef int side

@@ -1,4 +1,5 @@
-# The takes of several keys at one moment: all of them are allowed, or nothing is taken.
+# Takes of several keys at one moment: either all of them are allowed, or nothing is taken. Each key
+# is a *part*.
 
 
 cdef struct part_t:
@@ -12,8 +13,8 @@ cdef struct part_t:
 
 
 cdef int take_parts(part_t *part, Py_ssize_t parts) except -1:
-    """Takes all of the parts or none, and leaves the outcome of each. The part that would probably
-    be denied is taken first, so that tokens of the others are hardly ever taken in vain."""
+    """Takes all parts or none, and writes the outcome of each to it. The part that would be denied
+    for the longest is taken first, so that tokens of the others are hardly ever taken in vain."""
     cdef int64_t now = clock_ns((<BucketCore>part[0].bucket).t)
     cdef Py_ssize_t first = 0, taken = 0, i, at
     cdef bint looked = parts > 1 and not all_fit(part, parts, now)
@@ -41,7 +42,7 @@ cdef int take_parts(part_t *part, Py_ssize_t parts) except -1:
 
 
 cdef bint all_fit(part_t *part, Py_ssize_t parts, int64_t now) noexcept:
-    """Whether each of them has its tokens at sight, so that none has to be looked at closely."""
+    """Whether each part has its tokens at sight, so that none has to be looked at closely."""
     cdef Py_ssize_t i
     for i in range(parts):
         if part[i].floor or not fits_at_sight(
@@ -52,7 +53,8 @@ cdef bint all_fit(part_t *part, Py_ssize_t parts, int64_t now) noexcept:
 
 
 cdef Py_ssize_t turn(Py_ssize_t step, Py_ssize_t first) noexcept:
-    """Which part is taken at a step: `first`, then the others in their order."""
+    """Which part is taken at a step: at the first the part `first`, then the others in their
+    order."""
     return first if not step else step - 1 if step <= first else step
 
 
@@ -61,7 +63,8 @@ cdef bint is_shadow(part_t *part) noexcept:
 
 
 cdef void look_at_part(part_t *part, int64_t now) noexcept:
-    """The outcome that a take would have now. A shadow denies nobody, so nobody waits for it."""
+    """Writes to the part the outcome that a take would have now. A shadow denies nobody, so nobody
+    waits for it."""
     (<BucketCore>part.bucket).look(
         part.lo, part.hi, &part.slot, part.cost, part.floor, now, &part.o
     )
@@ -70,7 +73,7 @@ cdef void look_at_part(part_t *part, int64_t now) noexcept:
 
 
 cdef int take_part(part_t *part, int64_t now) except -1:
-    """One take. 0 when it is denied, and its bucket is no shadow."""
+    """Makes the take of one part. Returns 0 when it is denied, unless its bucket is a shadow."""
     cdef BucketCore bucket = <BucketCore>part.bucket
     bucket.decide(
         <object>part.key, part.lo, part.hi, &part.slot, part.cost, part.floor, now, &part.o
@@ -79,6 +82,7 @@ cdef int take_part(part_t *part, int64_t now) except -1:
 
 
 cdef int give_back_parts(part_t *part, Py_ssize_t taken, Py_ssize_t first) except -1:
+    """Gives back what the first `taken` steps have taken."""
     cdef Py_ssize_t step
     cdef part_t *one
     for step in range(taken):

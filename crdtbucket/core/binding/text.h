@@ -1,4 +1,4 @@
-/* The text of a key, in place, and that of a call in an error. */
+/* The bytes of a key, without copying them; and how a method is called, for errors. */
 #ifndef CRDTBUCKET_BINDING_TEXT_H
 #define CRDTBUCKET_BINDING_TEXT_H
 
@@ -8,8 +8,8 @@
 
 #include "../memory/atomics.h"
 
-/* The bytes of a str (as UTF-8) or bytes, in place. 0 for anything else, and for a str that has no
- * UTF-8; no error is left. */
+/* Finds the bytes of a `str` (as UTF-8) or of `bytes`, without copying them. Returns 0 for anything
+ * else, and for a `str` that has no UTF-8; no exception is set then. */
 static inline int text_view(PyObject *key, const uint8_t **data, Py_ssize_t *size)
 {
     if (LIKELY(PyUnicode_Check(key))) {
@@ -30,9 +30,9 @@ static inline int text_view(PyObject *key, const uint8_t **data, Py_ssize_t *siz
     return 1;
 }
 
-/* How a method is called, "take(key, cost=1, floor=0)", read from its docstring "take($self, key,
- * cost=1, floor=0)\n--\n...". A name without a docstring gets "()". setup.py has Cython's errors
- * call it. The text is valid until the next call; the GIL is held. */
+/* How a method is called, as "take(key, cost=1, floor=0)", read from its docstring "take($self,
+ * key, cost=1, floor=0)\n--\n...". A name without a docstring gets "()". setup.py makes the errors
+ * of Cython call it. The text is valid until the next call; the GIL is held. */
 __attribute__((noinline, unused)) static const char *call_shape(const char *doc)
 {
     static char shape[160];

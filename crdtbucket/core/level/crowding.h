@@ -1,9 +1,10 @@
-/* Who makes room in a full table: whoever introduced more entries than its part of it. See
- * docs/model.md, "Full keys are silent", and docs/security.md.
+/* Which entry is evicted from a full table when none is full: one of whoever introduced more
+ * entries than its part of the table. See docs/model.md, "Full keys are silent", and
+ * docs/security.md.
  *
  * Half of a table is for the keys that were asked for here. Of the other half each live peer, and
- * all that is relayed, have an equal part. Parts are measured in a sample, so nothing is counted.
- */
+ * all that relays introduced, have equal parts. Parts are measured in a sample, so nothing has to
+ * be counted. The *introducer* of an entry is 0 for this node, the number of a peer, or RELAYED. */
 #ifndef CRDTBUCKET_LEVEL_CROWDING_H
 #define CRDTBUCKET_LEVEL_CROWDING_H
 
@@ -12,23 +13,25 @@
 
 #define VICTIM_SAMPLE 128
 
-/* Entries at the limit, and how many of them each node introduced. */
+/* A sample of the entries of a table at its limit, and how many of them each introducer has. */
 typedef struct {
     uint32_t entry[VICTIM_SAMPLE];
     uint32_t seen;
     uint16_t of[RELAYED + 1];
 } sample_t;
 
-/* So many new entries of a frame make room by others of their introducer, as each costs a sample;
- * the rest of them are dropped. */
+/* So many new entries of one frame may evict others of their own introducer, as each costs a
+ * sample. The rest are dropped. */
 #define CROWDED_A_FRAME 100
 
-/* What a new entry did to others. */
+/* What making room for a new entry did to others. */
 typedef struct {
-    uint32_t gone; /* an entry that went for it, or NONE */
-    int crowded;   /* its introducer had more than its part, and made room by its own */
+    uint32_t gone; /* the entry that was evicted for it, or NONE */
+    int crowded;   /* its introducer had more than its part, so one of its own was evicted */
 } room_t;
 
+/* Adds an entry to a sample. One that was asked for here meanwhile counts as introduced here from
+ * now on. */
 static inline void sample_add(table_t *t, sample_t *s, uint32_t e)
 {
     cold_t *cold = &t->cold[e];
@@ -40,15 +43,16 @@ static inline void sample_add(table_t *t, sample_t *s, uint32_t e)
     s->of[cold->introducer]++;
 }
 
-/* How much of its part an introducer has, of `seen`. */
+/* How many of the sample an introducer has, in such a measure that `s->seen` is exactly its
+ * part. */
 static inline uint32_t crowding(const table_t *t, const sample_t *s, uint32_t introducer)
 {
     uint32_t members = t->h->members > 1 ? (uint32_t)t->h->members : 1;
     return s->of[introducer] * (introducer ? 2 * members : 2);
 }
 
-/* Who makes room for a new entry: its introducer when that has more than its part, else who has
- * most beyond its part. RELAYED + 1: nobody. */
+/* The introducer whose entry is evicted for a new one of `introducer`: that one itself when it has
+ * more than its part, else the one furthest beyond its part. RELAYED + 1: nobody is beyond it. */
 static uint32_t who_pays(const table_t *t, const sample_t *s, uint32_t introducer)
 {
     uint32_t most = s->seen, pays = RELAYED + 1;
@@ -64,9 +68,9 @@ static uint32_t who_pays(const table_t *t, const sample_t *s, uint32_t introduce
     return pays;
 }
 
-/* Hands an entry over to another peer that is within its part and states takes of its own from the
- * key; returns whether there is one. Else a peer could introduce keys of others, and these would be
- * evicted as its own. */
+/* Makes another peer the introducer of an entry, if there is one that is connected, within its
+ * part, and takes from the key itself. Returns whether there is. Without this a peer could
+ * introduce keys that others use, and these would be evicted as entries of its own. */
 static int hand_over(table_t *t, sample_t *s, uint32_t e)
 {
     cold_t *cold = &t->cold[e];
@@ -90,9 +94,10 @@ static inline i128 time_to_full(const table_t *t, uint32_t e, int64_t now)
     return debt_units(d, LOAD(t->hot[e].base), entry_net(t, e), now) / d->p;
 }
 
-/* Of indebted entries the one that goes for a new one: with the least debt, of whoever pays. Where
- * nobody has more than its part, the least debt of all. Without `any` those of another peer alone
- * may go, which has more than its part. */
+/* Which indebted entry of the sample is evicted for a new one of `introducer`: of those of whoever
+ * pays for it (`who_pays`) the one with the least debt; where nobody has more than its part, the
+ * one with the least debt of all. Without `any` only an entry of another peer that has more than
+ * its part may be evicted. Returns NONE when none may. */
 static uint32_t sample_victim(table_t *t, sample_t *s, uint32_t introducer, int any, int64_t now,
                               room_t *room)
 {

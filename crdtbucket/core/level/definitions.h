@@ -1,5 +1,6 @@
-/* The definitions of buckets: which one a key has, how one replaces another, and what was counted
- * under them. */
+/* The definitions of buckets: which of them a key is under, how one replaces another, and what
+ * was counted under them. A `slot`, `bucket` or `candidate` is the place of a definition in the
+ * table. */
 #ifndef CRDTBUCKET_LEVEL_DEFINITIONS_H
 #define CRDTBUCKET_LEVEL_DEFINITIONS_H
 
@@ -15,23 +16,25 @@ static inline uint32_t definition_newest(const table_t *t, uint32_t slot)
     return slot;
 }
 
-/* The definition of a key, of the two that its bucket may have: the same on all nodes, as the hash
- * is. */
+/* The slot of the definition for the key with this hash: of the two that a bucket may have, the
+ * candidate's or `bucket` itself. It is the same on all nodes, as the hash is. */
 static inline uint32_t definition_for(const table_t *t, uint32_t bucket, uint64_t hash_hi)
 {
     const definition_t *d = &t->definitions[bucket];
     uint32_t candidate =
         UNLIKELY((hash_hi >> 1) < LOAD(d->candidate_below)) ? LOAD(d->candidate) : NONE;
-    /* None, also where it was ended just now. */
+    /* There is no candidate, or another thread has just ended it. */
     return LIKELY(candidate >= MAX_DEFINITIONS) ? bucket : candidate;
 }
 
 /* ---- slots of definitions: used again when no key stands under them any more ---- */
 
-/* Decisions taken under a definition look up its numbers for so long at least. */
+/* How long a replaced definition is kept at least: decisions that were made under it still look up
+ * its numbers. */
 #define REPLACED_FOR (60 * SECOND)
 
-/* Processes that share a table, or look twice, compute the end of a period apart by a little. */
+/* Whether two definitions have the same end of a calendar period. Processes that share a table, or
+ * that compute it twice, come to ends that differ a little. */
 static inline int same_end(const definition_t *a, const definition_t *b)
 {
     return !a->still_until == !b->still_until
@@ -39,6 +42,7 @@ static inline int same_end(const definition_t *a, const definition_t *b)
                && b->still_until - a->still_until <= SECOND);
 }
 
+/* Whether two definitions decide in the same way. */
 static inline int same_definition(const definition_t *a, const definition_t *b)
 {
     return a->q == b->q && a->p == b->p && a->capacity == b->capacity && a->max_debt == b->max_debt
@@ -46,8 +50,9 @@ static inline int same_definition(const definition_t *a, const definition_t *b)
            && a->shadow == b->shadow && a->unpredicted == b->unpredicted && same_end(a, b);
 }
 
-/* Marks the replaced definitions that no key needs on its way to the newest one; returns how many
- * there are. */
+/* Marks in `idle` the slots that can be used again: free ones, and definitions that were replaced
+ * more than REPLACED_FOR ago, have no entry, and lie on no entry's way to its newest definition.
+ * Returns how many there are. */
 static uint32_t definitions_idle(const table_t *t, int64_t now, uint8_t idle[MAX_DEFINITIONS])
 {
     uint32_t count = 0, all = t->h->definitions;
@@ -66,6 +71,7 @@ static uint32_t definitions_idle(const table_t *t, int64_t now, uint8_t idle[MAX
     return count;
 }
 
+/* How many more definitions there is room for. */
 static int64_t definitions_free(const table_t *t, int64_t now)
 {
     uint8_t idle[MAX_DEFINITIONS];
@@ -83,6 +89,7 @@ static uint32_t definition_free_slot(const table_t *t, int64_t now)
     return t->h->definitions < MAX_DEFINITIONS ? t->h->definitions : NONE;
 }
 
+/* Adds the counters `more`, which another process may be writing, to `sum`. */
 static void counts_add(counts_t *sum, const counts_t *more)
 {
     int64_t *to = (int64_t *)sum;
@@ -91,7 +98,7 @@ static void counts_add(counts_t *sum, const counts_t *more)
         to[i] += LOAD(from[i]);
 }
 
-/* Adds up what all processes counted under a definition. */
+/* Adds to `sum` what all processes have counted under the definition in `slot`. */
 static void counts_gather(const table_t *t, uint32_t slot, counts_t *sum)
 {
     for (int i = 0; i < MAX_WORKERS; i++)
@@ -99,7 +106,8 @@ static void counts_gather(const table_t *t, uint32_t slot, counts_t *sum)
             counts_add(sum, &t->all_counts[(size_t)i * MAX_DEFINITIONS + slot]);
 }
 
-/* Of a bucket under all of its definitions. The table's lock is held. */
+/* Sets `sum` to what was counted for the bucket of this slot under all definitions that it had. The
+ * caller holds the table's lock. */
 static void counts_total(const table_t *t, uint32_t slot, counts_t *sum)
 {
     *sum = (counts_t){0};
@@ -110,7 +118,7 @@ static void counts_total(const table_t *t, uint32_t slot, counts_t *sum)
         }
 }
 
-/* Keys whose hash lies below `below` are the candidate's. */
+/* Puts the keys of a bucket with hash_hi / 2 below `below` under its candidate, from `now` on. */
 static inline void definition_stage(table_t *t, uint32_t bucket, uint32_t candidate, uint64_t below,
                                     int64_t now)
 {
@@ -123,15 +131,15 @@ static inline void definition_stage(table_t *t, uint32_t bucket, uint32_t candid
     STORE(d->candidate_below, below);
 }
 
-/* Its keys are all its own again. */
+/* Ends the candidate of a definition: it has all keys of the bucket again. */
 static inline void definition_unstage(definition_t *d)
 {
     STORE(d->candidate_below, 0);
     STORE(d->candidate, NONE);
 }
 
-/* The slot of the definition that is in force for a bucket, whichever process made it; NONE when
- * there is none. */
+/* The slot of the definition that is in force for the bucket of this name, whichever process made
+ * it; NONE when there is none. */
 static inline uint32_t definition_current(const table_t *t, uint64_t name_hash)
 {
     for (uint32_t i = 0; i < t->h->definitions; i++)
@@ -141,7 +149,8 @@ static inline uint32_t definition_current(const table_t *t, uint64_t name_hash)
     return NONE;
 }
 
-/* Finishes what the journal says of a definition, once or again. */
+/* Writes the definition that stands in the journal to its slot. A repair may do this a second
+ * time. */
 static void define_apply(table_t *t)
 {
     header_t *h = t->h;
@@ -156,7 +165,7 @@ static void define_apply(table_t *t)
             if (t->definitions[i].next == j->slot && i != j->slot)
                 STORE(t->definitions[i].next, j->successor_next);
     }
-    STORE(d->name_hash, 0); /* nobody's until all of it stands */
+    STORE(d->name_hash, 0); /* the slot is free until all of it is written */
     definition_t nameless = j->made;
     nameless.name_hash = 0;
     *d = nameless;
@@ -172,8 +181,9 @@ static void define_apply(table_t *t)
     STORE(t->journal->kind, JOURNAL_NONE);
 }
 
-/* Writes a definition to a free slot, in the place of `old` unless that is NONE. Callers that still
- * hold an earlier definition of this slot are redirected to its successor. */
+/* Writes the definition `made` to a free slot. Unless `old` is NONE, it replaces the definition
+ * there. Callers that still hold an earlier definition of the slot itself are redirected to the
+ * successor of that. */
 static void definition_place(table_t *t, uint32_t slot, const definition_t *made, uint32_t old,
                              int64_t now)
 {
@@ -196,8 +206,8 @@ static void definition_place(table_t *t, uint32_t slot, const definition_t *made
     define_apply(t);
 }
 
-/* Ends a definition: `into` takes over its keys. What it has counted stays in the sums of the
- * bucket. */
+/* Ends the definition `from`: `into` takes over its keys. What was counted under it stays in the
+ * sums of the bucket. */
 static void definition_retire(table_t *t, uint32_t from, uint32_t into, int64_t now)
 {
     definition_t *old = &t->definitions[from], *d = &t->definitions[into];
@@ -217,7 +227,7 @@ static void definition_retire(table_t *t, uint32_t from, uint32_t into, int64_t 
     STORE(old->next, into);
     definition_unstage(old);
     definition_unstage(d);
-    /* Peers' tables are to be understood anew. */
+    /* The definitions that peers name must be looked up again. */
     t->h->defined++;
 }
 

@@ -1,23 +1,23 @@
-/* Earlier limits of a bucket. A node that was silent may have taken under one of them, so they
- * bound what it can have taken. */
+/* The earlier limits of a bucket. A node that was silent may have taken tokens under one of them,
+ * so they bound how much that can have been. */
 #ifndef CRDTBUCKET_LEVEL_EARLIER_LIMITS_H
 #define CRDTBUCKET_LEVEL_EARLIER_LIMITS_H
 
 #include "../memory/atomics.h"
 #include "../memory/layout.h"
 
-/* Slack of what a column may have risen by: a quarter of the refill, and 5 s of it. */
+/* How much more than the refill a column may have risen by: a quarter of it, and 5 s of it. */
 #define RISE_RATE 1.25
 #define RISE_SECONDS 5.0
 
-/* Most tokens that a definition lets one node take at once: a capacity beyond what it holds back,
- * and down to the ceiling. */
+/* The most tokens that a definition lets one node take at once, 2 C + D: one capacity beyond what
+ * it holds back for others, and from there down to the ceiling of debt. */
 static inline double burst_tokens(const definition_t *d)
 {
     return 2.0 * (double)d->capacity + (double)d->max_debt;
 }
 
-/* Two limits become one that allows what either did, until the later one's end. */
+/* Widens a noted limit to one that allows what either allowed, until the later end of the two. */
 static inline void earlier_widen(earlier_t *to, const earlier_t *more)
 {
     to->until = more->until > to->until ? more->until : to->until;
@@ -26,8 +26,8 @@ static inline void earlier_widen(earlier_t *to, const earlier_t *more)
     to->of_all &= more->of_all;
 }
 
-/* Notes a limit that ended at `until`, later than all that are noted. Those of one rate are one,
- * and where there is no room for one more the two oldest are. */
+/* Notes a limit that has just been replaced, so that it is the newest. Two limits in a row of the
+ * same rate become one. Where there is no room, the two oldest become one. */
 static void earlier_add(definition_t *d, const earlier_t *was)
 {
     earlier_t *newest = d->earlier;
@@ -46,7 +46,8 @@ static void earlier_add(definition_t *d, const earlier_t *was)
     d->earlier_count++;
 }
 
-/* The keys of `old`, or with `all` 0 some of them, come under `d` at `now`. */
+/* Notes in `d` that the keys of `old` have come under it at `now`: all keys, or with `all` 0 only
+ * some. */
 static void earlier_follow(definition_t *d, const definition_t *old, int all, int64_t now)
 {
     earlier_t was = {.until = now,
@@ -56,8 +57,8 @@ static void earlier_follow(definition_t *d, const definition_t *old, int all, in
     earlier_add(d, &was);
 }
 
-/* The most tokens by which a column may have risen from `since` to `now`, by the largest limit that
- * held meanwhile. */
+/* The most tokens by which one column may have risen from `since` to `now`, by the largest limit
+ * that was in force meanwhile. */
 static double rise_allowed(const definition_t *d, int64_t since, int64_t now)
 {
     double burst = burst_tokens(d), rate = d->per_second;
@@ -69,9 +70,9 @@ static double rise_allowed(const definition_t *d, int64_t since, int64_t now)
     return burst + RISE_RATE * rate * ((double)(now - since) / 1e9 + RISE_SECONDS);
 }
 
-/* Whether a column rose by more in that time than the present definition explains. The ceiling of
- * debt of a newer definition may be higher than its own capacity asks for, because it has to hold
- * older debt; it does not count then. */
+/* Whether a column rose by more tokens from `since` to `now` than the present definition explains.
+ * Where the definition was changed in that time, its ceiling of debt does not count: it may be
+ * higher than its own capacity asks for, because it has to hold the older debt. */
 static inline int rose_under_earlier(const definition_t *d, double rise, int64_t since, int64_t now)
 {
     double burst = d->earlier_count && d->earlier[0].until > since ? 2.0 * (double)d->capacity
@@ -79,10 +80,11 @@ static inline int rose_under_earlier(const definition_t *d, double rise, int64_t
     return rise > burst + RISE_RATE * d->per_second * ((double)(now - since) / 1e9 + RISE_SECONDS);
 }
 
-/* Seconds for which a peer that offers tokens got what it offered, from `from` to `to`, of all
- * peers `offered` tokens a second. Under a limit that was lowered since, the rates are those that
- * it granted already (see `keep_granted`). Each limit ends `near` before its time: what came later
- * was predicted as near then, and is not predicted twice. */
+/* For how many of the seconds from `from` to `to` a peer got what its callers asked for, when those
+ * of all nodes together ask for `offered` tokens a second: under a limit of half of that, for half
+ * of the time. Where the limit was lowered since, the rates kept are those that it granted already
+ * (see `keep_granted`), so they count in full. Each limit ends `near` ns before its time: what came
+ * later was predicted as near then, and must not be predicted twice. */
 GLANCES static inline double seconds_granted(const definition_t *d, double offered, int64_t near,
                                              int64_t from, int64_t to)
 {

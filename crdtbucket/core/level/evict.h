@@ -5,16 +5,18 @@
 #include "crowding.h"
 #include "renew.h"
 
+/* Whether the bucket of an entry, as it was when `word` was read, is full. */
 static inline int is_full(const table_t *t, uint32_t e, uint64_t word, int64_t now)
 {
     const hot_t *hot = &t->hot[e];
     return debt_units(&t->definitions[hot->bucket], LOAD(hot->base), net_of(word), now) <= 0;
 }
 
-/* Full, acknowledged by every live link, idle for the grace here and on the peers, and without
- * rates of a peer that has been silent for another near horizon: a member behind several relays is
- * often silent for a moment, between two rounds. Rates of a peer whose callers ask for the key
- * stay: by them its takes are predicted once it is silent, when it cannot state them again. */
+/* Whether an entry may be evicted although the table has room: it is full; every live link has
+ * acknowledged it; it has been idle for `grace_ns`, here and at the peers; and it has no rates of a
+ * peer that has been silent for yet another near horizon (a member behind several relays is often
+ * silent for a moment, between two rounds). Rates of a peer whose callers ask for the key must
+ * stay: by them its takes are predicted once it is silent, and then it cannot send them again. */
 static inline int is_evictable(const table_t *t, uint32_t e, uint64_t word, int64_t now)
 {
     uint16_t flags = LOAD(t->hot[e].flags);
@@ -24,7 +26,8 @@ static inline int is_evictable(const table_t *t, uint32_t e, uint64_t word, int6
            && now - t->cold[e].rated_ns > t->h->grace_ns && is_full(t, e, word, now);
 }
 
-/* Removes an entry as it was when `word` was read; 0 when it was taken from since. */
+/* Removes an entry if it is still as it was when `word` was read. Returns 0 when a call has taken
+ * from it since. */
 static int evict(table_t *t, uint32_t e, uint64_t word, int64_t now)
 {
     t->journal->undo.busy = e;
@@ -38,7 +41,8 @@ static int evict(table_t *t, uint32_t e, uint64_t word, int64_t now)
     return 1;
 }
 
-/* Looks at the next `most` entries; returns how many were evicted. `gone` takes them. */
+/* Evicts what may be evicted of the next `most` entries, around the end. Returns how many that
+ * were; `gone` gets their numbers. */
 static int64_t sweep(table_t *t, int64_t most, int64_t now, uint32_t *gone)
 {
     header_t *h = t->h;
@@ -58,19 +62,23 @@ static int64_t sweep(table_t *t, int64_t most, int64_t now, uint32_t *gone)
     return evicted;
 }
 
-/* So many entries are looked at for a full one that may go. */
+/* After so many entries the search for a full one to evict ends, if it has found one that is
+ * sent. */
 #define FULL_LOOKS 5
 
-/* Of the full entries that were looked at, the one that goes: one that is sent, and that nobody has
- * asked for the longest, neither here nor elsewhere. With a key go the rates of its peers: what
- * they take now would be unseen, and what a silent one took would be charged when it comes. */
+/* Which of the full entries that were looked at is evicted: one that is sent, before one that is
+ * not; and of these the one that nobody has asked for the longest, here or at a peer. Its rates of
+ * peers go with it: what these take now would not be predicted, and what a silent one took would be
+ * charged when it comes. */
 typedef struct {
     uint32_t entry; /* or NONE */
+    /* 1: it is to be sent with the next round, or some link has not acknowledged it. */
     int unsent;
-    int64_t asked; /* local ns */
+    int64_t asked; /* local ns at which it was last asked for */
 } idle_t;
 
-/* Takes an entry into a sample, or a full one that is sent into `idle` alone. */
+/* Looks at one entry: a full one may become `idle`. What is not full, or not sent, is added to the
+ * sample. */
 static inline void sample_look(table_t *t, sample_t *s, uint32_t e, int64_t now, idle_t *idle)
 {
     follow_definition(t, e, now);
@@ -87,7 +95,7 @@ static inline void sample_look(table_t *t, sample_t *s, uint32_t e, int64_t now,
         sample_add(t, s, e);
 }
 
-/* Whether a sample need not go on after so many looks. */
+/* Whether a sample is large enough after so many looks. */
 static inline int sample_ends(const sample_t *s, const idle_t *idle, int64_t looks)
 {
     return s->seen >= VICTIM_SAMPLE
@@ -100,8 +108,9 @@ static inline void sample_fetch(const table_t *t, uint32_t e)
     __builtin_prefetch(&t->cold[e]);
 }
 
-/* From all over the table, as entries of a peer lie together: a prime that is larger than every
- * table leads to each entry once. Returns a full one, or NONE. */
+/* Looks at entries from all over the table, since those that one peer introduced lie together. The
+ * step is a prime that is larger than every table, so each entry is met once. Returns a full entry,
+ * or NONE and the sample. */
 static uint32_t sample_table(table_t *t, sample_t *s, int64_t now)
 {
     header_t *h = t->h;
@@ -123,13 +132,13 @@ static uint32_t sample_table(table_t *t, sample_t *s, int64_t now)
     return idle.entry;
 }
 
-/* The same from the ring of a definition. The next sample begins behind this one. */
+/* The same among the entries of one definition. The next sample goes on behind this one. */
 static uint32_t sample_ring(table_t *t, definition_t *d, sample_t *s, int64_t now)
 {
     idle_t idle = {NONE, 0, 0};
     for (int64_t looks = 0; looks < d->entries && !sample_ends(s, &idle, looks); looks++) {
         uint32_t e = d->ring;
-        /* Before it is looked at, as it may follow its bucket to another definition. */
+        /* Before the entry is looked at, since that may move it to another definition. */
         d->ring = t->rings[e].next;
         sample_fetch(t, d->ring);
         sample_look(t, s, e, now, &idle);
@@ -137,10 +146,12 @@ static uint32_t sample_ring(table_t *t, definition_t *d, sample_t *s, int64_t no
     return idle.entry;
 }
 
-/* Frees an entry at the limit: full, sent and idle, then full, then the least confirmed debt, as
- * time to full, of whoever introduced more than its part (crowding.h), among some 128, so that the
- * cost is bounded. `bucket` limits it to one definition, within which none of this node's indebted
- * ones goes; NONE to any. Returns the entry, or NONE when there is none to free. */
+/* Evicts one entry when the table, or a bucket, is at its limit: a full one that is sent and idle,
+ * else any full one, else the one with the least confirmed debt (as time to full), of whoever
+ * introduced more than its part (crowding.h). It looks at some 128, so that the cost is bounded.
+ * `bucket` limits it to one definition, within which no indebted entry of this node is evicted;
+ * NONE does not limit it. `introducer` is that of the new entry. Returns the entry, which is also
+ * `room->gone`, or NONE. */
 RARELY static uint32_t make_room(table_t *t, uint32_t bucket, uint32_t introducer, int64_t now,
                                  room_t *room)
 {
@@ -153,14 +164,15 @@ RARELY static uint32_t make_room(table_t *t, uint32_t bucket, uint32_t introduce
                                 : sample_ring(t, &t->definitions[bucket], &s, now);
     if (e == NONE)
         e = sample_victim(t, &s, introducer, bucket == NONE, now, room);
-    /* Taken from meanwhile: it is still the one with the least. */
+    /* A call has taken from it meanwhile: it is still the one that is evicted. */
     while (e != NONE && !evict(t, e, LOAD(t->hot[e].word), now))
         ;
     return room->gone = e;
 }
 
-/* A new entry for a key, or NONE when its definition has used up its quota or the table is full.
- * With `evicting` another entry may go for it. */
+/* Makes an entry for a key, with a full bucket. Returns NONE when its definition has used up its
+ * limit of keys, or when the table is full; with `evicting` another entry may be evicted for it
+ * first. `*room` says what happened to others. */
 static uint32_t entry_obtain(table_t *t, uint64_t lo, uint64_t hi, uint32_t bucket,
                              uint32_t introducer, int evicting, int64_t now, room_t *room)
 {
@@ -174,7 +186,8 @@ static uint32_t entry_obtain(table_t *t, uint64_t lo, uint64_t hi, uint32_t buck
             goto refused;
     }
     uint32_t e = entry_insert(t, lo, hi, bucket, level_time(d, now), now);
-    /* The file system is full: this is the limit. */
+    /* The file system has no memory for one more entry: the table is at its limit with what it
+     * has. */
     if (UNLIKELY(e == NONE && evicting && room->gone == NONE))
         if (make_room(t, NONE, introducer, now, room) != NONE)
             e = entry_insert(t, lo, hi, bucket, level_time(d, now), now);

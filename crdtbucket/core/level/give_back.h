@@ -1,12 +1,13 @@
-/* Changes of a level that are no decision: refund, reset, settle. */
+/* Changes of a level that are not a decision: refund, reset, settle. The caller holds the table's
+ * lock, and `least` is what `entry_least` says: the debt (units) of a full bucket. */
 #ifndef CRDTBUCKET_LEVEL_GIVE_BACK_H
 #define CRDTBUCKET_LEVEL_GIVE_BACK_H
 
 #include "take.h"
 
-/* Counts tokens in the own column, below 0 those that come back, whatever the level. More than the
- * ceiling of debt, of a call that was made under a larger limit, may take more ns to refill than
- * fit: then takes wait meanwhile. */
+/* Adds tokens to the entry's own column whatever its level is; below 0 they come back. More tokens
+ * than the ceiling of debt, as of a call that was made under a larger limit, may take more ns to
+ * refill than fit: then takes wait for the lock while it is done. */
 static void charge(table_t *t, definition_t *d, uint32_t e, int64_t tokens, i128 least, int64_t now)
 {
     hot_t *hot = &t->hot[e];
@@ -18,7 +19,7 @@ static void charge(table_t *t, definition_t *d, uint32_t e, int64_t tokens, i128
         advance(t, e, d, least, now);
         return;
     }
-    ADD(hot->averaged_net, -tokens); /* which the rewrite moves with net */
+    ADD(hot->averaged_net, -tokens); /* `rewrite_end` moves it together with net */
     journal_t *j = rewrite_begin(t, e);
     int64_t net = net_of(j->word);
     i128 debt = debt_units(d, j->base, net, now) + token_units(d, tokens), cap = cap_units(d);
@@ -32,8 +33,8 @@ static void charge(table_t *t, definition_t *d, uint32_t e, int64_t tokens, i128
     rewrite_end(t);
 }
 
-/* Gives `n` tokens back, of an entry that was advanced to a debt of `least` or more. 0 when its
- * column can count no more refunds, or memory is at its limit. */
+/* Gives `n` tokens back, of an entry whose debt was brought forward to `least` or more. Returns 0
+ * when its column can count no more refunds, or memory is at its limit. */
 static int refund(table_t *t, definition_t *d, uint32_t e, int64_t n, i128 least, int64_t now)
 {
     hot_t *hot = &t->hot[e];
@@ -47,7 +48,8 @@ static int refund(table_t *t, definition_t *d, uint32_t e, int64_t n, i128 least
     return 1;
 }
 
-/* Whether the take of a decision still stands in the column that is counted now. */
+/* Whether the take of a decision, which had this generation, origin and bucket, is still part of
+ * the column that is counted now. */
 static inline int still_charged(const table_t *t, uint32_t e, uint32_t generation, uint16_t origin,
                                 uint32_t bucket)
 {
@@ -56,8 +58,9 @@ static inline int still_charged(const table_t *t, uint32_t e, uint32_t generatio
            && hot->bucket == bucket;
 }
 
-/* A refund of a take after which the bucket was full or forgiven is worth nothing: time gave the
- * tokens back. */
+/* Refunds `n` tokens of a take at which the entry had this `full_count`, if that has not changed:
+ * after the bucket was full or forgiven the refund is worth nothing, since time gave the tokens
+ * back. Returns the tokens given back, `n` or 0. */
 static int64_t refund_if_charged(table_t *t, definition_t *d, uint32_t e, uint32_t full_count,
                                  int64_t n, int64_t now)
 {
@@ -66,8 +69,8 @@ static int64_t refund_if_charged(table_t *t, definition_t *d, uint32_t e, uint32
     return LOAD(t->hot[e].full_count) == full_count && refund(t, d, e, n, least, now) ? n : 0;
 }
 
-/* Gives back what makes the bucket full, but no more than `most`, and than this node has taken and
- * not given back. Returns the tokens. */
+/* Gives back the tokens that make the bucket full, but no more than `most`, and no more than this
+ * node has taken and not given back. Returns them. */
 COLD static int64_t reset(table_t *t, definition_t *d, uint32_t e, int64_t most, int64_t now)
 {
     hot_t *hot = &t->hot[e];
@@ -80,15 +83,15 @@ COLD static int64_t reset(table_t *t, definition_t *d, uint32_t e, int64_t most,
     n = part ? most : n;
     if (n <= 0 || !refund(t, d, e, n, least, now))
         return 0;
-    /* After a whole reset no take from before comes back a second time. */
+    /* After a complete reset no take from before can be refunded as well. */
     if (!part)
         count_full(t, hot);
     return n;
 }
 
-/* Charges `n` tokens even when the level has fewer. What would lie beyond the ceiling of debt is
- * forgiven and is not counted either, so that the column rises no faster than peers believe.
- * Returns the tokens that were charged. */
+/* Charges `n` tokens even when the level has fewer. What would be beyond the ceiling of debt is
+ * forgiven and not counted in the column either, so that the column rises no faster than peers
+ * believe. Returns the tokens that were charged. */
 static int64_t settle(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_t now)
 {
     hot_t *hot = &t->hot[e];
@@ -104,7 +107,7 @@ static int64_t settle(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_
         charged = room > most ? most : room > 0 ? (int64_t)room : 0;
         if (charged > n)
             charged = n;
-        /* A column has no more room, and is closed after this. */
+        /* A column cannot count more, and is closed after this. */
         if (charged > 4 * TOKEN_ROLL)
             charged = 4 * TOKEN_ROLL;
     } while (!CAS(hot->word, word, word + (uint64_t)charged));
@@ -113,20 +116,22 @@ static int64_t settle(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_
     return charged;
 }
 
-/* Tokens that a slot lacks, rounded up, when it is free in `ns`: `all` of them come back in
- * `full_ns`. */
+/* The tokens, rounded up, that a slot lacks when it is free in `ns`: `all` of its tokens come back
+ * in `full_ns`. */
 static inline int64_t slot_lacks(int64_t all, int64_t ns, int64_t full_ns)
 {
     return (int64_t)(((i128)ns * all + full_ns - 1) / full_ns);
 }
 
-/* What a slot gives back when it is held, so that its ttl brings back the rest. */
+/* The tokens that are given back at once when a slot of `all` tokens is taken for `ttl` ns: time
+ * brings back the rest in just that time. */
 static inline int64_t slot_spare(int64_t all, int64_t ttl, int64_t full_ns)
 {
     return all - slot_lacks(all, ttl, full_ns);
 }
 
-/* What it gives back when it is released: time has brought the rest. */
+/* The tokens that are given back when a slot is released before its deadline; time has brought back
+ * the others. */
 static inline int64_t slot_left(int64_t all, int64_t deadline, int64_t now, int64_t full_ns)
 {
     return slot_lacks(all, deadline - now, full_ns);

@@ -1,5 +1,10 @@
-/* The guaranteed share of a node: what it gets of a key whatever the others say. See docs/model.md,
- * "Prediction". */
+/* The guaranteed share of a node: tokens of a key that it gets whatever debts its peers advertise.
+ * See docs/model.md, "Prediction".
+ *
+ * A node is *behind* by the tokens that it got less than its guaranteed rate. Honest debts
+ * *explain* that for a while. Once it is behind by more, small calls pass at the guaranteed rate
+ * although the level has no tokens, and what it missed is *made good*: for some time the guaranteed
+ * rate is doubled. */
 #ifndef CRDTBUCKET_LEVEL_GUARANTEED_SHARE_H
 #define CRDTBUCKET_LEVEL_GUARANTEED_SHARE_H
 
@@ -7,17 +12,20 @@
 
 #include "peer_rates.h"
 
-/* Beyond the longest time for which an honest debt denies everybody. */
+/* Added to the longest time for which an honest debt denies everybody. */
 #define PATIENCE_SECONDS 5.0
-/* Part of a sum of tokens that a small float may lose. */
+/* The part of a sum of tokens that rounding to a `float` may lose. */
 #define ROUNDED 1e-5
-/* Of a capacity: the largest cost that passes. */
+/* The largest cost that passes by the guarantee is the capacity divided by this. */
 #define GUARANTEED_PART 20
-/* What `cold_t.owed` counts: parts of the time that honest debts explain. */
+/* The unit of `cold_t.owed`: the time that honest debts explain, divided by this. */
 #define OWED_PARTS 1024
+/* In `cold_t.owed`: what was missing has been made good, and it is not made good again before the
+ * node was not behind at all. */
 #define MADE_GOOD UINT16_MAX
 
-/* The guaranteed rate of this node, `counted`: the peers that ask for the key. */
+/* The guaranteed rate of this node, tokens a second. `counted` is the number of peers that ask for
+ * the key. */
 GLANCES static inline double own_guarantee(const table_t *t, const cold_t *cold,
                                            const definition_t *d, int counted)
 {
@@ -25,34 +33,36 @@ GLANCES static inline double own_guarantee(const table_t *t, const cold_t *cold,
                            larger((double)t->h->members, (double)counted + 1.0));
 }
 
-/* What honest debts explain that a node is behind its share. They have refilled after the time of
- * the ceiling, and from then on every node leaves the others theirs. */
+/* By how many tokens honest debts explain that a node is behind a guaranteed `rate`: the largest
+ * debt has refilled after `cap_ns`, and from then on every node leaves the others their share. */
 GLANCES static inline double explained(const definition_t *d, double rate)
 {
     return rate * ((double)d->cap_ns / 1e9 + PATIENCE_SECONDS);
 }
 
-/* Whether what this node was behind is being made good: then its whole share is guaranteed, which
- * is twice the guaranteed rate. All shares together are not above the refill. */
+/* Whether what this node was behind is being made good now. Then its whole share is guaranteed,
+ * which is twice the guaranteed rate; all shares together are not above the refill. */
 GLANCES static inline int is_owed(const cold_t *cold)
 {
     return cold->owed && cold->owed != MADE_GOOD;
 }
 
+/* The rate that is guaranteed now, of a guaranteed `rate`. */
 GLANCES static inline double granted_rate(const cold_t *cold, double rate)
 {
     return is_owed(cold) ? 2.0 * rate : rate;
 }
 
-/* ns of a part. */
+/* The ns of one unit of `cold_t.owed`. */
 GLANCES static inline int64_t owed_part_ns(const definition_t *d)
 {
     return (d->cap_ns + (int64_t)(PATIENCE_SECONDS * 1e9)) / OWED_PARTS;
 }
 
-/* What is owed at `now`, when this node is `behind` by so much. Once it is behind by more than
- * honest debts explain, it is made good for as long as they would have explained, and not again
- * before this node was not behind at all: in overload a small node may be behind for long. */
+/* What `cold_t.owed` becomes at `now`, when this node is `behind` a guaranteed `rate` by so many
+ * tokens. Once that is more than honest debts explain, it is made good, for as long as they would
+ * have explained. It is not made good again before this node was not behind at all, since in
+ * overload a small node may be behind for long. */
 GLANCES static inline uint16_t owed_after(const cold_t *cold, const definition_t *d, double rate,
                                           double behind, int64_t now)
 {
@@ -66,24 +76,27 @@ GLANCES static inline uint16_t owed_after(const cold_t *cold, const definition_t
     return passed < cold->owed ? (uint16_t)(cold->owed - passed) : MADE_GOOD;
 }
 
+/* The largest cost that passes by the guarantee. */
 GLANCES static inline int64_t guaranteed_cost(const definition_t *d)
 {
     return d->capacity > GUARANTEED_PART ? d->capacity / GUARANTEED_PART : 1;
 }
 
-/* Tokens that this node has got less than its share, `since` the last averaging; `asked`: ns since
- * the round before this one, in which its calls came. For the time in which it was idle it is
- * behind by no more than it asked for then, or by a token, and by no more than its share of one
- * refill of the bucket, or a small burst: what refilled before is lost or used by others, and who
- * asks for more at once is denied by its own takes. It makes good no more than a small burst, and
- * what it is guaranteed while it asks. */
+/* The tokens by which this node is behind a guaranteed `rate` now. Its calls asked for `offered`
+ * tokens and got `admitted` ones in the `since` ns from the last averaging on; they came in the
+ * last `asked` ns of that, after the round before this one.
+ * For the time in which it was idle it is behind by no more than it asked for then, or by a token,
+ * and by no more than its share of one refill of the bucket, or a small burst: what was refilled
+ * before that is lost or used by others, and whoever asks for more at once is denied by its own
+ * takes. In all, no more is made good than a small burst and what is guaranteed to it while it
+ * asks. */
 GLANCES static inline double behind_tokens(const cold_t *cold, const definition_t *d, double rate,
                                            double offered, double admitted, int64_t since,
                                            int64_t asked)
 {
     double ns = larger((double)asked, (double)d->full_ns),
            while_asked = smaller(rate * ns / 1e9, (double)d->capacity),
-           /* A little more, for what rounding took. */
+           /* A little more, since rounding takes some. */
         most = (1.0 + ROUNDED)
                * smaller(larger(1.0, offered), larger((double)guaranteed_cost(d), while_asked)),
            each = granted_rate(cold, rate) / 1e9, earned = smaller(most, each * (double)since),
@@ -93,14 +106,14 @@ GLANCES static inline double behind_tokens(const cold_t *cold, const definition_
     return larger(0.0, smaller(before + lately - admitted, furthest));
 }
 
-/* ns in which the calls since the last averaging came: a key that is asked for is averaged in every
- * round. */
+/* The ns in which the calls since the last averaging came: a key that is asked for is averaged in
+ * every round. */
 GLANCES static inline int64_t asked_ns(const table_t *t, const cold_t *cold, int64_t now)
 {
     return now - (t->h->averaged_ns > cold->rated_ns ? t->h->averaged_ns : cold->rated_ns);
 }
 
-/* Whether the key has a column of another node. */
+/* Whether some other node has a column of the key. */
 GLANCES static inline int known_to_others(const table_t *t, uint32_t e)
 {
     for (column_t c = {0}; column_next(t, e, &c);)
@@ -109,17 +122,19 @@ GLANCES static inline int known_to_others(const table_t *t, uint32_t e)
     return 0;
 }
 
-/* What a call of `n` lacks for passing although the level has no tokens, as it is once this node is
- * behind by more than honest debts explain: then what peers state is not so. A larger call than
- * `guaranteed_cost` never passes so, and must not be told to wait for it. */
+/* What a call lacks for passing by the guarantee although the level has no tokens. It passes once
+ * this node is behind by more than honest debts explain, since then what its peers advertise is not
+ * true. A call above `guaranteed_cost` never passes by it, and must not be told to wait for it. */
 typedef struct {
     double tokens; /* 0 or less: it passes; INFINITY: it does not pass by waiting */
+    /* The guaranteed rate, tokens a second. */
     double rate;
-    int64_t twice_ns; /* for so long twice the rate is guaranteed */
+    int64_t twice_ns; /* for so long (ns) the guaranteed rate is doubled */
 } lack_t;
 
 #define NO_GUARANTEE ((lack_t){INFINITY, 0, 0})
 
+/* What a call of `n` lacks now. `counted` as for `own_guarantee`. */
 GLANCES static inline lack_t guarantee_lack(const table_t *t, uint32_t e, const definition_t *d,
                                             int counted, int64_t n, int64_t now)
 {
@@ -137,15 +152,15 @@ GLANCES static inline lack_t guarantee_lack(const table_t *t, uint32_t e, const 
     return (lack_t){lacks, rate, twice > 0 ? twice : 0};
 }
 
-/* Tokens pass that the level does not have: counted by the calls. */
+/* Counts a call that passes by the guarantee alone. */
 static inline void count_guaranteed(const table_t *t, const definition_t *d)
 {
     t->counts[d - t->definitions].guaranteed++;
 }
 
-/* ns until a call of `n` that is denied now passes by the guarantee, when it is made again then and
- * nothing else happens; INFINITY when it does not, or has to be made several times for it: this
- * node is behind by no more than it asks for. */
+/* The ns until a call of `n` that is denied now passes by the guarantee, if it is made again then
+ * and nothing else happens. INFINITY: it does not, or it has to be made several times before it
+ * does, since this node is behind by no more than it asks for. */
 GLANCES static inline double guarantee_wait(const definition_t *d, lack_t lack, int64_t n)
 {
     double rounded = ROUNDED * ((double)d->cap_ns + PATIENCE_SECONDS * 1e9);

@@ -1,5 +1,5 @@
-/* Over-admission: how far debts passed the capacity, and what was forgiven of them. It is measured
- * for people alone; no decision reads it. */
+/* Over-admission: how far debts passed the capacity, and how much debt was forgiven. It is measured
+ * for people to look at; no decision reads it. */
 #ifndef CRDTBUCKET_LEVEL_OVER_ADMISSION_H
 #define CRDTBUCKET_LEVEL_OVER_ADMISSION_H
 
@@ -8,8 +8,9 @@
 
 #define MINUTE (60 * SECOND)
 
-/* A debt (units) was raised, not by a take of this node's level: keeps the most by which one passed
- * the capacity within the running minute and the one before. The table's lock is held. */
+/* Notes a debt, in units, that was raised by something else than a take that this node's level
+ * allowed: keeps the most tokens by which a debt passed the capacity within the running minute, and
+ * within the one before. The caller holds the table's lock. */
 static inline void note_over_admission(definition_t *d, i128 debt, int64_t now)
 {
     if (LIKELY(debt < full_units(d) + d->q))
@@ -25,7 +26,7 @@ static inline void note_over_admission(definition_t *d, i128 debt, int64_t now)
         d->over_admitted = saturated(over);
 }
 
-/* Counts tokens that are forgiven, and `part`, from 0 to 2^32, of one more. */
+/* Counts tokens of debt as forgiven, and `part` (0 to 2^32, in 2^-32) of one more. */
 static inline void count_forgiven(definition_t *d, int64_t tokens, uint64_t part)
 {
     uint64_t before = ADD(d->forgiven_part, (uint32_t)part);
@@ -34,14 +35,16 @@ static inline void count_forgiven(definition_t *d, int64_t tokens, uint64_t part
     ADD_SATURATED(d->forgiven, tokens);
 }
 
-/* So many units of debt are forgiven. Of a bucket of one token it is mostly less than a token. It
- * is seldom called, and is not in line, as two divisions of 128 bits would stand at each call. */
+/* Counts units of debt as forgiven. In a bucket of one token that is mostly less than a token. It
+ * is seldom called and not in line, since two divisions of 128 bits would stand at each call. */
 RARELY static void forgive(definition_t *d, i128 units)
 {
     i128 tokens = units / d->q, part = (((units % d->q) << 32) + d->q - 1) / d->q;
     count_forgiven(d, saturated(tokens), (uint64_t)part);
 }
 
+/* The most tokens by which a debt passed the capacity within the running minute and the one
+ * before. */
 static inline int64_t over_admitted_tokens(const definition_t *d, int64_t now)
 {
     int64_t minutes = now / MINUTE - d->over_admitted_minute;

@@ -6,8 +6,8 @@
 
 #include "../memory/atomics.h"
 
-/* Small unsigned floats for rates and predicted tokens: 6 bits of exponent from 2^-24, 10 of
- * mantissa, 0 is 0. */
+/* Packs a number into a small unsigned float: 6 bits of exponent, from 2^-24 on, and 10 of
+ * mantissa. 0 stands for 0, and for all up to 2^-24; what is above 2^38 counts as that. */
 static inline uint16_t pack_float(float value)
 {
     union {
@@ -24,6 +24,7 @@ static inline uint16_t pack_float(float value)
 
 static inline uint16_t pack_rate(double value) { return pack_float((float)value); }
 
+/* The number that a small float stands for. */
 static inline double unpack_rate(uint16_t packed)
 {
     union {

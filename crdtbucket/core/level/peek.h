@@ -1,11 +1,11 @@
-/* What a take would get: a look at a key that stores nothing. */
+/* What a take would get now. Looking at a key stores nothing. */
 #ifndef CRDTBUCKET_LEVEL_PEEK_H
 #define CRDTBUCKET_LEVEL_PEEK_H
 
 #include "take.h"
 
-/* Whether a take would be allowed, as far as that can be seen without the lock and a prediction.
- * 0: it has to be looked at closely. */
+/* Whether a take of `n` would be allowed, as far as that can be seen without the lock and without a
+ * prediction. 0 means that it has to be looked at closely (`peek`), not that it would be denied. */
 static inline int fits_at_sight(const table_t *t, uint64_t lo, uint64_t hi, uint32_t bucket,
                                 int64_t n, int64_t now)
 {
@@ -19,7 +19,8 @@ static inline int fits_at_sight(const table_t *t, uint64_t lo, uint64_t hi, uint
     return has_room(d, LOAD(t->hot[e].near_class), d->full_ns - (debt < 0 ? 0 : debt) - n * d->q);
 }
 
-/* The answer that a take of `n` that leaves `floor` would get now; nothing is stored. */
+/* Writes to `o` the answer that a take of `n` would get now which leaves `floor` tokens. `e` is the
+ * entry of the key, or NONE. */
 static void peek(table_t *t, const definition_t *d, uint32_t e, int64_t n, int64_t floor,
                  int64_t now, outcome_t *o)
 {

@@ -1,133 +1,36 @@
-/* Predicts what the other nodes are taking right now. No prediction is a part of a level until its
- * node is given up (merge/silence.h). See docs/model.md, "Prediction". */
+/* Predicts what the other nodes are taking right now. A prediction does not become part of a level
+ * until its node is given up (merge/silence.h). See docs/model.md, "Prediction". */
 #ifndef CRDTBUCKET_LEVEL_PREDICT_H
 #define CRDTBUCKET_LEVEL_PREDICT_H
 
-#include "peer_rates.h"
-#include "units.h"
+#include "demand.h"
 
-typedef struct {
-    /* Tokens that silent peers took since the near horizon, their share of the refill. */
-    double far;
-    double held; /* tokens of a full bucket that are left to silent peers */
-    double near; /* tokens offered to peers within the near horizon */
-    /* Mean near age, weighted by their fast rates and by their slow ones. */
-    double near_ns, slow_ns;
-    double fast_sum; /* offered rates of the peers, tokens/s */
-    /* The same, and the slow ones, as far as they count in shares. */
-    double fast_claims, slow_claims;
-    /* 0: all together ask for the refill rate or less, by slow rates; 1: for twice as much. */
-    double overload;
-    /* Own fast rate in past bursts, where those of the peers count, tokens/s. */
-    double own_peak;
-    double kept; /* tokens left to the reserves of the peers, in overload */
-    /* Peers with rates, those of them that are not silent, and those that count in guarantees. */
-    int rated, not_silent, counted;
-} prediction_t;
-
-/* In overload, and the more the deeper it is: a burst is expected again, as high as it was, and the
- * peers' reserves are left to them. Below the refill rate neither is, since it would deny calls for
- * which there are tokens. */
-GLANCES static inline void foresee_overload(const table_t *t, uint32_t e, const definition_t *d,
-                                            prediction_t *p, int64_t now)
-{
-    const cold_t *cold = &t->cold[e];
-    p->overload = smaller(1.0, (p->slow_claims + own_slow_claim(cold, d)) / d->per_second - 1.0);
-    if (p->overload <= 0) {
-        p->overload = 0;
-        return;
-    }
-    p->kept = p->overload
-              * smaller(p->not_silent * reserve_most(t, d, 1.0), ((double)d->capacity - 1.0) / 4.0);
-    int64_t since = stamp_ns(cold->peak_at, now);
-    double peak = unpack_rate(cold->peak),
-           tokens = p->overload * remembered(peak, since, now) * p->slow_ns / 1e9;
-    if (tokens > p->near) {
-        double claimed = smaller(peak, CLAIM_PEAK * d->per_second * p->rated),
-               most = CLAIM_MOST * d->per_second * p->rated;
-        p->near = tokens;
-        p->near_ns = p->slow_ns;
-        p->fast_claims = smaller(p->overload * remembered(claimed, since, now), most);
-        p->own_peak = p->overload * remembered(unpack_rate(cold->own_peak), cold->rated_ns, now);
-    }
-}
-
-/* Tokens of a full bucket that are left to silent peers, whose demand is this part of all. The
- * other side may be as quiet as this one, and full as well, and each side may take what it finds.
- * This node keeps an equal part of what it and all `peers` with rates have, and a token, at least.
- */
-GLANCES static inline double left_to_silent(const definition_t *d, double part, int peers)
-{
-    double capacity = (double)d->capacity, own = larger(1.0, capacity / (1.0 + peers));
-    return smaller(part * capacity, larger(0.0, capacity - own));
-}
-
-/* The demand by which the share of a silent peer is computed, where all together claim `claims`.
- * Beyond twice the limit the proportional share of a small node is below what is guaranteed to it.
- * Then the others share what the guarantees leave, on every node alike: their demand counts as if
- * it were larger. */
-GLANCES static demand_t far_demand(const table_t *t, uint32_t e, const definition_t *d,
-                                   double claims, int64_t now)
-{
-    demand_t of = {claims, 0, t->cold[e].got, stamp_ns(t->cold[e].got_at, now) - t->h->near_ns};
-    if (claims <= 2.0 * d->per_second || d->earlier_count)
-        return of;
-    int nodes = 1;
-    for (column_t c = {0}; column_next(t, e, &c);)
-        nodes += column_rated(&c) && !t->nodes[t->origins[column_origin(&c)].node].unproven;
-    of.nodes = nodes;
-    for (int step = 0; step < 3; step++) {
-        double own = own_slow_claim(&t->cold[e], d), guaranteed = guaranteed_rate(d, own, of.nodes),
-               part = d->per_second / of.claims, small = own * part < guaranteed ? guaranteed : 0,
-               large = small > 0 ? 0 : own;
-        for (column_t c = {0}; column_next(t, e, &c);) {
-            if (!column_rated(&c))
-                continue;
-            double one = claim(d, slow_rate(&t->nodes[t->origins[column_origin(&c)].node], &c));
-            guaranteed = guaranteed_rate(d, one, of.nodes);
-            *(one * part < guaranteed ? &small : &large) +=
-                one * part < guaranteed ? guaranteed : one;
-        }
-        if (large > 0)
-            of.claims = large * d->per_second / (d->per_second - small);
-    }
-    return of;
-}
-
-/* The far credit of all silent peers, in tokens. `claims` is the demand of all nodes. */
-GLANCES static double far_sum(const table_t *t, uint32_t e, const definition_t *d, double claims,
-                              int64_t now)
-{
-    double sum = 0;
-    demand_t of = far_demand(t, e, d, claims, now);
-    for (column_t c = {0}; column_next(t, e, &c);)
-        if (column_rated(&c))
-            sum += column_far(t, d, &c, of, now);
-    return sum;
-}
-
-/* A column of a silent peer, as it counts at one moment. */
+/* The column of a silent peer, with its age (ns) and its slow rate (tokens a second) at one
+ * moment. */
 typedef struct {
     column_t column;
     int64_t age;
     double slow;
 } silent_t;
 
-/* Columns that a walk over an entry meets at most, where freed blocks are among them. */
+/* The most columns that a walk over an entry meets, with those of freed blocks among them. */
 #define MOST_COLUMNS ((MAX_BLOCKS_WALKED + 1) * INLINE_COLUMNS)
 
+/* What is predicted for an entry at `now`. All is 0 while no peer has rates of it, or predictions
+ * are off. */
 GLANCES static prediction_t predict(const table_t *t, uint32_t e, const definition_t *d,
                                     int64_t now)
 {
     prediction_t out = {0};
     const header_t *h = t->h;
     double near_rate = 0, slow_near = 0, slow_sum = 0, silent_claims = 0;
-    /* What a silent peer took longer ago than the bucket takes to fill has been refilled, as far as
-     * the far credit grants it. */
+    /* What a silent peer took longer ago than the time in which the bucket fills has been refilled,
+     * as far as the far credit grants it. */
     int64_t silent_near = h->near_ns < d->full_ns ? h->near_ns : d->full_ns;
     if (!h->predict || !(LOAD(t->hot[e].flags) & ENTRY_RATED))
         return out;
-    /* The far credit needs the demand of all: what it takes of each is kept till then. */
+    /* The far credit needs the demand of all, so what it needs of each column is kept until that is
+     * known. */
     int has_far = now >= LOAD(h->far_free_until), silent_count = 0;
     silent_t silent[MOST_COLUMNS];
     for (column_t c = {0}; column_next(t, e, &c);) {
@@ -168,8 +71,8 @@ GLANCES static prediction_t predict(const table_t *t, uint32_t e, const definiti
     return out;
 }
 
-/* Somebody's demand is about to change: of what silent peers asked for, the part that they are
- * predicted to have got so far stays. */
+/* Notes, before the demand of some node changes, which part of what silent peers asked for they are
+ * predicted to have got so far. That part stays as it is. */
 static void note_got(table_t *t, uint32_t e, const definition_t *d, int64_t now)
 {
     double granted = 0, asked = 0;
@@ -190,23 +93,25 @@ static void note_got(table_t *t, uint32_t e, const definition_t *d, int64_t now)
     t->cold[e].got_at = stamp_of(now);
 }
 
-/* Far credit in units, 0 while no peer is silent. */
+/* The far credit of `far` tokens in units; 0 for none. */
 static inline i128 far_units(const definition_t *d, double far)
 {
-    /* A long partition grants many capacities. */
+    /* A long partition grants many capacities: no more than 2^61 ns count. */
     double limit = 0x1p61 * (double)d->p, units = far * (double)d->q;
     if (far <= 0)
         return 0;
     return (i128)(units < limit ? units : limit);
 }
 
-/* The debt of a full bucket, in units. It is below zero by what silent peers may have taken, and
- * above that by the tokens that are left to them. */
+/* The debt of a full bucket, in units. It is zero while no peer is silent; else below zero by what
+ * silent peers may have taken (the far credit), and above that by the tokens that are left to
+ * them. */
 static inline i128 least_units(const definition_t *d, const prediction_t *p)
 {
     return far_units(d, p->held) - far_units(d, p->far);
 }
 
+/* The far credit of an entry in tokens; below that in units; and below that its `least_units`. */
 static inline double far_tokens(const table_t *t, uint32_t e, int64_t now)
 {
     return predict(t, e, &t->definitions[t->hot[e].bucket], now).far;
@@ -227,8 +132,8 @@ static inline i128 entry_least(const table_t *t, uint32_t e, const definition_t 
     return least_units(d, &p);
 }
 
-/* A debt as it is stated to others: in ns, rounded up, from 0 to the ceiling. What the rounding of
- * the stored level alone may owe is none, else two full nodes would answer each other for ever. */
+/* A debt as it is advertised: in ns, rounded up, from 0 to the ceiling. What a stored level owes by
+ * its rounding alone is 0, else two nodes whose bucket is full would answer each other for ever. */
 static inline int64_t stated_ns(const definition_t *d, i128 debt)
 {
     i128 cap = cap_units(d);
@@ -239,11 +144,13 @@ static inline int64_t stated_ns(const definition_t *d, i128 debt)
 typedef struct {
     int64_t shown;
     /* What this node owes by itself beyond that: at most the far credit, and all of it while the
-     * bucket has not been full. Whoever keeps less credit owes it, too: else it would be told that
-     * this bucket is full as long as the credit lasts, whatever is taken from it. */
+     * bucket has not been full. Whoever keeps less credit owes it, too: otherwise this node would
+     * advertise a full bucket to that one for as long as the credit lasts, whatever is taken from
+     * it. */
     int64_t hidden;
 } advertised_t;
 
+/* The debt that an entry, whose column has `net` tokens, advertises at `now`. */
 static inline advertised_t advertised_debt(const table_t *t, uint32_t e, int64_t net, int64_t now)
 {
     const definition_t *d = &t->definitions[t->hot[e].bucket];
@@ -252,8 +159,9 @@ static inline advertised_t advertised_debt(const table_t *t, uint32_t e, int64_t
     return (advertised_t){shown, all > shown ? all - shown : 0};
 }
 
-/* The limit is lowered while peers are silent: from now on they are predicted at what the old limit
- * granted of their demand. That share cannot be computed later, when the demand has changed. */
+/* Called when the limit is lowered while peers are silent: from now on these are predicted at what
+ * the old limit granted of their demand. That share cannot be computed later, when the demand has
+ * changed. */
 static inline void keep_granted(const table_t *t, uint32_t e, const definition_t *old, int64_t now)
 {
     column_t c = {0};
@@ -264,13 +172,13 @@ static inline void keep_granted(const table_t *t, uint32_t e, const definition_t
                 pack_rate(claim(old, unpack_rate(c.c->slow[c.i])) * old->per_second / q);
 }
 
-/* For so many of its time constants a fast rate says what there was before. */
+/* For so many of its time constants a fast rate says what this node took. */
 #define FAST_STANDS 2.0
 
-/* Tokens admitted here in so long a time (ns) before the last averaging. What is further back than
- * the fast rate says was not more than the slow one: at the start of a burst this node would seem
- * to have taken as much for as long as a silent peer is not heard, and would leave that one more
- * than there is. */
+/* The tokens admitted here in the last `ns` before the last averaging. Before the time of which the
+ * fast rate tells, they were no more than the slow rate says: else, at the start of a burst, this
+ * node would seem to have taken as much for as long as a silent peer stays silent, and would
+ * leave that one more than there is. */
 GLANCES static inline double granted_before(const table_t *t, const cold_t *cold,
                                             const definition_t *d, double ns)
 {
@@ -278,12 +186,12 @@ GLANCES static inline double granted_before(const table_t *t, const cold_t *cold
     return (granted * lately + smaller(granted, own_slow_claim(cold, d)) * (ns - lately)) / 1e9;
 }
 
-/* So much of a token is not held back for peers: a bucket that holds one would give none for as
- * long as an overload is remembered. */
+/* Less than this part of a token is not held back for peers: a bucket that holds one token would
+ * give none for as long as an overload is remembered. */
 #define TRIFLE 0.0625
 
-/* What peers may be taking within the near horizon, with `conf` confirmed tokens: my proportional
- * share stays mine. */
+/* The tokens that peers may be taking within the near horizon, where `conf` tokens are confirmed.
+ * This node's proportional share is not among them. */
 GLANCES static inline double near_tokens(const table_t *t, uint32_t e, const prediction_t *p,
                                          double conf, int64_t now)
 {

@@ -1,4 +1,4 @@
-/* Entries that follow time, a new definition of their bucket, and a new epoch. */
+/* How an entry follows time, a new definition of its bucket, and a new epoch. */
 #ifndef CRDTBUCKET_LEVEL_RENEW_H
 #define CRDTBUCKET_LEVEL_RENEW_H
 
@@ -10,8 +10,8 @@
 #include "remembered.h"
 #include "units.h"
 
-/* The own column moves from the hot line to a stored one, so that the next take counts under the
- * running epoch. The level does not move. 0 when memory is at its limit. */
+/* Moves the own column of an entry from its hot line to a stored one, so that the next take counts
+ * under the epoch `running`. The level does not move. Returns 0 when memory is at its limit. */
 static inline int own_column_close(table_t *t, uint32_t e, uint32_t running)
 {
     hot_t *hot = &t->hot[e];
@@ -35,8 +35,9 @@ static inline int own_column_close(table_t *t, uint32_t e, uint32_t running)
     return rewrite_end(t);
 }
 
-/* Moves `base` so that the debt lies within [least, T * (C + D)]. Returns the debt in units; 0, and
- * nothing is moved, when the entry has another revision than `first`. */
+/* Moves `base` so that the debt lies within [least, T * (C + D)], and counts what that forgives.
+ * Returns the debt in units. When the entry has another revision than `first`, it moves nothing and
+ * returns 0. */
 static inline i128 advance_in(table_t *t, uint32_t e, uint64_t first, definition_t *d, i128 least,
                               int64_t now)
 {
@@ -59,20 +60,20 @@ static inline i128 advance_in(table_t *t, uint32_t e, uint64_t first, definition
         if (base_swap(t, hot, base, base_for(d, bound, net, now))) {
             if (debt > bound)
                 forgive(d, debt - bound);
-            /* base is whole ns: what a clamp rounds up is part of the debt from here on */
+            /* `base` is whole ns: what rounding adds is part of the debt from here on */
             return debt_units(d, LOAD(hot->base), net, now);
         }
     }
 }
 
-/* Every operation under the lock begins with it. */
+/* The same for callers that hold the lock: every operation on a level begins with this. */
 static inline i128 advance(table_t *t, uint32_t e, definition_t *d, i128 least, int64_t now)
 {
     return advance_in(t, e, LOAD(t->hot[e].word), d, least, now);
 }
 
-/* Moves a base that was `from`. A take may have found the bucket full and moved it meanwhile: then
- * the larger one stays. */
+/* Moves a base that was `from`. A take may have found the bucket full meanwhile and raised the
+ * base: then the larger of the two stays. */
 static inline void base_move(const table_t *t, hot_t *hot, int64_t from, int64_t to)
 {
     if (only_here(t))
@@ -83,9 +84,10 @@ static inline void base_move(const table_t *t, hot_t *hot, int64_t from, int64_t
             ;
 }
 
-/* An entry of an older definition follows its bucket: a change of rate keeps the tokens of debt, a
- * change of capacity the debt. What this node was behind its share of a larger limit would pass at
- * once under a smaller one, whose debts have still to refill: it begins anew. */
+/* Moves an entry from an older definition of its bucket to the one in the slot `bucket`: on a
+ * change of rate it keeps its tokens of debt, on a change of capacity its debt. What this node was
+ * behind its guaranteed share begins anew: what was missing of a larger limit would pass at once
+ * under a smaller one, whose debts have still to be refilled. */
 static void redefine(table_t *t, uint32_t e, uint32_t bucket, int64_t now)
 {
     definition_t *old = &t->definitions[t->hot[e].bucket], *new = &t->definitions[bucket];
@@ -93,8 +95,8 @@ static void redefine(table_t *t, uint32_t e, uint32_t bucket, int64_t now)
     advance(t, e, old, entry_least(t, e, old, now), now);
     journal_t *j = rewrite_begin(t, e);
     i128 debt = debt_units(old, j->base, net_of(j->word), now);
-    /* d / q tokens of debt, in the new units: d * q' / q, rounded up. In two steps, whose products
-     * stay below 2^126: q and tokens are below 2^63. */
+    /* A debt of `debt` / q tokens is, in the new units, debt * q' / q, rounded up. It is computed
+     * in two steps, whose products stay below 2^126, as q and tokens are below 2^63. */
     i128 whole = debt / old->q, part = debt % old->q;
     i128 units = whole * new->q + (part * new->q + (part > 0 ? old->q - 1 : 0)) / old->q;
     i128 cap = cap_units(new), least = -((i128)new->p << 61);
@@ -102,10 +104,10 @@ static void redefine(table_t *t, uint32_t e, uint32_t bucket, int64_t now)
         keep_granted(t, e, old, now);
     i128 far = silent ? entry_far(t, e, new, now) : 0;
     if (units < 0 && units + far > full_units(new))
-        /* What is predicted empties a smaller bucket, and no more. */
+        /* What is only predicted empties the smaller bucket, and charges no more. */
         units = full_units(new) - far;
     if (units < least)
-        /* A credit is worth no longer than one is granted. */
+        /* No credit is larger than `far_units` ever grants. */
         units = least;
     if (units > cap) {
         forgive(new, units - cap);
@@ -119,7 +121,7 @@ static void redefine(table_t *t, uint32_t e, uint32_t bucket, int64_t now)
     rewrite_end(t);
 }
 
-/* The entry counts for this definition and the running epoch. */
+/* Whether the entry is under this definition and counts for the running epoch. */
 static inline int entry_current(const table_t *t, uint32_t e, uint32_t bucket)
 {
     const hot_t *hot = &t->hot[e];
@@ -127,8 +129,9 @@ static inline int entry_current(const table_t *t, uint32_t e, uint32_t bucket)
                   && entry_net(t, e) < TOKEN_ROLL);
 }
 
-/* Whether the entry can be taken from without the lock; `*word` is what the take is to replace. It
- * is read before all else: an entry that changes later has another one. */
+/* Whether the entry `e`, which may be NONE, is that of the key with this hash and a take can use it
+ * without the lock. `*word` is the word that the take has to replace. It is read before all else:
+ * an entry that changes after that has another word. */
 static inline int entry_open(const table_t *t, uint32_t e, uint64_t lo, uint64_t hi,
                              uint32_t bucket, uint64_t *word)
 {
@@ -141,11 +144,12 @@ static inline int entry_open(const table_t *t, uint32_t e, uint64_t lo, uint64_t
                   && LOAD(hot->origin) == LOAD(t->h->own_origin));
 }
 
-/* The entry of a key if it can be taken from without the lock, with its word; else NONE. */
+/* The entry of the key with this hash, and its word, if a take can use it without the lock; else
+ * NONE. */
 static inline uint32_t entry_at_hand(const table_t *t, uint64_t lo, uint64_t hi, uint32_t bucket,
                                      uint64_t *word)
 {
-    /* Nearly always right, and `entry_open` looks closer. */
+    /* The guess is nearly always right, and `entry_open` checks it. */
     uint32_t e = table_guess(t, lo, hi);
     if (LIKELY(entry_open(t, e, lo, hi, bucket, word)))
         return e;
@@ -153,9 +157,10 @@ static inline uint32_t entry_at_hand(const table_t *t, uint64_t lo, uint64_t hi,
     return entry_open(t, e, lo, hi, bucket, word) ? e : NONE;
 }
 
-/* Brings an entry to its bucket's definition and to the running epoch; 0 when memory is at its
- * limit. An entry stays under an old definition until it is touched, but changes as of the moment
- * at which the definition changed, so it does not matter when that happens. Needs the lock. */
+/* Brings an entry to the definition in the slot `bucket` and to the running epoch. An entry stays
+ * under an old definition until it is touched, but it changes as of the moment at which the
+ * definition changed, so it does not matter when it is touched. Returns 0 when memory is at its
+ * limit, or there is no number for a new epoch. The lock is held. */
 COLD static int entry_renew(table_t *t, uint32_t e, uint32_t bucket, int64_t now)
 {
     int64_t since = INT64_MIN;
@@ -172,8 +177,8 @@ COLD static int entry_renew(table_t *t, uint32_t e, uint32_t bucket, int64_t now
     return t->hot[e].origin == t->h->own_origin || own_column_close(t, e, t->h->own_origin);
 }
 
-/* Brings an entry whose definition was replaced, or that is the candidate's now, to the newest one
- * of its key; what the candidate has it keeps. Needs the table to itself. */
+/* Brings an entry whose definition was replaced, or that is the candidate's by now, to the newest
+ * definition of its key. An entry that the candidate has stays there. The lock is held. */
 static inline void follow_definition(table_t *t, uint32_t e, int64_t now)
 {
     uint32_t bucket = definition_for(t, definition_newest(t, t->hot[e].bucket), t->hot[e].hash_hi);
@@ -181,6 +186,7 @@ static inline void follow_definition(table_t *t, uint32_t e, int64_t now)
         entry_renew(t, e, bucket, now);
 }
 
+/* The signed debt of an entry in ns, rounded up. */
 static inline int64_t signed_debt_ns(const table_t *t, uint32_t e, int64_t now)
 {
     const hot_t *hot = &t->hot[e];

@@ -1,5 +1,5 @@
-/* The reserve: what a small caller may take although the prediction leaves nothing. See
- * docs/model.md, "Prediction". */
+/* The reserve: the tokens that a rare, small caller may take although the prediction leaves none.
+ * Without it, it would be starved for ever. See docs/model.md, "Prediction". */
 #ifndef CRDTBUCKET_LEVEL_RESERVE_H
 #define CRDTBUCKET_LEVEL_RESERVE_H
 
@@ -7,10 +7,11 @@
 
 #include "peer_rates.h"
 
-/* Tokens/s by which the reserve refills: this node's share of the refill. A small caller gets half
- * of what it asks for at least, up to a twentieth of the refill, so that it waits no longer the
- * more the others ask. A node whose demand is beyond what counts, such as a storm of retries, gets
- * half of the refill at most, or it would leave nothing for the reserves of others. */
+/* The rate, tokens a second, at which the reserve of this node refills: its share of the refill,
+ * where the peers claim `slow_claims`. A small caller gets half of what it asks for at least, up to
+ * r / (2R), so that it waits no longer the more the others ask. A node that asks for more than what
+ * counts in shares, as in a storm of retries, gets half of the refill at most: else it would leave
+ * nothing for the reserves of others. */
 GLANCES static inline double reserve_rate(const table_t *t, const cold_t *cold,
                                           const definition_t *d, double slow_claims)
 {
@@ -21,9 +22,8 @@ GLANCES static inline double reserve_rate(const table_t *t, const cold_t *cold,
     return smaller(most, larger(share, least));
 }
 
-/* Tokens that a small caller may take although the prediction leaves none (else it is starved for
- * ever). It grows up to what a call of `cost` needs, and what it has grown to for a larger one
- * stays: rounds are shorter than the time that takes. */
+/* The tokens that the reserve holds now. It grows up to what a call of `cost` needs. What it has
+ * grown to for a larger cost stays, since rounds are shorter than the time that takes. */
 GLANCES static inline double reserve_tokens(const table_t *t, uint32_t e, const definition_t *d,
                                             double slow_claims, double cost, int64_t now)
 {
@@ -35,7 +35,7 @@ GLANCES static inline double reserve_tokens(const table_t *t, uint32_t e, const 
     return smaller(larger(most, kept), larger(0.0, held));
 }
 
-/* ns until the reserve holds `cost`, if nothing is taken meanwhile. */
+/* The ns until the reserve holds `cost` tokens, if nothing is taken meanwhile. */
 GLANCES static inline double reserve_wait(const table_t *t, uint32_t e, const definition_t *d,
                                           double slow_claims, double cost, int64_t now)
 {

@@ -1,4 +1,4 @@
-/* A survey of all keys: how full each bucket's keys are. No decision reads it. */
+/* A survey of all keys: how full the keys of each bucket are. No decision reads it. */
 #ifndef CRDTBUCKET_LEVEL_SURVEY_H
 #define CRDTBUCKET_LEVEL_SURVEY_H
 
@@ -6,20 +6,23 @@
 #include "definitions.h"
 #include "units.h"
 
+/* What a survey finds for one definition. */
 typedef struct {
     int64_t empty; /* keys without a whole token */
-    /* Tokens that are lacking to full: of all keys, and of the one that lacks most. */
+    /* Tokens that the keys lack until they are full: all together, and the one that lacks most. */
     double debt, highest;
-    definition_t d;  /* as it was when the survey began */
-    double per_ns;   /* tokens a ns */
-    uint32_t newest; /* the definition that its keys are or will be under */
-    /* The definition for which its keys count: those of a candidate count for its bucket's. */
+    definition_t d;  /* the definition when the survey began */
+    double per_ns;   /* tokens that are refilled in a ns */
+    uint32_t newest; /* the definition that its keys are under, or will be */
+    /* The definition for which its keys are counted. Keys of a candidate are counted for the
+     * bucket's own. */
     uint32_t owner;
 } survey_t;
 
-#define SURVEY_CHUNK 4096 /* the lock is not held longer than for so many: some 20 us */
+#define SURVEY_CHUNK 4096 /* so many places are looked at under the lock at a time, some 20 us */
 
-/* One for each definition that there is now; keys of what comes later are left out. */
+/* Begins a survey with one record for each of the `count` definitions of now. Keys under later ones
+ * are left out. */
 static void survey_open(const table_t *t, survey_t *s, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {
@@ -34,6 +37,7 @@ static void survey_open(const table_t *t, survey_t *s, uint32_t count)
                 s[j].owner = i;
 }
 
+/* Adds one entry to the survey. */
 static void survey_entry(const table_t *t, const hot_t *hot, int64_t now, survey_t *s)
 {
     const definition_t *is = &t->definitions[hot->bucket], *d = &s[hot->bucket].d;
@@ -53,8 +57,8 @@ static void survey_entry(const table_t *t, const hot_t *hot, int64_t now, survey
     out->empty += lacking > (double)newest->capacity - 1;
 }
 
-/* Adds up `count` places from `from` on, around the end; `all` definitions are looked at. The
- * table's lock is held. */
+/* Adds `count` places from `from` on, around the end, to the survey of `all` definitions. The
+ * caller holds the table's lock. */
 static void survey_places(const table_t *t, int64_t from, int64_t count, int64_t now, survey_t *s,
                           uint32_t all)
 {

@@ -1,22 +1,28 @@
-/* The decision on a take. */
+/* The decision on a take: whether a call gets its tokens, and the charge. */
 #ifndef CRDTBUCKET_LEVEL_TAKE_H
 #define CRDTBUCKET_LEVEL_TAKE_H
 
 #include "evict.h"
 #include "verdict.h"
 
+/* The outcome of a take. */
 typedef struct {
-    /* Confirmed debt after the decision: ns and, in 1/p ns, what is beyond. */
+    /* The confirmed debt after the decision, without predictions: ns, and the units (0 to p - 1)
+     * beyond them. */
     int64_t debt_ns, rest;
-    /* Denied: until the same cost would pass if nothing else happened. */
+    /* Of a denied call: ns until the same cost would pass if nothing else happened. */
     int64_t wait_ns;
+    /* What `hot_t` had of these at the decision: a refund compares them with what the entry has
+     * then. */
     uint32_t full_count, generation;
     uint16_t origin;
     int allowed;
 } outcome_t;
 
+/* NEEDS_LOCK: nothing was decided, since the entry has changed; take the lock and begin again. */
 enum { ALLOWED = 1, DENIED = 0, NEEDS_LOCK = -1 };
 
+/* Writes a debt, in units, to the outcome; below zero counts as 0. */
 static inline void outcome_debt(const definition_t *d, outcome_t *o, i128 units)
 {
     if (units < 0)
@@ -30,6 +36,9 @@ static inline void outcome_debt(const definition_t *d, outcome_t *o, i128 units)
     }
 }
 
+/* Counts an attempt of `n` tokens after its decision: what was denied, for the rates; that the key
+ * is to be sent with the next round; and, once enough was admitted and unsent, that it should be
+ * sent early. */
 static inline void count_offered(table_t *t, definition_t *d, uint32_t e, int64_t n, int allowed)
 {
     hot_t *hot = &t->hot[e];
@@ -47,13 +56,16 @@ static inline void count_offered(table_t *t, definition_t *d, uint32_t e, int64_
     mark_attempted(t, e);
 }
 
-/* A decision stands while the entry has the revision that `word` shows; else it is made anew. */
+/* Returns `allowed` if the entry still has the revision that `word` shows: then the decision
+ * stands. Else NEEDS_LOCK. */
 static inline int decided(const hot_t *hot, uint64_t word, int allowed)
 {
     return LIKELY(same_revision(word, LOAD(hot->word))) ? allowed : NEEDS_LOCK;
 }
 
-/* A take on which more decides than the debt, see `is_plain`. */
+/* A take on which more decides than the debt (see `is_plain`): predictions, a floor, a guaranteed
+ * share, fractions of a ns, or a warm-up. `first` is the word of the entry when it was found.
+ * Returns ALLOWED, DENIED or NEEDS_LOCK. */
 static int take_slow(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_t floor, int64_t now,
                      uint64_t first, outcome_t *o)
 {
@@ -69,12 +81,13 @@ static int take_slow(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_t
         if (v.wait_ns > 0) {
             o->wait_ns = v.wait_ns;
             outcome_debt(d, o, debt);
-            /* No reserve is kept for what leaves its tokens to others. */
+            /* A call that leaves tokens to others (`floor`) does not get a reserve for itself. */
             if (v.over && !floor && cost_class(n) > LOAD(hot->wanted))
                 STORE(hot->wanted, cost_class(n));
             return decided(hot, word, DENIED);
         }
-        /* Before the take: what fills the bucket later, it must not hide. */
+        /* Read before the take: if the bucket becomes full right after it, a refund must see
+         * that. */
         o->full_count = LOAD(hot->full_count);
         if (CAS(hot->word, word, word + (uint64_t)n)) {
             outcome_debt(d, o, debt + token_units(d, n));
@@ -85,12 +98,14 @@ static int take_slow(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_t
     }
 }
 
-/* Raises the base of a full bucket, so that its debt is 0. DENIED: another take changed the entry,
- * and `*word` is what it is now. NEEDS_LOCK: the entry has another revision than `first`. */
+/* Raises the base of a full bucket from `base` to `raised`, at which its debt is 0. Returns ALLOWED
+ * when it has; DENIED when another take changed the entry meanwhile, and then `*word` is what it is
+ * now; NEEDS_LOCK when the entry has another revision than `first`. */
 static inline int keep_full(const table_t *t, hot_t *hot, int64_t base, int64_t raised,
                             uint64_t first, uint64_t *word)
 {
-    /* This is read after the base, so the base belonged to this revision and this net. */
+    /* The word is read again after the base: if it is the same, the base belonged to this revision
+     * and this net. */
     uint64_t latest = only_here(t) ? *word : LOAD(hot->word);
     if (UNLIKELY(latest != *word)) {
         if (!same_revision(first, latest))
@@ -102,8 +117,9 @@ static inline int keep_full(const table_t *t, hot_t *hot, int64_t base, int64_t 
     return base_swap(t, hot, base, raised) ? ALLOWED : DENIED;
 }
 
-/* Whether the debt alone decides on a key: it is whole ns, time runs (definitions of calendar
- * periods have p = 2, see `BucketSpec.emission`), and no silent peer counts. */
+/* Whether the debt alone decides on a key: debts are whole ns (p is 1), time runs (definitions of
+ * calendar periods have p = 2, see `BucketSpec.emission`), the node is not warming up, and no
+ * credit is kept for a silent peer. */
 static inline int is_plain(const table_t *t, const definition_t *d, const hot_t *hot, int64_t now)
 {
     const header_t *h = t->h;
@@ -111,15 +127,16 @@ static inline int is_plain(const table_t *t, const definition_t *d, const hot_t 
                   && (now < LOAD(h->far_free_until) || !(LOAD(hot->flags) & ENTRY_RATED)));
 }
 
-/* Whether `room` ns beside the cost are enough for what is predicted by `near_class`. */
+/* Whether `room`, the ns that a bucket has beside the cost, are enough for all that an entry of
+ * this `near_class` may have predicted. Then no prediction has to be computed. */
 static inline int has_room(const definition_t *d, int near_class, int64_t room)
 {
     int64_t near = near_class ? INT64_C(1) << (near_class - 1) : 0;
     return LIKELY(room >= 0) && (!near_class || (near <= d->capacity && near * d->q <= room));
 }
 
-/* Decides on an entry that was found open, with its word as it was then. NEEDS_LOCK: it has become
- * another since. */
+/* Decides on a take of `n` from an entry that was found open (`entry_at_hand`) with this word.
+ * Returns ALLOWED, DENIED, or NEEDS_LOCK when the entry has another revision since. */
 static inline int take_level(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_t now,
                              uint64_t word, outcome_t *o)
 {
@@ -131,7 +148,7 @@ static inline int take_level(table_t *t, definition_t *d, uint32_t e, int64_t n,
         int64_t base = LOAD(hot->base);
         uint64_t charged = (word & TOKEN_MASK) * (uint64_t)d->q;
         int64_t debt = (int64_t)((uint64_t)base + charged - (uint64_t)now);
-        /* Full: the usual case of a lightly used key. */
+        /* The bucket is full, as that of a lightly used key usually is. */
         if (debt < 0) {
             int filled = keep_full(t, hot, base, (int64_t)((uint64_t)now - charged), first, &word);
             if (UNLIKELY(filled != ALLOWED)) {
@@ -145,7 +162,8 @@ static inline int take_level(table_t *t, definition_t *d, uint32_t e, int64_t n,
         int near_class = LOAD(hot->near_class);
         int64_t room = d->full_ns - debt - n * d->q;
         if (has_room(d, near_class, room)) {
-            /* Before the take: what fills the bucket later, it must not hide. */
+            /* Read before the take: if the bucket becomes full right after it, a refund must see
+             * that. */
             o->full_count = LOAD(hot->full_count);
             if (LIKELY(word_swap(t, hot, &word, word + (uint64_t)n))) {
                 o->debt_ns = debt + n * d->q;
@@ -165,8 +183,10 @@ static inline int take_level(table_t *t, definition_t *d, uint32_t e, int64_t n,
     }
 }
 
-/* The entry of a key for a take here, made when there is none. DENIED: there is no room, or a node
- * without memory may not serve so much. */
+/* Finds the entry of a key for a take of `n` here, brings it to its definition and the running
+ * epoch, or makes it. The lock is held. Returns ALLOWED with `*entry`; or DENIED when there is no
+ * room, or when a node that warms up may not serve so much. `*gone` becomes the entry that was
+ * evicted for it, or NONE. */
 static int entry_for_take(table_t *t, definition_t *d, uint32_t bucket, uint64_t lo, uint64_t hi,
                           int64_t n, int64_t now, uint32_t *entry, uint32_t *gone)
 {
@@ -185,13 +205,15 @@ static int entry_for_take(table_t *t, definition_t *d, uint32_t bucket, uint64_t
     return *entry == NONE ? DENIED : ALLOWED;
 }
 
-/* A take that leaves `floor` tokens to others. NEEDS_LOCK: the entry has become another since
- * `word` was read. */
+/* A take of `n` that leaves `floor` tokens to others, from an entry that had the word `word` when
+ * it was found. Returns ALLOWED, DENIED, or NEEDS_LOCK when the entry has another revision since,
+ * and then nothing is counted. */
 static inline int take(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_t floor,
                        int64_t now, uint64_t word, outcome_t *o)
 {
     hot_t *hot = &t->hot[e];
-    /* When the entry changes to another revision meanwhile, the take is not decided. */
+    /* If the entry gets another revision after this, the take is not decided at all, so these
+     * belong to the decision. */
     o->generation = LOAD(hot->generation);
     o->origin = LOAD(hot->origin);
     o->allowed = UNLIKELY(floor) ? take_slow(t, d, e, n, floor, now, word, o)

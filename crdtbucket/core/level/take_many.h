@@ -1,4 +1,4 @@
-/* Many takes in one call. */
+/* Many takes of one bucket in one call, in the order of the keys. */
 #ifndef CRDTBUCKET_LEVEL_TAKE_MANY_H
 #define CRDTBUCKET_LEVEL_TAKE_MANY_H
 
@@ -7,28 +7,35 @@
 #include "../memory/hash.h"
 #include "take.h"
 
+/* One of many takes: its key, `size` bytes of text at `data`; its cost; then the hash of the key
+ * and its entry. */
 typedef struct {
     const uint8_t *data;
     ssize_t size;
     int64_t cost;
     uint64_t lo, hi;
     uint32_t entry;
-    uint16_t unnamed, side; /* side: which of the bucket's two definitions decided */
+    /* `unnamed`: the key of the entry has not been offered to the list of names yet. */
+    uint16_t unnamed, side; /* `side`: 0, or 1 when the candidate decided */
 } take_item_t;
 
+/* Many takes under way. `at` is the next one, and the keys before `hashed` have their hashes. The
+ * answers are by take, the sums by `side`. */
 typedef struct {
     table_t *t;
     uint32_t slot;
     uint64_t salt;
     take_item_t *items;
     int64_t count, at, now, hashed;
-    int stopped; /* the next one needs the lock */
+    int stopped; /* the take at `at` needs the lock */
     signed char *allowed;
     int64_t *remaining;
     double *retry;
     int64_t allowed_sum[2], denied_sum[2], granted[2];
 } many_t;
 
+/* Writes the outcome of the take at `at` to the answers and the sums, and goes on to the next
+ * one. */
 static inline void many_store(many_t *m, const definition_t *d, int side, const outcome_t *o)
 {
     int64_t left = tokens_left(d, o->debt_ns, o->rest);
@@ -43,14 +50,15 @@ static inline void many_store(many_t *m, const definition_t *d, int side, const 
 
 #define MANY_BLOCK 32
 
-/* Hashes of a block, then its slots and lines: what is independent overlaps. */
+/* Hashes the keys of the next block, then prefetches the slots of the index and the lines of the
+ * entries, so that what waits for memory overlaps. */
 static inline void many_look_ahead(many_t *m)
 {
     table_t *t = m->t;
     int64_t end = m->hashed + MANY_BLOCK < m->count ? m->hashed + MANY_BLOCK : m->count;
     for (int64_t i = m->hashed; i < end; i++) {
         take_item_t *x = &m->items[i];
-        /* The same key again: the same object. */
+        /* The same key object again. */
         if (i && x->data == x[-1].data && x->size == x[-1].size) {
             x->lo = x[-1].lo;
             x->hi = x[-1].hi;
@@ -64,7 +72,7 @@ static inline void many_look_ahead(many_t *m)
     m->hashed = end;
 }
 
-/* The next take; 0 when it needs the lock. */
+/* Makes the next take. Returns 0, and has done nothing, when it needs the lock. */
 static inline int many_take(many_t *m)
 {
     table_t *t = m->t;
@@ -88,7 +96,7 @@ static inline int many_take(many_t *m)
     return 1;
 }
 
-/* Takes in order until a chunk is done, or until one needs the lock. */
+/* Makes the takes in order, SLICE of them, or until one needs the lock (`stopped`). */
 static void take_items(many_t *m)
 {
     int64_t end = m->at + SLICE < m->count ? m->at + SLICE : m->count;

@@ -1,15 +1,18 @@
-/* Integer arithmetic of the level, exact: 128 bits inside, modular 64 bits in state.
+/* The arithmetic of levels: integers, exact; 128 bits in computations, 64 bits (modular) in what is
+ * stored.
  *
- * Debt is counted in units of 1/p ns, in which T is the integer q. T * net and `base` may wrap;
- * their combination does not: a debt is below 2^62 ns, and so is what one take or merge adds to it.
- */
+ * The *unit* of a debt is 1/p ns. T = q / p ns refill one token, so one token is exactly q units of
+ * debt, and a nanosecond takes p units away. A *level* is the debt `base + T * net - now`, see
+ * docs/model.md; a stored `base` is whole ns. T * net and `base` may wrap around at 2^64, but their
+ * sum does not: a debt is below 2^62 ns, and so is what one take or one merge adds to it. */
 #ifndef CRDTBUCKET_LEVEL_UNITS_H
 #define CRDTBUCKET_LEVEL_UNITS_H
 
 #include "../memory/atomics.h"
 #include "../memory/layout.h"
 
-/* floor(T * net) modulo 2^64 and, in 1/p ns, what the floor cut off (0 .. p-1). */
+/* Returns floor(T * net), in ns modulo 2^64; `*rest` becomes what the floor cut off, 0 to p - 1
+ * units. */
 static inline uint64_t scaled(const definition_t *d, int64_t net, int64_t *rest)
 {
     if (LIKELY(d->p == 1)) {
@@ -31,13 +34,13 @@ static inline uint64_t scaled(const definition_t *d, int64_t net, int64_t *rest)
     return (uint64_t)quotient;
 }
 
-/* The number, or the largest that fits. */
+/* The number as 64 bits; the largest of them where it does not fit. */
 static inline int64_t saturated(i128 number)
 {
     return number < INT64_MAX ? (int64_t)number : INT64_MAX;
 }
 
-/* ceil(x / p) for a debt in units. */
+/* A debt in ns, rounded up: ceil(units / p). */
 static inline i128 units_to_ns(const definition_t *d, i128 units)
 {
     if (d->p == 1)
@@ -46,12 +49,14 @@ static inline i128 units_to_ns(const definition_t *d, i128 units)
     return quotient + (quotient * d->p < units);
 }
 
-/* After a calendar period its keys stay as they are for so long, for clocks that are late, and then
- * fill this many times as fast as their definition says, to leave the table. */
+/* When a calendar period has ended, its keys stay as they are for this long, for nodes whose clocks
+ * are late. Then they fill FILL_FASTER times as fast as their definition says, so that they leave
+ * the table. */
 #define STILL_AFTER_NS (2 * INT64_C(3600) * SECOND)
 #define FILL_FASTER 32
 
-/* The time of levels, by which debts fall: it stands at 0 while a definition stands still. */
+/* The time by which debts of a definition fall, in ns: `now`, but of a calendar period 0 while time
+ * stands still for it, and then FILL_FASTER times as fast. */
 static inline int64_t level_time(const definition_t *d, int64_t now)
 {
     int64_t until = LOAD(d->still_until);
@@ -61,14 +66,16 @@ static inline int64_t level_time(const definition_t *d, int64_t now)
     return over <= 0 ? 0 : over > INT64_MAX / FILL_FASTER ? INT64_MAX : over * FILL_FASTER;
 }
 
-/* How long (ns) a denied call waits: until the period ends, and at least a second. */
+/* How long (ns) a call waits that a calendar quota denies: until the period ends, and at least a
+ * second. */
 static inline int64_t until_end(const definition_t *d, int64_t now)
 {
     int64_t left = LOAD(d->still_until) - now;
     return left > SECOND ? left : SECOND;
 }
 
-/* Signed debt in units at `now`: T * (what was charged) less the time that passed. */
+/* The signed debt, in units, at `now`: base + T * net - now. Below zero: the bucket is full, and
+ * would be for longer. */
 static inline i128 debt_units(const definition_t *d, int64_t base, int64_t net, int64_t now)
 {
     int64_t rest,
@@ -78,8 +85,8 @@ static inline i128 debt_units(const definition_t *d, int64_t base, int64_t net, 
     return (i128)ns * d->p + rest;
 }
 
-/* The base at which the debt is `units` (rounded up to a whole ns of base) for a column of `net`.
- */
+/* The base at which an entry whose column has `net` tokens owes `units` at `now`; rounded up to
+ * whole ns. */
 static inline int64_t base_for(const definition_t *d, i128 units, int64_t net, int64_t now)
 {
     int64_t rest;
@@ -88,12 +95,14 @@ static inline int64_t base_for(const definition_t *d, i128 units, int64_t net, i
                      - charged);
 }
 
-/* Units that are refilled until that time. */
+/* The units that are refilled from `now` until the time `until`; 0 when that is past. */
 static inline i128 units_until(int64_t until, const definition_t *d, int64_t now)
 {
     return until > now ? (i128)(until - now) * d->p : 0;
 }
 
+/* Tokens in units; and below, the units of a debt of the capacity (an empty bucket) and of the
+ * ceiling of debt. */
 static inline i128 token_units(const definition_t *d, int64_t tokens)
 {
     return (i128)tokens * d->q;
@@ -104,13 +113,14 @@ static inline i128 cap_units(const definition_t *d)
     return LIKELY(d->p == 1) ? d->cap_ns : ((i128)d->capacity + d->max_debt) * d->q;
 }
 
-/* `base` is whole ns, so a clamp leaves a debt too large by less than 1 ns. Whether a cost passes,
- * and what is left, is seen through that: never late, early by less than 1 ns, and nothing is
- * minted, since the charge itself is exact. */
+/* By so many units a stored debt may be too large: `base` is whole ns, so moving it to a bound
+ * leaves a debt that is too large by less than 1 ns. Whether a cost passes, and what is left, is
+ * decided as if that were not there: a call never passes late, and early by less than 1 ns. Nothing
+ * is minted, since the charge itself is exact. */
 static inline i128 slack_units(const definition_t *d) { return d->p - 1; }
 
-/* Tokens left under a confirmed debt, in ns and 1/p ns, rounded down; negative in debt beyond the
- * capacity. */
+/* The whole tokens that are left under a debt of `ns` and `rest` units, rounded down; negative when
+ * the debt is beyond the capacity. */
 static inline int64_t tokens_left(const definition_t *d, int64_t ns, int64_t rest)
 {
     if (LIKELY(d->p == 1 && ns <= d->full_ns))
@@ -121,9 +131,9 @@ static inline int64_t tokens_left(const definition_t *d, int64_t ns, int64_t res
     return (int64_t)(quotient - (quotient * d->q > room));
 }
 
-/* Whole seconds, rounded up, until one token more is left than `left`, which is left now; 0 when
- * the bucket is full. Until full it takes the rest of that token, and the whole of those above it.
- */
+/* Whole seconds, rounded up, until one token more is left than the `left` of now, under a debt of
+ * `ns` and `rest` units; 0 when the bucket is full. Until the bucket is full, it takes the rest of
+ * that token and the whole of those above it. */
 static inline int64_t seconds_to_next(const definition_t *d, int64_t ns, int64_t rest, int64_t left)
 {
     int64_t above = d->capacity - left - 1;

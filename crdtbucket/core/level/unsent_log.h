@@ -1,15 +1,17 @@
-/* What is not acknowledged yet: the attempts of this round, and the log of versions.
+/* What has not been sent to, or acknowledged by, every link yet: the attempts since the last round,
+ * and the log of versions.
  *
- * Versions rise for the whole process, never per entry. The log is in their order, with at most one
- * live item an entry, and a link acknowledges ranges of it.
- */
+ * Versions rise for the whole process, not for each entry. The log has its items, each an entry and
+ * a version, in the order of versions; of each entry at most one item is live, the newest. A link
+ * acknowledges ranges of versions. */
 #ifndef CRDTBUCKET_LEVEL_UNSENT_LOG_H
 #define CRDTBUCKET_LEVEL_UNSENT_LOG_H
 
 #include "../memory/backing.h"
 #include "rates.h"
 
-/* Whether an item of the log is the newest one of its entry, and not acknowledged yet. */
+/* Whether the item at the position `i` of the log is live: the newest one of its entry, and not
+ * acknowledged by every link. */
 static inline int log_live(const table_t *t, uint64_t i)
 {
     uint32_t e = t->log_entry[i];
@@ -17,6 +19,7 @@ static inline int log_live(const table_t *t, uint64_t i)
            && t->cold[e].version == (uint32_t)t->log_version[i];
 }
 
+/* Moves the live items of the log to its beginning; the others go. */
 static void log_compact(table_t *t)
 {
     header_t *h = t->h;
@@ -32,8 +35,8 @@ static void log_compact(table_t *t)
     change_end(t);
 }
 
-/* Room for one more item. Where half of the log is live, it grows; 0 when all of it is live and
- * there is no memory to grow. */
+/* Makes room for one more item. Where half of the log is live, the log grows. Returns 0 when all of
+ * it is live and there is no memory to grow. */
 static int log_make_room(table_t *t)
 {
     header_t *h = t->h;
@@ -43,8 +46,8 @@ static int log_make_room(table_t *t)
     return h->log_tail < (uint64_t)h->backed_log;
 }
 
-/* Gives the entry a new version. 0 when there is no room in the log: that is counted, and peers
- * learn of it by digests. */
+/* Gives an entry a new version, so that it is sent to every link. Returns 0 when there is no room
+ * in the log: that is counted, and peers learn of the entry by digests. */
 static int log_append(table_t *t, uint32_t e)
 {
     header_t *h = t->h;
@@ -60,7 +63,7 @@ static int log_append(table_t *t, uint32_t e)
     return 1;
 }
 
-/* Position of the first item with a version above `version`. */
+/* The position of the first item with a version above `version`. */
 static uint64_t log_after(const table_t *t, uint64_t version)
 {
     uint64_t low = t->h->log_head, high = t->h->log_tail;
@@ -74,7 +77,8 @@ static uint64_t log_after(const table_t *t, uint64_t version)
     return low;
 }
 
-/* Every link that counts has acknowledged all versions up to `version`: at most `most` items go. */
+/* Takes items out of the log whose versions every link that counts has acknowledged, those up to
+ * `version`; at most `most` of them. */
 static void log_trim(table_t *t, uint64_t version, int64_t most)
 {
     header_t *h = t->h;
@@ -88,7 +92,8 @@ static void log_trim(table_t *t, uint64_t version, int64_t most)
     }
 }
 
-/* An attempt gets a version and rates. */
+/* Gives an entry that was attempted its rates (`average`) and a version. Returns 1, or 0 when it
+ * was evicted since. */
 static inline int collect_entry(table_t *t, uint32_t e, int64_t now, weights_t *weights)
 {
     if (!(AND(t->hot[e].flags, (uint16_t)~ENTRY_FLUSH) & ENTRY_USED))
@@ -98,6 +103,8 @@ static inline int collect_entry(table_t *t, uint32_t e, int64_t now, weights_t *
     return 1;
 }
 
+/* Prefetches the entries whose attempt bits are set in one word; `first` is that of its lowest
+ * bit. */
 static inline void collect_ahead(const table_t *t, uint64_t marks, uint32_t first)
 {
     for (; marks; marks &= marks - 1)
@@ -105,14 +112,14 @@ static inline void collect_ahead(const table_t *t, uint64_t marks, uint32_t firs
 }
 
 /* Collects the attempts since the last round, from the entry `*from` on, until about `most` are
- * done. `*from` becomes the entry to continue with, -1 at the end. Returns how many attempts there
- * were. A round begins with 0 and repeats this until the end. */
+ * done. `*from` becomes the entry to continue with, or -1 at the end. Returns how many attempts
+ * there were. A round begins with 0 and repeats this until the end. */
 static int64_t collect_round(table_t *t, int64_t *from, int64_t most, int64_t now)
 {
     header_t *h = t->h;
     weights_t weights = {0};
     int64_t count = 0, words = (h->bump + 63) / 64, i = *from / 64;
-    /* What asks for a flush from here on is not in this round. */
+    /* An entry that asks for a flush from here on is not in this round. */
     if (!*from) {
         STORE(h->flush_count, 0);
         STORE(h->flush_wanted, 0);
@@ -123,12 +130,12 @@ static int64_t collect_round(table_t *t, int64_t *from, int64_t most, int64_t no
         uint64_t marks = LOAD(t->attempts[i]);
         for (uint64_t left = marks; left; left &= left - 1)
             count += collect_entry(t, (uint32_t)(i * 64 + __builtin_ctzll(left)), now, &weights);
-        /* After the entries, so that a process that is killed here has lost no attempt. */
+        /* Only after the entries: a process that is killed before this has lost no attempt. */
         if (marks)
             CLEAR(t->attempts[i], marks);
     }
-    /* A take that found its mark still set has counted before CLEAR, and what is sent from here on
-     * must show it: a read that only acquires may be done before CLEAR is seen. */
+    /* A take that found its bit still set has been counted before CLEAR, and what is sent from here
+     * on must show it: a read that only acquires could be done before the others see CLEAR. */
     FENCE();
     *from = i < words ? i * 64 : -1;
     if (*from < 0)
@@ -136,8 +143,8 @@ static int64_t collect_round(table_t *t, int64_t *from, int64_t most, int64_t no
     return count;
 }
 
-/* Collects only the entries that asked for an early flush. Their attempt bits stay set for the
- * round. */
+/* Collects only the entries that asked for an early flush. Their attempt bits stay set for the next
+ * round. Returns how many there were. */
 static int64_t collect_flush(table_t *t, int64_t now)
 {
     weights_t weights = {0};

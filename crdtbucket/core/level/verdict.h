@@ -1,4 +1,5 @@
-/* What a call gets by a debt, and by what is predicted, guaranteed and left to others. */
+/* The verdict on a call: what it gets by the debt of the bucket, and by what is predicted,
+ * guaranteed and left to others. */
 #ifndef CRDTBUCKET_LEVEL_VERDICT_H
 #define CRDTBUCKET_LEVEL_VERDICT_H
 
@@ -8,14 +9,16 @@
 #include "predict.h"
 #include "reserve.h"
 
+/* A debt, in units, within 0 and the ceiling. */
 static inline i128 clamped(const definition_t *d, i128 units)
 {
     i128 cap = cap_units(d);
     return units < 0 ? 0 : units > cap ? cap : units;
 }
 
-/* Units that must be free beside the cost, because of predictions. `conf_debt` is the confirmed
- * debt with the far credit added. */
+/* The units that must be free beside the cost of a call of `n`, because of predictions. `conf_debt`
+ * is the confirmed debt with the far credit added. 0 also when the reserve lets the call past the
+ * prediction. */
 static i128 held_back(table_t *t, uint32_t e, const definition_t *d, const prediction_t *p,
                       i128 conf_debt, int64_t n, int64_t now)
 {
@@ -29,9 +32,10 @@ static i128 held_back(table_t *t, uint32_t e, const definition_t *d, const predi
     return (i128)ceil(near * q - 1e-9 * q);
 }
 
-/* How long (ns) until a node without memory may have taken `taken` tokens of a key, 0 when it may
- * now. Its share is C / R, but it does not take it at once: the bucket may well be empty, so a
- * quarter is free and the rest comes at three quarters of the refill rate. */
+/* How long (ns) until a node that joined without memory may have taken `taken` tokens of a key; 0
+ * when it may now, or does not warm up. Its share is C / R, but it does not get that at once, since
+ * the bucket may well be empty: a quarter of it is free, and the rest comes at three quarters of
+ * the refill rate. */
 static inline int64_t warm_up_wait(const table_t *t, const definition_t *d, int64_t taken,
                                    int64_t now)
 {
@@ -55,8 +59,8 @@ static inline int64_t warm_up_wait(const table_t *t, const definition_t *d, int6
     return due <= now ? 0 : due < until ? (int64_t)due - now : until - now;
 }
 
-/* How long (ns) a call waits that lacks `over` units, of which `back` are held back, and `lack` for
- * passing by the guarantee. */
+/* How long (ns) a call of `n` waits that is denied: `over` units are missing, of which `back` are
+ * held back by predictions, and `lack` is what it lacks for passing by the guarantee. */
 static int64_t denied_wait(const table_t *t, uint32_t e, const definition_t *d,
                            const prediction_t *p, i128 over, i128 back, lack_t lack, int64_t n,
                            int64_t now)
@@ -65,7 +69,7 @@ static int64_t denied_wait(const table_t *t, uint32_t e, const definition_t *d,
         return until_end(d, now);
     i128 wait = over / d->p;
     double sooner = guarantee_wait(d, lack, n);
-    /* Only a prediction is in the way: the reserve gets past it. */
+    /* Only a prediction is in the way, so the reserve lets the call pass once it is full enough. */
     if (over - back <= slack_units(d))
         sooner = smaller(sooner, reserve_wait(t, e, d, p->slow_claims, (double)n, now));
     if (sooner < (double)wait)
@@ -73,16 +77,16 @@ static int64_t denied_wait(const table_t *t, uint32_t e, const definition_t *d,
     return saturated(wait);
 }
 
-/* What a call gets: `wait_ns` is 0 when it passes, else until it would. `over`: the level, or what
- * is predicted, is in the way. `guaranteed`: it passes by the guaranteed share alone. */
+/* What a call gets: `wait_ns` is 0 when it passes, else the ns until it would. `over`: the level,
+ * or what is predicted, is in the way. `guaranteed`: it passes by the guaranteed share alone. */
 typedef struct {
     int64_t wait_ns;
     int over, guaranteed;
 } verdict_t;
 
-/* The verdict on a call of `n` that leaves `floor` tokens to more important ones. So it is decided
- * on as one of `n + floor`, and nothing is guaranteed to it. `debt` (units, signed) and `net` are
- * those of the entry, which may be NONE. */
+/* The verdict on a call of `n` that leaves `floor` tokens to more important calls: it is decided on
+ * like a call of `n + floor`, and nothing is guaranteed to it. `debt` (units, signed) and `net` are
+ * those of the entry `e`, which may be NONE; `p` is what is predicted for it. */
 static verdict_t judge(table_t *t, uint32_t e, const definition_t *d, const prediction_t *p,
                        i128 debt, int64_t net, int64_t n, int64_t floor, int64_t now)
 {

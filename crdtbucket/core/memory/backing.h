@@ -1,19 +1,21 @@
-/* Memory that a shared file sets aside before it is touched: a full file system must fail here, not
- * kill a process later. */
+/* Reserves memory of a shared file before it is touched. If the file system is full, that fails
+ * here; touching a page that cannot be had would kill the process. All return 1, or 0 when there is
+ * no memory. */
 #ifndef CRDTBUCKET_MEMORY_BACKING_H
 #define CRDTBUCKET_MEMORY_BACKING_H
 
 #include "platform.h"
 #include "regions.h"
 
-/* Memory for `bytes` at `start`. A private table has it. */
+/* Reserves `bytes` at `start`, within the table. A private table needs nothing: its memory comes as
+ * it is touched. */
 static int back(const table_t *t, const void *start, size_t bytes)
 {
     size_t at = (size_t)((const char *)start - (const char *)t->h);
     return !is_shared(t) || set_memory_aside(t->fd, at, bytes) == 0;
 }
 
-/* Sets memory aside for more entries. 0 when there is none. */
+/* Reserves memory for GROW_ENTRIES more entries. */
 static int back_entries(table_t *t)
 {
     header_t *h = t->h;
@@ -28,7 +30,7 @@ static int back_entries(table_t *t)
     return 1;
 }
 
-/* The same for the log. */
+/* Reserves memory for more items of the log: half of what it has, or GROW_LOG. */
 static int back_log(table_t *t)
 {
     header_t *h = t->h;
@@ -44,12 +46,14 @@ static int back_log(table_t *t)
     return 1;
 }
 
+/* Reserves memory for the counters of one process. */
 static int back_counts(const table_t *t, int worker)
 {
     return back(t, &t->all_counts[(size_t)worker * MAX_DEFINITIONS],
                 sizeof(counts_t) * MAX_DEFINITIONS);
 }
 
+/* Reserves memory for GROW_BLOCKS more blocks. */
 static int back_blocks(table_t *t)
 {
     header_t *h = t->h;

@@ -41,6 +41,8 @@ static const uint8_t BLAKE2S_SIGMA[10][16] = {
         v[b] = ROTR32(v[b], 7);       \
     } while (0)
 
+/* Adds one block of 64 bytes to the state `h`. `bytes`: how many there are with it; `last`: it is
+ * the last block. */
 static inline void blake2s_block(uint32_t h[8], const uint8_t *block, uint64_t bytes, int last)
 {
     uint32_t v[16], m[16];
@@ -66,7 +68,8 @@ static inline void blake2s_block(uint32_t h[8], const uint8_t *block, uint64_t b
         h[i] ^= v[i] ^ v[i + 8];
 }
 
-/* `salt` and `person` are those of BLAKE2's parameter block. */
+/* Hashes `size` bytes to 128 bits, `lo` and `hi`. `salt` and `person` are those of BLAKE2's
+ * parameter block. */
 static inline void blake2s_128(uint64_t salt, uint64_t person, const uint8_t *data, size_t size,
                                uint64_t *lo, uint64_t *hi)
 {

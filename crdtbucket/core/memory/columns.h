@@ -1,4 +1,5 @@
-/* The columns of an entry: some in its record, more in blocks, which alone hold refunds. */
+/* The columns of an entry: four in its cold record, more in blocks that are linked from there. Only
+ * blocks hold refunds. */
 #ifndef CRDTBUCKET_MEMORY_COLUMNS_H
 #define CRDTBUCKET_MEMORY_COLUMNS_H
 
@@ -8,16 +9,21 @@
 #include "entry_word.h"
 #include "undo.h"
 
+/* A column of an entry, and a step of a walk over all of them. */
 typedef struct {
     columns_t *c;
-    block_t *block; /* NULL inline */
+    block_t *block; /* NULL: the column is in the record */
+    /* The place within `c`. */
     int i;
-    int blocks; /* walked so far */
+    int blocks; /* blocks stepped through so far */
 } column_t;
 
-/* A reader without the lock may step onto freed ones. */
+/* Where a walk over blocks ends at the latest: a reader without the lock may step onto freed
+ * blocks. */
 #define MAX_BLOCKS_WALKED (MAX_ORIGINS / INLINE_COLUMNS + 2)
 
+/* What a column has: the number of its epoch; its tokens taken, refunded, and net of both; and
+ * whether it has rates. */
 GLANCES static inline uint32_t column_origin(const column_t *c)
 {
     return (uint32_t)(c->c->taken[c->i] >> TOKEN_BITS);
@@ -39,7 +45,8 @@ GLANCES static inline int column_rated(const column_t *c)
     return c->c->fast[c->i] | c->c->slow[c->i];
 }
 
-/* Steps through the slots of an entry that hold a column: start with {NULL}, ends with 0. */
+/* Steps to the next column of an entry; begins with {0} in `*c`. Returns 0 when there is none
+ * left. */
 GLANCES static inline int column_next(const table_t *t, uint32_t e, column_t *c)
 {
     cold_t *cold = &t->cold[e];
@@ -62,7 +69,8 @@ GLANCES static inline int column_next(const table_t *t, uint32_t e, column_t *c)
     }
 }
 
-/* When a peer whose callers ask for the key has last updated the entry, local ns; 0: none has. */
+/* The local ns of the newest update of this entry by a peer whose callers ask for the key; 0 when
+ * no peer's do. */
 static inline int64_t asked_elsewhere(const table_t *t, uint32_t e, int64_t now)
 {
     int64_t last = 0;
@@ -73,12 +81,14 @@ static inline int64_t asked_elsewhere(const table_t *t, uint32_t e, int64_t now)
     return last;
 }
 
-/* Whether that was within the last `ns`. */
+/* Whether the callers of a peer ask for the key, and it has sent an update of it within the last
+ * `ns`. */
 static inline int is_asked_elsewhere(const table_t *t, uint32_t e, int64_t ns, int64_t now)
 {
     return now - asked_elsewhere(t, e, now) < ns;
 }
 
+/* Whether the entry has a column of `origin`; `*c` is that column. */
 static inline int column_find(const table_t *t, uint32_t e, uint32_t origin, column_t *c)
 {
     *c = (column_t){0};
@@ -88,6 +98,7 @@ static inline int column_find(const table_t *t, uint32_t e, uint32_t origin, col
     return 0;
 }
 
+/* A free block, which is cleared; NONE when memory is at its limit. */
 static inline uint32_t block_new(table_t *t)
 {
     header_t *h = t->h;
@@ -106,8 +117,8 @@ static inline uint32_t block_new(table_t *t)
     return b;
 }
 
-/* A free slot for a column; with `refunds` one that can hold them. 0 when memory is at its limit.
- */
+/* Finds a free place for a column, with `refunds` one in a block, which can hold refunds. Returns 0
+ * when memory is at its limit. */
 static inline int column_slot(table_t *t, uint32_t e, int refunds, column_t *c)
 {
     cold_t *cold = &t->cold[e];
@@ -133,7 +144,8 @@ static inline int column_slot(table_t *t, uint32_t e, int refunds, column_t *c)
     return 1;
 }
 
-/* A column of `origin` in a free slot, without tokens. 0 when memory is at its limit. */
+/* Makes a column of `origin` without tokens; `refunds` as in `column_slot`. Returns 0 when memory
+ * is at its limit. */
 static inline int column_new(table_t *t, uint32_t e, uint32_t origin, int refunds, column_t *c)
 {
     if (!column_slot(t, e, refunds, c))
@@ -147,8 +159,8 @@ static inline int column_new(table_t *t, uint32_t e, uint32_t origin, int refund
     return 1;
 }
 
-/* Moves a column to where refunds fit: there it is whole before it is seen. 0 when memory is at its
- * limit. */
+/* Moves a column from the record to a block, where refunds fit. It is complete there before it is
+ * visible there. Returns 0 when memory is at its limit. */
 static inline int column_widen(table_t *t, uint32_t e, column_t *c)
 {
     column_t wide;
@@ -169,7 +181,7 @@ static inline int column_widen(table_t *t, uint32_t e, column_t *c)
     return 1;
 }
 
-/* A part of a change: the blocks of an entry are free. */
+/* Frees all blocks of an entry. The caller ends the change (undo.h). */
 static inline void blocks_free(table_t *t, uint32_t e)
 {
     uint32_t first = t->cold[e].overflow, last = NONE;
@@ -184,8 +196,8 @@ static inline void blocks_free(table_t *t, uint32_t e)
     ALTER(t, t->cold[e].overflow, NONE);
 }
 
-/* Refunds of the own running column: kept in a column of its own origin, whose `taken` is unused.
- */
+/* The tokens refunded of the entry's own column, the one whose net is in its word. They are kept in
+ * a column of the same origin in a block, whose `taken` is not used. */
 static inline int64_t own_refunded(const table_t *t, uint32_t e)
 {
     column_t c;
@@ -194,7 +206,7 @@ static inline int64_t own_refunded(const table_t *t, uint32_t e)
     return column_refunded(&c);
 }
 
-/* That column, which is made where there is none. 0 when memory is at its limit. */
+/* Finds the column that holds these refunds, or makes it. Returns 0 when memory is at its limit. */
 static inline int own_refunds(table_t *t, uint32_t e, column_t *c)
 {
     uint32_t own = t->hot[e].origin;

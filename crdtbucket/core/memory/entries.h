@@ -1,5 +1,5 @@
-/* What a table holds: entries that never move, found by the index, and the origins that they count
- * for. */
+/* Entries of the table, which never move and are found by the index; and the epochs (origins) that
+ * their columns count for. */
 #ifndef CRDTBUCKET_MEMORY_ENTRIES_H
 #define CRDTBUCKET_MEMORY_ENTRIES_H
 
@@ -8,8 +8,9 @@
 #include "index.h"
 #include "rings.h"
 
-/* The entry that was freed first. So a take that began long ago hardly ever meets the same revision
- * again. */
+/* Takes a free entry: of those in the list the one that was freed first, so that a take which began
+ * long ago hardly ever meets the same revision again; else a place that was never used. NONE when
+ * the table is full or has no memory. */
 static inline uint32_t entry_free_one(table_t *t)
 {
     header_t *h = t->h;
@@ -23,6 +24,7 @@ static inline uint32_t entry_free_one(table_t *t)
     return e;
 }
 
+/* Adds an entry to the end of the list of free ones. */
 static inline void entry_free(table_t *t, uint32_t e)
 {
     header_t *h = t->h;
@@ -35,7 +37,9 @@ static inline void entry_free(table_t *t, uint32_t e)
     ALTER(t, h->free_last, e);
 }
 
-/* `base`: at which the debt of the new entry is 0. */
+/* Makes an entry for the key with this hash, under the definition in the slot `bucket`. Its bucket
+ * is full: `base` is the base at which the debt is 0. Returns NONE when there is no place. The
+ * caller has checked that the key has none. */
 static inline uint32_t entry_insert(table_t *t, uint64_t lo, uint64_t hi, uint32_t bucket,
                                     int64_t base, int64_t now)
 {
@@ -71,12 +75,12 @@ static inline uint32_t entry_insert(table_t *t, uint64_t lo, uint64_t hi, uint32
     ring_join(t, e);
     h->inserted++;
     change_end(t);
-    /* From here on it can be taken from: a repair keeps it. */
+    /* From here on takes can use the entry, and a repair keeps it. */
     STORE(hot->word, revision);
     return e;
 }
 
-/* The entry is BUSY: nobody takes from it any more. */
+/* Removes an entry that the caller has made BUSY, so that no take can change it any more. */
 static inline void entry_remove(table_t *t, uint32_t e)
 {
     definition_t *d = &t->definitions[t->hot[e].bucket];
@@ -88,12 +92,14 @@ static inline void entry_remove(table_t *t, uint32_t e)
     entry_free(t, e);
     ALTER(t, t->h->entries, t->h->entries - 1);
     change_end(t);
-    /* Now: a removal that is taken back must not have forgotten what is to be sent. */
+    /* Only now: if a repair takes back a removal that was not ended, the entry must still be marked
+     * as to be sent. */
     clear_attempted(t, e);
 }
 
 /* ---- origins ---- */
 
+/* The number of an epoch; 0 when it is not known here. */
 static inline uint32_t origin_find(const table_t *t, uint64_t epoch)
 {
     for (uint32_t i = 1; i < MAX_ORIGINS; i++)
@@ -102,6 +108,7 @@ static inline uint32_t origin_find(const table_t *t, uint64_t epoch)
     return 0;
 }
 
+/* Adds an epoch of `node` and returns its number; 0 when all numbers are in use. */
 static inline uint32_t origin_add(table_t *t, uint32_t node, uint64_t epoch)
 {
     for (uint32_t i = 1; i < MAX_ORIGINS; i++)
@@ -114,18 +121,20 @@ static inline uint32_t origin_add(table_t *t, uint32_t node, uint64_t epoch)
     return 0;
 }
 
+/* A new epoch (64 bits) that is computed from the last one. */
 static inline uint64_t epoch_after(uint64_t epoch)
 {
     return epoch * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
 }
 
-/* Counts takes under the spare epoch from now on. The counts of the old epoch stay and are merged
- * like those of any other. */
+/* Opens the spare epoch: from now on takes count under it. The counts of the old epoch stay, and
+ * are merged like those of any other epoch. Returns 0 when there is no number for one more
+ * epoch. */
 static inline int open_epoch(table_t *t)
 {
     header_t *h = t->h;
     uint64_t epoch = h->spare_epoch;
-    /* One was killed before a next one stood there. */
+    /* A process was killed before it wrote the next spare epoch. */
     if (epoch == t->origins[h->own_origin].epoch)
         epoch = epoch_after(epoch);
     /* A process that was killed before it opened the epoch may have added it already. */
@@ -133,13 +142,14 @@ static inline int open_epoch(table_t *t)
     if (!fresh && !(fresh = origin_add(t, 0, epoch)))
         return 0;
     STORE(h->own_origin, fresh);
-    /* Later: no generation of the old epoch is given twice. */
+    /* After `own_origin`: before it, a generation of the old epoch could be given twice. */
     STORE(h->generations, 0);
     STORE(h->spare_epoch, epoch_after(epoch));
     return 1;
 }
 
-/* Of an entry. Memory for rings is used where it is set aside, or some bucket has one. */
+/* The bytes that one entry takes. Its place in a ring counts only where that memory is used: in a
+ * shared table, where it is reserved, or when some bucket has a ring. */
 static int64_t entry_bytes(const table_t *t)
 {
     int rings = is_shared(t);
@@ -148,6 +158,8 @@ static int64_t entry_bytes(const table_t *t)
     return (int64_t)(sizeof(hot_t) + sizeof(cold_t) + (rings ? sizeof(ring_t) : 0));
 }
 
+/* The bytes of the header, the index and the attempt bits, of the entries and blocks that were ever
+ * used, and of the log. */
 static int64_t table_bytes(const table_t *t)
 {
     const header_t *h = t->h;
@@ -156,7 +168,7 @@ static int64_t table_bytes(const table_t *t)
                      + (int64_t)(h->log_tail - h->log_head) * 12);
 }
 
-/* For the binding, which cannot name a word to a macro. */
+/* OR as a function, for the binding: Cython cannot pass a variable to a macro by its name. */
 static inline void atomic_or(uint16_t *flags, uint16_t bits) { OR(*flags, bits); }
 
 #endif

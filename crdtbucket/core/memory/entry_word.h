@@ -1,13 +1,17 @@
-/* An entry's word, base and attempt bit, and how one or several processors change them. */
+/* The word, the base and the attempt bit of an entry, and how they are changed: by
+ * compare-and-swap where several processes share the table, by plain stores where one process has
+ * it (`only_here`). */
 #ifndef CRDTBUCKET_MEMORY_ENTRY_WORD_H
 #define CRDTBUCKET_MEMORY_ENTRY_WORD_H
 
 #include "regions.h"
 
+/* A time (ns) as a stamp, which wraps after 52 days. */
 static inline uint32_t stamp_of(int64_t ns) { return (uint32_t)((uint64_t)ns >> STAMP_SHIFT); }
 
-/* The time of a stamp, at most 2^31 stamps (26 days) before `now`; anything else counts as that
- * old. */
+/* The time (ns) of a stamp. Stamps wrap, so it is taken for the latest such time before `now`: at
+ * most 2^31 stamps, which are 26 days. A stamp that seems to be more than a second ahead of `now`
+ * counts as that old, too. */
 static inline int64_t stamp_ns(uint32_t stamp, int64_t now)
 {
     int32_t past = (int32_t)(stamp_of(now) - stamp);
@@ -16,18 +20,21 @@ static inline int64_t stamp_ns(uint32_t stamp, int64_t now)
     return now - past * (INT64_C(1) << STAMP_SHIFT);
 }
 
+/* The net tokens of a word; and below, of an entry's word as it is now. */
 static inline int64_t net_of(uint64_t word) { return (int64_t)(word & TOKEN_MASK); }
 static inline int64_t entry_net(const table_t *t, uint32_t e)
 {
     return net_of(LOAD(t->hot[e].word));
 }
-/* Whether an entry still has the revision that `word` shows, and is not being changed. */
+/* Whether `later`, the word of an entry as it is now, has the revision of the earlier `word`, and
+ * nobody is changing the entry. */
 static inline int same_revision(uint64_t word, uint64_t later)
 {
     return !((word ^ later) & (BUSY | REVISION_MASK));
 }
 
-/* Replaces a word that was `*word`; else 0, and `*word` is what it is now. */
+/* Replaces the word by `next` if it is still `*word`. Returns 1; or 0 when it has changed, and then
+ * `*word` is what it is now. */
 static inline int word_swap(const table_t *t, hot_t *hot, uint64_t *word, uint64_t next)
 {
     if (!only_here(t))
@@ -36,8 +43,9 @@ static inline int word_swap(const table_t *t, hot_t *hot, uint64_t *word, uint64
     return 1;
 }
 
-/* Counts that the bucket was full or forgiven. Before its base moves: a refund may come to nothing,
- * never to too much. */
+/* Counts that the bucket was full or that debt was forgiven. It is called before the base moves: if
+ * the process is killed in between, a refund comes to nothing, and never gives back what time has
+ * given back already. */
 static inline void count_full(const table_t *t, hot_t *hot)
 {
     if (only_here(t))
@@ -46,7 +54,7 @@ static inline void count_full(const table_t *t, hot_t *hot)
         ADD(hot->full_count, 1);
 }
 
-/* Replaces a base that was `base`; else 0. */
+/* Replaces the base by `next` if it is still `base`. Returns 1, or 0 when it has changed. */
 static inline int base_swap(const table_t *t, hot_t *hot, int64_t base, int64_t next)
 {
     if (!only_here(t))
@@ -57,7 +65,8 @@ static inline int base_swap(const table_t *t, hot_t *hot, int64_t base, int64_t 
 
 _Static_assert(sizeof(cold_t) + 64 - _Alignof(cold_t) <= 4 * 64, "it lies on four lines at most");
 
-/* Fetches what a round and a merge touch of an entry, with all lines of its record. */
+/* Prefetches the lines that a round or a merge touches of an entry: the hot line and all lines of
+ * the cold record. */
 static inline void fetch_entry(const table_t *t, uint32_t e)
 {
     const char *cold = (const char *)&t->cold[e];
@@ -70,8 +79,8 @@ static inline void fetch_entry(const table_t *t, uint32_t e)
 
 /* ---- attempts since the last round ---- */
 
-/* One bit, and neither a list nor a count: a process that is killed here has set the bit or has
- * not. */
+/* Notes that a call asked for the key, admitted or not. It is one bit, and neither a list nor a
+ * count, so that a process that is killed here leaves nothing half done. */
 static inline void mark_attempted(table_t *t, uint32_t e)
 {
     uint64_t *word = &t->attempts[e >> 6], bit = UINT64_C(1) << (e & 63);
@@ -84,6 +93,7 @@ static inline int is_attempted(const table_t *t, uint32_t e)
     return (int)(LOAD(t->attempts[e >> 6]) >> (e & 63)) & 1;
 }
 
+/* Forgets that a call asked for the key. */
 static inline void clear_attempted(table_t *t, uint32_t e)
 {
     AND(t->attempts[e >> 6], ~(UINT64_C(1) << (e & 63)));

@@ -10,7 +10,8 @@
 
 #include "blake2s.h"
 
-/* The second half of a hash key that is no secret. A secret one has it once in 2^64. */
+/* A hash key whose second half is this is no secret. A secret, random one has this half once in
+ * 2^64. */
 #define PUBLIC_HASH UINT64_MAX
 
 #define ROTL64(x, b) (((x) << (b)) | ((x) >> (64 - (b))))
@@ -32,8 +33,9 @@
         v2 = ROTL64(v2, 32); \
     } while (0)
 
-/* The last size & 7 bytes before `end + (size & 7)`, by overlapping loads: copying them one by one
- * to memory and reading eight back would stall. */
+/* The last `size & 7` bytes of an input of `size` bytes, as the low bytes of a word; `at` is where
+ * they begin. It reads them by overlapping loads: copying them one by one to memory and reading
+ * eight bytes back would stall the processor. */
 static inline uint64_t tail_word(const uint8_t *at, size_t size)
 {
     size_t left = size & 7;
@@ -53,7 +55,8 @@ static inline uint64_t tail_word(const uint8_t *at, size_t size)
                 : 0;
 }
 
-/* `salt` separates buckets: the same key in two buckets has unrelated hashes. */
+/* Hashes `size` bytes to 128 bits, `lo` and `hi`. `salt` separates buckets: the same key has
+ * unrelated hashes in two buckets. */
 static inline void keyed_hash(const uint64_t key[2], uint64_t salt, const uint8_t *data,
                               size_t size, uint64_t *lo, uint64_t *hi)
 {

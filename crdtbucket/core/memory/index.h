@@ -1,18 +1,20 @@
-/* The index, in the order of hashes: linear probing; deletion shifts back, so there are no
- * tombstones. */
+/* The index: a hash table from the hash of a key to its entry, with linear probing. Slots lie in
+ * the order of the high halves of the hashes. Deletion shifts later ones back, so no marker is left
+ * for what was deleted. */
 #ifndef CRDTBUCKET_MEMORY_INDEX_H
 #define CRDTBUCKET_MEMORY_INDEX_H
 
 #include "entry_word.h"
 #include "undo.h"
 
+/* The slot in which the search for a hash begins. */
 static inline int64_t home_slot(const table_t *t, uint64_t hash_hi)
 {
     return (int64_t)(((u128)hash_hi * (uint64_t)t->h->index_slots) >> 64);
 }
 
-/* The entry of a key, or NONE. Without the lock it may miss one that another process is moving in
- * the index just now. */
+/* The entry of the key with this hash, or NONE. Without the lock it may miss an entry that another
+ * process is moving within the index at that moment. */
 static inline uint32_t table_find(const table_t *t, uint64_t lo, uint64_t hi)
 {
     int64_t slot = home_slot(t, hi), slots = t->h->index_slots;
@@ -31,7 +33,9 @@ static inline uint32_t table_find(const table_t *t, uint64_t lo, uint64_t hi)
     }
 }
 
-/* The entry whose tag matches, which is nearly always the key's; reads the index only. */
+/* The first entry in the index with the tag (the upper 32 bits of `lo`) of this key, or NONE. It is
+ * nearly always the key's own entry, and finding it reads the index alone; the caller compares the
+ * hash. */
 static inline uint32_t table_guess(const table_t *t, uint64_t lo, uint64_t hi)
 {
     int64_t slot = home_slot(t, hi), slots = t->h->index_slots;
@@ -42,7 +46,7 @@ static inline uint32_t table_guess(const table_t *t, uint64_t lo, uint64_t hi)
     return (uint32_t)word - 1;
 }
 
-/* Whether an entry, or NONE, is the key's. */
+/* Whether `e`, which may be NONE, is in use and is the entry of the key with this hash. */
 static inline int entry_holds(const table_t *t, uint32_t e, uint64_t lo, uint64_t hi)
 {
     if (e == NONE)
@@ -51,6 +55,7 @@ static inline int entry_holds(const table_t *t, uint32_t e, uint64_t lo, uint64_
     return LOAD(hot->hash_lo) == lo && LOAD(hot->hash_hi) == hi && (LOAD(hot->flags) & ENTRY_USED);
 }
 
+/* Adds the entry `i`, whose hash is set, to the index. */
 static inline void index_insert(table_t *t, uint32_t i)
 {
     int64_t slot = home_slot(t, t->hot[i].hash_hi), slots = t->h->index_slots;
@@ -61,6 +66,7 @@ static inline void index_insert(table_t *t, uint32_t i)
     ALTER(t, t->index[slot], tag | ((uint64_t)i + 1));
 }
 
+/* Removes the entry `i` from the index, and moves back what would not be found beyond the hole. */
 static inline void index_remove(table_t *t, uint32_t i)
 {
     int64_t slots = t->h->index_slots, hole = home_slot(t, t->hot[i].hash_hi);
@@ -89,6 +95,8 @@ static inline void index_remove(table_t *t, uint32_t i)
     ALTER(t, t->index[hole], 0);
 }
 
+/* Prefetches the slot in which the search for a hash begins; and below, the hot line of the entry
+ * that `table_guess` finds. */
 static inline void prefetch_slot(const table_t *t, uint64_t hi)
 {
     __builtin_prefetch(&t->index[home_slot(t, hi)]);

@@ -1,19 +1,22 @@
-/* Changes of several words of an entry, which happen whole: they stand in the journal first. */
+/* Changes of several words of an entry that happen completely or not at all: they are written to
+ * the journal first. */
 #ifndef CRDTBUCKET_MEMORY_JOURNAL_H
 #define CRDTBUCKET_MEMORY_JOURNAL_H
 
 #include "columns.h"
 #include "rings.h"
 
-/* The journal says all that is to change: from here on a repair finishes it. */
+/* Marks the journal as complete: it says all that is to change, and from here on a repair finishes
+ * that change. */
 static inline void journal_write(journal_t *j, uint32_t kind)
 {
     STORE(j->kind, kind);
     IN_ORDER();
 }
 
-/* Raises a stored column to what `x` says. `c` is the column when it was `found`. 0 when memory is
- * at its limit. */
+/* Writes to a stored column what `x` says, which is more than the column has, or a newer
+ * generation. `found`: the column exists and is `*c`; else it is made. A column that gets refunds
+ * is moved to a block. Returns 0 when memory is at its limit. */
 static inline int column_raise(table_t *t, uint32_t e, const wire_column_t *x, column_t *c,
                                int found)
 {
@@ -28,13 +31,15 @@ static inline int column_raise(table_t *t, uint32_t e, const wire_column_t *x, c
     return 1;
 }
 
+/* The same for the column of that origin, which is looked for. Returns 0 when memory is at its
+ * limit. */
 static inline int column_store(table_t *t, uint32_t e, const wire_column_t *x)
 {
     column_t c;
     return column_raise(t, e, x, &c, column_find(t, e, x->origin, &c));
 }
 
-/* The entry counts for another definition. */
+/* Moves an entry to the definition in the slot `bucket`: its number of entries, and its ring. */
 static inline void entry_move(table_t *t, uint32_t e, uint16_t bucket)
 {
     definition_t *old = &t->definitions[t->hot[e].bucket], *new = &t->definitions[bucket];
@@ -48,8 +53,8 @@ static inline void entry_move(table_t *t, uint32_t e, uint16_t bucket)
     change_end(t);
 }
 
-/* Finishes a rewrite that stands in the journal, for the first or a second time, and lets takes
- * continue. 0 when memory is at its limit. */
+/* Writes what the journal says of a rewrite to the entry, and lets takes continue. A repair may do
+ * this a second time. Returns 0 when memory is at its limit. */
 static inline int rewrite_apply(table_t *t)
 {
     const journal_t *j = t->journal;
@@ -62,15 +67,17 @@ static inline int rewrite_apply(table_t *t)
     entry_move(t, j->entry, j->bucket);
     STORE(hot->origin, j->origin);
     STORE(hot->generation, j->generation);
-    /* Its old decisions were in other units, or of another epoch. */
+    /* Decisions from before were in other units, or of another epoch: their refunds are worth
+     * nothing. */
     count_full(t, hot);
     STORE(hot->word, j->word);
     STORE(t->journal->kind, JOURNAL_NONE);
     return done;
 }
 
-/* Begins a rewrite: takes wait from here on. What is to stand in the entry is filled in by the
- * caller. */
+/* Begins a rewrite of an entry: from here on takes of it wait for the lock. Returns the journal,
+ * filled in with what the entry has now; the caller changes what is to become different and calls
+ * `rewrite_end`. */
 static inline journal_t *rewrite_begin(table_t *t, uint32_t e)
 {
     journal_t *j = t->journal;
@@ -87,6 +94,7 @@ static inline journal_t *rewrite_begin(table_t *t, uint32_t e)
     return j;
 }
 
+/* Ends a rewrite. Returns 0 when memory is at its limit. */
 static inline int rewrite_end(table_t *t)
 {
     journal_t *j = t->journal;

@@ -1,13 +1,14 @@
-/* What lies in memory; see entry_layout.h for one entry. There are no pointers in it, so that
- * several processes can map the same bytes.
+/* What lies in memory; see entry_layout.h for one entry, definition_layout.h for a bucket, and
+ * docs/architecture.md for a drawing. There are no pointers in it, so that several processes can
+ * map the same bytes.
  *
- * One mapping holds, one after the other: the header, the journal, the definitions, the nodes, the
- * origins, the processes that use it, the flushes that were asked for, the attempt bits, the index,
- * the names of the nodes, the leader's hand-over, the leader's view of the mesh, the counters of
- * each process, and per entry (a bucket's key) a hot cache line, a cold record, its place in a ring
- * and two slots in the log of unsent versions, and last the overflow blocks. Regions are sized for
- * `max_keys` at creation and touched only as they are used, so the table grows and no entry ever
- * moves.
+ * One mapping holds, one after the other, as `lay_out` in regions.h says: the header; the journal;
+ * the definitions; the nodes; the origins (epochs); the processes that use the table; the entries
+ * that asked for an early flush; the attempt bits; the index; the names of the nodes; the leader's
+ * hand-over; the leader's view of the mesh; the counters of each process; per entry (a bucket's
+ * key) a hot cache line, a cold record, its place in a ring, and two places in the log of unsent
+ * versions; and last the overflow blocks with more columns. Regions are sized for `max_keys` at
+ * creation and touched only as they are used, so the table grows and no entry ever moves.
  *
  * A take, in any process and without a lock, moves an entry's `word` and `base` by compare-and-swap
  * and adds to its counters. Everything else is written under the table's lock. A process may be
@@ -19,6 +20,7 @@
 #include <pthread.h>
 #include <stdint.h>
 
+#include "definition_layout.h"
 #include "entry_layout.h"
 
 #define MAX_DEFINITIONS 4096
@@ -29,12 +31,13 @@
 #define NAME_BYTES 800          /* of a node's name: 200 characters */
 #define HANDOFF_BYTES (2 << 20) /* what the leader may leave to the next */
 #define VIEW_BYTES (1 << 20)    /* what the leader shows the others of the mesh */
-#define COUNTED_MODES 2         /* as many as `COUNTED` in mode.py has */
 #define MAX_ORIGINS 512         /* 9 bits beside 55 bits of tokens */
-/* Entries of long work, some 0.5 ms, for which other threads and processes wait. */
+/* How many entries long work handles before it releases the table's lock for a moment: some 0.5
+ * ms. */
 #define SLICE 8192
 #define NONE UINT32_MAX
-/* Instead of a node: an entry was introduced by others than those who took from it. */
+/* In `cold_t.introducer`, in place of a node: a relay introduced the entry, see
+ * level/crowding.h. */
 #define RELAYED MAX_NODES
 #define SECOND INT64_C(1000000000)
 #define MILLISECOND INT64_C(1000000)
@@ -42,119 +45,76 @@
 typedef __int128 i128;
 typedef unsigned __int128 u128;
 
-/* Decisions under one definition in one process, which alone writes them. */
-typedef struct {
-    int64_t allowed, denied, shadowed, granted, refunded;
-    /* Of the decisions those in each of these modes: denied, allowed, shadowed. */
-    int64_t decided[COUNTED_MODES][3];
-    int64_t guaranteed; /* admitted by the guaranteed share alone */
-} counts_t;
-
 /* A process that uses the table. */
 typedef struct {
-    /* As in /proc/PID/stat, so that a number used again is another process; 0 is free. */
+    /* The number and the start time (clock ticks since boot) of the process, as in /proc/PID/stat;
+     * the time tells apart two processes that had one number. A `pid` of 0: the place is free. */
     int64_t pid, started;
 } worker_t;
-
-/* A limit that a bucket had before. */
-typedef struct {
-    int64_t until;            /* local ns: its keys came under another one */
-    double burst, per_second; /* tokens at once, and refill */
-    /* It was that of all keys; 0: of a candidate's share of them, which came back. */
-    uint32_t of_all;
-    uint32_t reserved;
-} earlier_t;
-
-/* How many earlier limits are kept apart; the oldest ones are merged into one. */
-#define EARLIER 4
-
-/* A bucket's definition. T = q / p ns a token. */
-typedef struct {
-    int64_t q, p;
-    int64_t capacity, max_debt;
-    int64_t full_ns, cap_ns; /* floor(T * capacity), floor(T * (capacity + max_debt)) */
-    uint64_t name_hash, definition_hash;
-    double per_second;
-    int64_t flush_tokens;   /* admitted and unsent tokens that ask for an early flush */
-    int64_t quota, entries; /* entries allowed and held */
-    int64_t forgiven, refused_full;
-    counts_t past; /* under earlier definitions whose slots are used again */
-    /* Most tokens of debt beyond the capacity: this minute, the one before. */
-    int64_t over_admitted, over_admitted_before, over_admitted_minute;
-    uint32_t next;                    /* the definition that replaced this one, or NONE */
-    uint16_t allow_when_full, shadow; /* shadow: what is denied is admitted all the same */
-    int64_t replaced_ns;              /* when `next` replaced it */
-    /* Keys whose hash (high half, halved) lies below it are the candidate's; 0: none are. */
-    uint64_t candidate_below;
-    int64_t staged_ns; /* when that last changed */
-    /* This one is another's candidate, or was until that was dropped. */
-    uint32_t staged;
-    /* A second definition of the bucket, of some of its keys, or NONE. */
-    uint32_t candidate;
-    uint32_t earlier_count;
-    uint32_t unpredicted; /* what peers will take is not predicted: no rates of theirs are kept */
-    earlier_t earlier[EARLIER]; /* the newest first */
-    /* Local ns until which nothing comes back: the end of a calendar period; 0: it always does. */
-    int64_t still_until;
-    /* Where the ring of its entries begins, see rings.h; NONE: it has none. */
-    uint32_t ring;
-    uint32_t forgiven_part; /* beside `forgiven`, in 2^-32 of a token */
-} definition_t;
 
 /* The neighbours of an entry in the ring of its definition. */
 typedef struct {
     uint32_t next, before;
 } ring_t;
 
-/* What a node is known by: there is, or was, a link to it, or relays alone see it. */
+/* How this node knows of another one: by a link, now or before; or only because relays report
+ * it. */
 enum known { UNKNOWN, BY_LINK, BY_RELAYS };
 
+/* What this node knows of one node of the mesh. Its place in `table_t.nodes` is the number of the
+ * node; 0 is this node. */
 typedef struct {
-    /* Local ns, receipt of the newest complete round less its age. */
+    /* Local ns for which its newest complete round stands: receipt less the age of the frame. */
     int64_t last_seen;
-    uint16_t origin; /* its running one */
+    uint16_t origin; /* of its running epoch */
     uint8_t known_by;
     uint8_t connected, rated;
-    /* Some connected peer is not connected to it, so this node relays its rates. */
+    /* 1: some peer that is connected here is not connected to it, so this node relays its rates. */
     uint8_t relayed;
-    /* No guaranteed share is smaller for it: a relay may have invented it. */
+    /* 1: it is not counted among those who divide the guaranteed shares, since relays may have
+     * invented it. */
     uint8_t unproven;
-    /* It was met, or met again after it was forgotten, and no round of it has come since: what it
-     * took before it was silent is in its columns, too. */
+    /* 1: it was met, or met again after it was forgotten, and no complete round of it has come
+     * since. Then its columns also count what it took before it was silent. */
     uint8_t unmet;
 } node_t;
 
-/* The name of a node. It is written before the first epoch of the node is, so that an epoch in the
- * table never lacks its owner, and `bytes` last: 0 is a number that names nobody. */
+/* The name of a node, in UTF-8. It is written before the first epoch of the node, so that no epoch
+ * in the table lacks the name of its owner, and `bytes` is written last: while it is 0, this number
+ * names no node. */
 typedef struct {
     uint32_t bytes;
     uint8_t text[NAME_BYTES];
 } node_name_t;
 
-/* Of an origin whose columns count no more. They are removed part by part: those of a new tombstone
- * by the walk over all entries that begins next. */
+/* The state of an epoch whose columns count no more. A walk over all entries removes these columns,
+ * part by part: NEW waits for the next walk to begin, IN_WALK is being removed, PRUNED has no
+ * column left. */
 enum tombstone_kind { TOMBSTONE_NONE, TOMBSTONE_PRUNED, TOMBSTONE_NEW, TOMBSTONE_IN_WALK };
 
-/* An epoch of a node. Its place is the number by which its columns name it; 0 is none. */
+/* An epoch of a node. Its place in `table_t.origins` is the number by which columns name it; place
+ * 0 is never used. */
 typedef struct {
     uint64_t epoch;
     uint16_t node;
     uint8_t used, tombstone; /* tombstone_kind */
-    uint32_t generation;     /* the highest that its owner stated here */
+    uint32_t generation;     /* the highest that its owner itself has sent here */
 } origin_t;
 
-/* A column as frames and the journal hold it. */
+/* A column as frames and the journal hold it; `taken` and `refunded` are tokens. */
 typedef struct {
-    /* Its place on the wire; read, the origin here, 0 when it is not followed. */
+    /* `origin`: when written to a frame, the position in the announced table; once it is read, the
+     * origin here, or 0 when this node does not count that epoch. */
     uint32_t origin, generation;
     int64_t taken, refunded;
 } wire_column_t;
 
-/* A change of several words that must happen whole: written here first, so that a repair can finish
- * it. */
+/* What the journal holds: a change of several words that must happen completely or not at all. It
+ * is written to the journal first, so that a repair can finish it. */
 enum journal_kind { JOURNAL_NONE, JOURNAL_MERGE, JOURNAL_REWRITE, JOURNAL_DEFINE };
 
-/* A word as it was: where it stands, from the table's start. */
+/* A word before it was overwritten: its place (bytes from the table's start), its value and its
+ * size (2, 4 or 8 bytes). */
 typedef struct {
     uint64_t at, old;
     uint64_t bytes;
@@ -163,102 +123,124 @@ typedef struct {
 #ifndef UNDO_WORDS
 #define UNDO_WORDS 256
 #endif
-/* Instead of taking a change back, all that follows from the entries is to be computed anew: until
- * the change ends, or until that is done. */
+/* Values of `undo_t.rebuild`. A repair then does not take the change back, but computes anew all
+ * that follows from the entries. Set until a change of too many words has ended, or until such a
+ * rebuild is done. */
 enum { REBUILD_UNTIL_END = 1, REBUILD_UNTIL_DONE };
 
-/* What the change that is being made has overwritten, see undo.h. */
+/* The words that the change under way has overwritten, `noted` of them; see undo.h. */
 typedef struct {
     uint32_t noted, rebuild;
-    /* The entry that was made BUSY last. */
+    /* The entry that was made BUSY last: a repair makes it usable again. */
     uint32_t busy, reserved;
     undo_word_t word[UNDO_WORDS];
 } undo_t;
 
+/* The change under way that a repair can finish, and the words that a repair can take back. */
 typedef struct {
     uint32_t kind;
     uint32_t entry;
+    /* What the base of the entry becomes; of a definition, the time (ns) of the change. */
     int64_t base;
-    /* Of a rewrite, as the word, bucket, origin and generation are. */
+    /* The fields from here to `origin` are used by a rewrite alone: what the entry is to hold. */
     int64_t averaged_net;
     uint64_t word;
     uint32_t generation;
     uint16_t bucket, origin;
-    uint32_t columns; /* that rise to what stands here */
+    uint32_t columns; /* how many columns of the entry become as they stand in `column` */
     wire_column_t column[MAX_COLUMNS];
-    /* Of a definition, and of the one that it replaces, or NONE. */
+    /* From here on for JOURNAL_DEFINE: the slot of the new definition, and of the one it replaces
+     * or NONE. */
     uint32_t slot, old;
-    /* Of the definition that is in the slot now: the one that is in force in its place, or NONE,
-     * and its next one. */
+    /* The slot was used by an earlier definition: the newest one that replaced that, or NONE where
+     * the slot was free; and its direct successor. */
     uint32_t successor, successor_next;
     uint32_t defined;
-    counts_t past; /* of the successor, with what was counted in the slot */
+    counts_t past; /* of the successor: its own and those counted in this slot */
+    /* The new definition. */
     definition_t made;
     undo_t undo;
 } journal_t;
 
+/* The header of a table. All that use the table read and change it; the lines are those of the
+ * processor's cache. */
 typedef struct {
     uint64_t magic, layout; /* the magic is written last */
-    /* Times are of this boot, and numbers of processes of these namespaces. */
+    /* The boot of the machine to which all times belong, and the namespaces of process numbers and
+     * of clocks. */
     uint8_t boot[16];
     uint64_t pid_space, time_space;
-    uint64_t owner; /* names whose table it is */
+    uint64_t owner; /* a hash that tells whose table this is */
     uint64_t size;
     uint64_t hash_key[2];
     int64_t max_keys, index_slots, max_blocks;
 
-    /* Read by every take, rarely written. */
-    __attribute__((aligned(64))) int64_t grace_ns; /* a full entry is idle so long before it goes */
-    /* From which age on a peer is silent, and up to which one it is predicted. */
+    /* Every take reads the fields from here on; they are rarely written. */
+    /* For so long an entry is full and idle before it is evicted. */
+    __attribute__((aligned(64))) int64_t grace_ns;
+    /* A peer whose newest update is older than `near_ns` is silent; takes of a silent peer are
+     * predicted up to the age `trust_ns`. */
     int64_t near_ns, trust_ns;
-    int64_t near_bound_ns; /* at least `near_ns`: what `near_class` of an entry is bounded by */
-    /* Until then no peer is silent, and no entry has far credit. */
+    int64_t near_bound_ns; /* at least `near_ns`; by it the `near_class` of entries is computed */
+    /* Until this local ns no peer is silent, and no entry has far credit. */
     int64_t far_free_until;
-    /* A node without memory serves its share until then. */
+    /* Between these two times (local ns) a node that joined without memory serves its share
+     * only. */
     int64_t warming_up_since, warming_up_until;
     int64_t members; /* live peers and this node */
+    /* The number of the running epoch of this node; and whether takes of peers are predicted. */
     uint32_t own_origin;
     uint32_t predict;
-    uint32_t shared_bursts; /* sides of a partition share the capacity, too */
-    /* Some entry asked for an early flush (1), and the sender was woken for it (2). */
+    /* 1: each side of a partition may take its part of a full bucket only. */
+    uint32_t shared_bursts;
+    /* 1: some entry asked for an early flush; 2: the sender was woken for it; 0: neither. */
     __attribute__((aligned(64))) uint32_t flush_wanted;
 
     __attribute__((aligned(64))) pthread_mutex_t lock;
-    int32_t waiting; /* in line for the lock now */
-    uint32_t served; /* those that ever got it so */
-    /* Held by the one process that speaks to the peers. */
+    int32_t waiting; /* callers that wait in line for the lock */
+    uint32_t served; /* callers that ever got the lock in line; wraps */
+    /* Held by the leader: the one process of the host that is connected to the peers. */
     __attribute__((aligned(64))) pthread_mutex_t lead;
 
-    __attribute__((aligned(64))) int64_t averaged_ns; /* last round */
-    /* Number of the process that has the lead, or had it when it died. */
+    __attribute__((aligned(64))) int64_t averaged_ns; /* local ns of the last round of averaging */
+    /* Process number of the leader, or of the one that died with the lead; 0 for none. */
     int64_t leader;
-    /* Asked of a common store, which may have counted them before they are here. */
+    /* Tokens of calls that a common store has not answered yet: it may have counted them already,
+     * so peers may have read larger counts there than this node has. */
     int64_t open_tokens;
-    uint64_t log_head, log_tail, version; /* of the log: its ends, and its newest version */
+    /* Of the log: its two ends (positions), its newest version. */
+    uint64_t log_head, log_tail, version;
     /* The epoch to open when a peer sends larger counts of the own epoch than this node has. */
     uint64_t spare_epoch;
-    /* Entries in use, and places of them, and of blocks, that were ever used. */
+    /* Entries in use; places of entries, and blocks, that were ever used; blocks in use. */
     int64_t entries, bump, blocks_bump, blocks_used;
-    int64_t backed_entries, backed_blocks, backed_log; /* for which there is memory */
+    int64_t backed_entries, backed_blocks, backed_log; /* places that have memory */
+    /* The first and the last free entry, and the first free block; NONE: there is none. */
     uint32_t free_entry, free_last, free_block;
+    /* How many entries were made in this epoch: the generation of the newest one. */
     uint32_t generations;
-    uint32_t definitions; /* slots in use */
+    uint32_t definitions; /* slots that were ever used */
     uint32_t defined;     /* definitions ever made */
+    /* The entry with which the next sweep begins. */
     uint32_t sweep_cursor;
-    uint32_t room_cursor; /* of samples over the whole table */
+    uint32_t room_cursor; /* where the next sample over the whole table begins */
+    /* How many entries are in `table_t.flush`, or would be if they had room there. */
     uint32_t flush_count;
-    uint32_t origins_changed; /* counts changes of the origins that are announced */
-    uint32_t released;        /* origins given up: their ids may mean others now */
-    uint32_t named;           /* numbers below it may have names, and memory for them */
-    uint32_t relayed;         /* nodes whose rates are relayed from here */
-    uint32_t refused;         /* another running process has this node's name */
-    /* 0: none; else 1 + the place, of two, that has the leader's hand-over. */
+    uint32_t origins_changed; /* goes up when the announced epochs change */
+    uint32_t released;        /* goes up when the number of an epoch becomes free for another */
+    uint32_t named;           /* only nodes with numbers below this may have names */
+    uint32_t relayed;         /* how many nodes this one relays the rates of */
+    uint32_t refused;         /* 1: another running process has this node's name */
+    /* Which of two places holds the leader's hand-over: 1 or 2; 0: neither. */
     uint32_t handoff;
     int64_t handoff_bytes[2];
-    /* Of what the leader shows; the last bit says in which of two places it is. */
+    /* Of the leader's view of the mesh: its lowest bit says which of two places holds it. */
     uint64_t view_version;
     int64_t view_bytes[2];
-    uint32_t repairs; /* after a process died with the lock */
+    uint32_t repairs; /* how often a process died with the lock and the table was repaired */
+    /* What `Table.stats` counts: entries evicted while full, and while they owed; entries made;
+     * columns refused; entries for which there was no room; nodes given up; and entries for which
+     * the log had no room. */
     int64_t evicted_full, evicted_indebted, inserted, refused_columns, refused_full, forgotten,
         unlogged;
 } header_t;

@@ -1,4 +1,5 @@
-/* What only some systems have, and its counterpart on the others. */
+/* Functions of the operating system that differ between Linux and others, each with a replacement
+ * where it is missing. */
 #ifndef CRDTBUCKET_MEMORY_PLATFORM_H
 #define CRDTBUCKET_MEMORY_PLATFORM_H
 
@@ -42,8 +43,9 @@ static inline void advise_huge_pages(void *start, size_t bytes)
 #endif
 }
 
-/* Sets memory of a shared file aside. Returns an errno or 0. A file that somebody made shorter
- * stays so: longer again, it would have zeros where there were counts. */
+/* Reserves the bytes from `at` on of a shared file, so that writing to them cannot fail later.
+ * Returns 0 or an errno. It never makes the file longer: if somebody has cut it off, the bytes that
+ * were lost would come back as zeros in place of counts. */
 static inline int set_memory_aside(int fd, size_t at, size_t bytes)
 {
 #if SHARED_TABLES
@@ -59,8 +61,8 @@ static inline int set_memory_aside(int fd, size_t at, size_t bytes)
 #endif
 }
 
-/* Makes a mutex. When the owner of a shared one dies, the next owner is told so. Returns an errno
- * or 0. */
+/* Makes a mutex; with `shared` one that several processes use. When the owner of a shared one dies,
+ * whoever gets it next learns that by EOWNERDEAD. Returns 0 or an errno. */
 static inline int mutex_init(pthread_mutex_t *mutex, int shared)
 {
     pthread_mutexattr_t how;
@@ -81,8 +83,8 @@ static inline int mutex_init(pthread_mutex_t *mutex, int shared)
     return error;
 }
 
-/* Whether `error`, the answer of a lock, says that the mutex was got from an owner that died. It
- * can be used again then. */
+/* Whether `error`, which locking a mutex returned, says that its last owner died while it held it.
+ * If so, this process holds the mutex now, and it is marked as usable again. */
 static inline int mutex_inherited(pthread_mutex_t *mutex, int error)
 {
 #if SHARED_TABLES

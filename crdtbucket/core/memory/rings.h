@@ -6,12 +6,15 @@
 
 #include "undo.h"
 
+/* Whether the limit of keys of a definition is within what the table can hold. Only then it has a
+ * ring. */
 static inline int has_ring(const table_t *t, const definition_t *d)
 {
     return UNLIKELY(d->quota <= t->h->max_keys);
 }
 
-/* As the last one, before the place where the ring begins. */
+/* Adds an entry to the ring of its definition, as the last one: before the place where the ring
+ * begins. */
 static inline void ring_join(table_t *t, uint32_t e)
 {
     definition_t *d = &t->definitions[t->hot[e].bucket];
@@ -30,6 +33,7 @@ static inline void ring_join(table_t *t, uint32_t e)
     ALTER(t, t->rings[d->ring].before, e);
 }
 
+/* Takes an entry out of the ring of its definition. */
 static inline void ring_leave(table_t *t, uint32_t e)
 {
     definition_t *d = &t->definitions[t->hot[e].bucket];

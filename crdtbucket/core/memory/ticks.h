@@ -1,12 +1,12 @@
-/* The time, read cheaply: the processor's counter of ticks since a moment at which the system was
- * asked.
+/* The time, read cheaply: the system is asked for it from time to time, and in between the
+ * processor's counter of ticks says how much has passed.
  *
- * Asking the system costs 20 ns or more and fences, so that misses of the cache before and after it
- * do not overlap. The counter is trusted for one millisecond after each question, and for less than
- * that many ticks: where it jumps (a machine that is moved or woken) the system is asked again, so
- * the time is never wrong by more than that millisecond, and by some nanoseconds as a rule. Only
- * where the kernel itself reckons by the counter; else it is always the system that is asked.
- */
+ * Asking the system costs 20 ns or more, and it fences, so that cache misses before and after it do
+ * not overlap. The counter is trusted for one millisecond after each question, and for no more
+ * ticks than that is: where the counter jumps (a machine that is moved or woken) the system is
+ * asked again. So the time is never wrong by more than that millisecond, and as a rule by some
+ * nanoseconds. The counter is used only where the kernel itself uses it as its clock; elsewhere the
+ * system is always asked. */
 #ifndef CRDTBUCKET_MEMORY_TICKS_H
 #define CRDTBUCKET_MEMORY_TICKS_H
 
@@ -25,23 +25,27 @@
 #endif
 
 #define TRUSTED_NS (SECOND / 1000)
-#define MEASURED_NS (SECOND / 50) /* the rate of the counter is found over so long at least */
+#define MEASURED_NS (SECOND / 50) /* shortest measurement of its rate */
 #define RATE_BITS 32
-#define AGREE_BITS 12    /* to 1 in 4096: 250 ns within the millisecond */
-#define CLOSE_TICKS 4000 /* a question and its answer, about a microsecond */
+#define AGREE_BITS 12    /* two measurements agree to 1 in 4096: 250 ns in a millisecond */
+#define CLOSE_TICKS 4000 /* about a microsecond: most ticks that asking may take */
 
-/* Of one process; used by one thread at a time, that of the interpreter. */
+/* The clock of one process. One thread at a time uses it: the one that holds the interpreter's
+ * lock. */
 typedef struct {
-    /* When the system was asked last, and first for the measurement under way. */
+    /* What the system and the counter said when the system was asked last, and at the beginning of
+     * the measurement of the rate. */
     int64_t ns, first_ns;
     uint64_t ticks, first_ticks;
     uint64_t trusted; /* ticks for which the counter is believed; 0: not at all */
     /* Ns a tick, RATE_BITS binary digits after the point; 0 while unknown. */
     uint64_t rate;
     int64_t last; /* the last answer: the time never goes back */
+    /* Whether the counter may be used at all, see `ticks_are_sound`. */
     int allowed;
 } ticker_t;
 
+/* The time in ns, asked from the system. */
 static inline int64_t system_ns(void)
 {
     struct timespec now;
@@ -49,7 +53,7 @@ static inline int64_t system_ns(void)
     return (int64_t)now.tv_sec * SECOND + now.tv_nsec;
 }
 
-/* Whether the kernel reckons by the processor's counter. */
+/* Whether the kernel uses the processor's counter as its clock. */
 static int ticks_are_sound(void)
 {
     char name[16] = {0};
@@ -64,7 +68,8 @@ static int ticks_are_sound(void)
 }
 
 #if HAVE_TICKS
-/* Measures the rate of the counter anew; it is believed when two measurements agree. */
+/* Takes a moment (`ns` and `ticks`) into the measurement of the counter's rate. Once MEASURED_NS
+ * have passed, the rate is computed; it is believed when it agrees with the one before. */
 static void measure_rate(ticker_t *k, int64_t ns, uint64_t ticks)
 {
     int64_t since = ns - k->first_ns;
@@ -84,12 +89,14 @@ static void measure_rate(ticker_t *k, int64_t ns, uint64_t ticks)
     k->first_ticks = ticks;
 }
 
+/* Asks the system for the time, and notes the ticks of that moment. */
 RARELY static int64_t ask_again(ticker_t *k)
 {
     uint64_t before, after;
     int64_t ns;
     int tries = 0;
-    /* Both at one moment: not where something came between. */
+    /* The time and the ticks must belong to one moment. Where the process was interrupted in
+     * between, try again. */
     do {
         before = __builtin_ia32_rdtsc();
         ns = system_ns();
@@ -100,11 +107,12 @@ RARELY static int64_t ask_again(ticker_t *k)
         measure_rate(k, ns, after);
         k->ticks = after;
     } else
-        /* Not to be believed: the next one asks, too. */
+        /* The two do not belong together: the next call asks the system, too. */
         k->ticks = after - k->trusted;
     return ns;
 }
 
+/* The time in ns. It never goes back. */
 static inline int64_t ticks_ns(ticker_t *k)
 {
     if (UNLIKELY(!k->allowed))

@@ -1,7 +1,7 @@
-/* Changes of what leads to entries: the index, the lists of what is free, rings and counts. A word
- * of them is noted before it is overwritten, so that a repair takes back a change that was not
- * ended. Whoever calls these holds the table's lock, and ends one change before the next one
- * begins. */
+/* Changes of what leads to entries: the index, the lists of free places, rings, and counts. Before
+ * a word of these is overwritten, its old value is noted, so that a repair can take back a change
+ * that was not ended. The caller holds the table's lock, and ends one change (`change_end`) before
+ * the next one begins. A private table notes nothing: it ends with its process. */
 #ifndef CRDTBUCKET_MEMORY_UNDO_H
 #define CRDTBUCKET_MEMORY_UNDO_H
 
@@ -9,7 +9,7 @@
 
 #include "regions.h"
 
-/* Notes a word that is overwritten next. */
+/* Notes the value of `word`, of `bytes`, which the caller overwrites next. */
 static inline void undo_note(table_t *t, const void *word, uint32_t bytes)
 {
     if (only_here(t))
@@ -27,20 +27,22 @@ static inline void undo_note(table_t *t, const void *word, uint32_t bytes)
     STORE(u->noted, noted + 1);
 }
 
+/* Notes the variable `x` and sets it to `v`. */
 #define ALTER(t, x, v)                           \
     do {                                         \
         undo_note(t, &(x), (uint32_t)sizeof(x)); \
         STORE(x, v);                             \
     } while (0)
 
-/* A change of more words than can be noted begins. */
+/* Announces a change of more words than can be noted: if it is not ended, a repair computes all
+ * anew. */
 static inline void change_many(table_t *t)
 {
     if (!only_here(t) && !t->journal->undo.rebuild)
         STORE(t->journal->undo.rebuild, REBUILD_UNTIL_END);
 }
 
-/* All of a change stands: it is not taken back any more. */
+/* Ends a change: all of it is written, and a repair does not take it back any more. */
 static inline void change_end(table_t *t)
 {
     if (only_here(t))
@@ -52,7 +54,8 @@ static inline void change_end(table_t *t)
         STORE(u->rebuild, 0);
 }
 
-/* Takes back a change that was not ended, the last word first. 0 when not all of it was noted. */
+/* Takes back a change that was not ended, the last word first. Returns 0, and changes nothing, when
+ * not all of it was noted. */
 static int change_undo(table_t *t)
 {
     undo_t *u = &t->journal->undo;

@@ -1,21 +1,22 @@
-/* A common store that decides, as one more replica: what is advertised to it, what is booked after
- * its answer, what is merged from it. See docs/modes.md. */
+/* A common store (a shared Redis in strong mode) that decides, as one more replica: what is
+ * advertised to it, how its answer is booked, and how its columns are merged. See docs/modes.md. */
 #ifndef CRDTBUCKET_MERGE_COMMON_STORE_H
 #define CRDTBUCKET_MERGE_COMMON_STORE_H
 
 #include "../level/give_back.h"
 #include "merge.h"
 
+/* What this node advertises of an entry to a common store. */
 typedef struct {
     uint32_t generation;
-    int64_t taken, refunded; /* own column under the running epoch */
-    int64_t debt_ns;         /* as it is advertised */
-    /* Until the confirmed level alone lets the cost pass, 0 when it does now. */
+    int64_t taken, refunded; /* own column under the running epoch, tokens */
+    int64_t debt_ns;         /* shown and hidden debt together */
+    /* ns until the confirmed level alone lets the cost pass; 0 when it does now. */
     int64_t wait_ns;
 } own_state_t;
 
-/* What stands here of an entry that is current, and whether its confirmed level has `n` tokens;
- * nothing is stored. */
+/* Writes to `s` what this node has of a current entry, and when its confirmed level has `n` tokens.
+ * Nothing is stored. */
 static void own_state(const table_t *t, uint32_t e, int64_t n, int64_t now, own_state_t *s)
 {
     const hot_t *hot = &t->hot[e];
@@ -31,7 +32,8 @@ static void own_state(const table_t *t, uint32_t e, int64_t n, int64_t now, own_
     s->wait_ns = over > slack_units(d) ? saturated(over / d->p) : 0;
 }
 
-/* The debt (ns) of all that was taken under this epoch, as if nothing had been refilled. */
+/* The debt, in ns, of all that was taken of an entry under this epoch, as if nothing had been
+ * refilled; the ceiling at most. */
 static int64_t taken_ns(const table_t *t, uint32_t e)
 {
     int64_t net = entry_net(t, e);
@@ -41,9 +43,10 @@ static int64_t taken_ns(const table_t *t, uint32_t e)
 }
 
 /* Counts `taken` and `refunded` tokens in the own column without regard to the level, because the
- * store has decided. When both are equal the level stays, and what a call without an answer may
- * have taken comes back at the next settle. What lies beyond the ceiling of debt is forgiven, but
- * stays counted. 0 when memory for the refunds is at its limit. */
+ * store has decided. When both are equal the level stays as it is: that voids a call without an
+ * answer. If the store has counted that call, it gives the tokens back when this column reaches it
+ * at the next settle. What is beyond the ceiling of debt is forgiven, but stays counted. Returns 0
+ * when memory for the refunds is at its limit. */
 static int book(table_t *t, definition_t *d, uint32_t e, int64_t taken, int64_t refunded,
                 int64_t now)
 {
@@ -60,8 +63,9 @@ static int book(table_t *t, definition_t *d, uint32_t e, int64_t taken, int64_t 
     return 1;
 }
 
-/* Merges what the store advertises, like an entry of a peer, but without the checks of trust: each
- * node wrote its own columns there. The columns are of different origins. */
+/* Merges the debt and the columns that the store advertises, like an entry of a peer, but believes
+ * all of it: each node wrote its own columns there. No two columns are of one origin. `same`: the
+ * store has the key under this node's definition. */
 static void adopt(table_t *t, uint32_t e, int64_t debt_ns, int same, const wire_column_t *columns,
                   uint32_t count, comparison_t *scratch, int64_t now)
 {
@@ -74,7 +78,7 @@ static void adopt(table_t *t, uint32_t e, int64_t debt_ns, int same, const wire_
     merge_levels(t, e, &w, &wd, &m, now, scratch, &r);
 }
 
-/* How long (ns) a debt keeps `n` tokens from passing. */
+/* How long (ns) a debt of `debt_ns` keeps `n` tokens from passing; 0: it does not. */
 static inline int64_t wait_for(const definition_t *d, int64_t debt_ns, int64_t n)
 {
     i128 over = (i128)debt_ns * d->p + token_units(d, n) - full_units(d);

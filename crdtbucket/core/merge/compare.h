@@ -1,5 +1,6 @@
-/* What an entry of the wire brings to the columns held here, and what it lacks of them. See
- * docs/model.md, "Merge". */
+/* Compares the columns of a frame's entry with those held here: what the sender has counted and
+ * this node has not (the entry *brings* it), and what this node has counted and the sender has not
+ * (the sender *lacks* it). See docs/model.md, "Merge". */
 #ifndef CRDTBUCKET_MERGE_COMPARE_H
 #define CRDTBUCKET_MERGE_COMPARE_H
 
@@ -13,59 +14,71 @@
 #include "standing.h"
 #include "wire.h"
 
+/* The most columns that an entry has, with the empty places between them. */
 #define MAX_HELD (MAX_ORIGINS + 2 * INLINE_COLUMNS)
 
-/* The columns of an entry, copied, with mine as it counts now: each of the wire's meets its own in
- * one step. */
+/* A copy of all columns of an entry, and as the last one this node's own column as it counts now.
+ * `place` leads from an origin to its column, so that each column of the frame finds the one to
+ * compare with in one step. */
 typedef struct {
     uint64_t taken[MAX_HELD];
     int64_t refunded[MAX_HELD];
     uint32_t generation[MAX_HELD];
-    uint8_t shown[MAX_HELD]; /* the sender has shown it, or the place is empty */
-    /* Of an origin; believed when the column there is of that origin: never cleared. */
+    uint8_t shown[MAX_HELD]; /* the frame had this column, or the place is empty */
+    /* By origin: where its column is. It is never cleared, so it counts only if the column at that
+     * place is of this origin. */
     uint16_t place[MAX_ORIGINS];
-    uint32_t count, own; /* mine is the last one, its origin is `own` */
+    uint32_t count, own; /* places in use; the origin of this node's own column */
 } held_t;
 
-/* What a wire entry and the columns here have over one another, and the columns that rise. */
+/* What an entry of a frame and the columns here have over one another, in tokens, and the columns
+ * that rise. */
 typedef struct {
-    /* Gains of the merged columns over mine: on columns that I hold (same generation), and on
+    /* What the entry brings: on columns that are held here in the same generation, and on all
      * others. */
     int64_t brings_held, brings_lacking;
-    /* Of both, on columns of nodes that were silent here: the credit was kept for them. */
+    /* Of both, what was taken by nodes that are silent here. Credit was kept for these. */
     int64_t brings_silent;
-    /* Of these, on columns for which none is kept any more: their owners were given up, or idle. */
+    /* Of `brings_silent`, what is on columns for which no credit is kept any more, as their owners
+     * were given up, or idle. */
     int64_t brings_given_up;
-    i128 charged_before; /* and of that, units that were charged when they were given up */
-    /* And on columns held here of nodes that neither are silent nor sent it: they took that now. */
+    i128 charged_before; /* of `brings_given_up`, the units that were charged then */
+    /* Of `brings_held`, what was taken by nodes that are not silent, and are not the sender: they
+     * took it just now. */
     int64_t brings_relayed;
-    int64_t brings_own; /* and of both, on columns of the sender */
-    /* Gains on columns that only their owners may raise, who bring them as well. */
+    int64_t brings_own; /* of both, what the sender itself has taken */
+    /* What the frame has of columns that only their owners may raise, beyond what is held here.
+     * Their owners will bring it. */
     int64_t shows;
-    int64_t lacks; /* gain of mine over theirs */
-    /* Of that, tokens that the sender's debt holds already, as credit for silent peers: for all of
-     * them at most `refilled`, which is what the longest of these silences has refilled. */
+    int64_t lacks; /* what the sender lacks of the columns here */
+    /* Of `lacks`, tokens that are in the sender's debt already, as credit for peers that are silent
+     * for it. For all of these together that is at most `refilled`: what was refilled in the
+     * longest of these silences. */
     int64_t lacks_credited, refilled;
-    int64_t lacks_refunds; /* refunds that the sender lacks, on columns of others */
+    int64_t lacks_refunds; /* refunds that the sender lacks, on columns that are not this node's */
     uint32_t raised_count;
-    uint32_t refused;  /* columns of others that rise by less than is advertised */
-    uint32_t capped;   /* columns of the sender that rise by more than is counted */
-    uint32_t ahead;    /* columns of a generation that no eviction explains */
-    int64_t uncounted; /* tokens of these rises that are not counted */
-    int64_t earlier;   /* tokens of rises that the definition of now does not explain */
-    int older;         /* the sender, who is seen, shows an older generation of a relayed column */
-    /* All above is of one entry. Under another definition, whose capacity is not known here: */
+    uint32_t refused;  /* columns of others that rise by less than the sender advertises */
+    uint32_t capped;   /* columns of the sender that rise by more than is charged */
+    uint32_t ahead;    /* columns left out, of a generation that no eviction explains */
+    int64_t uncounted; /* of `capped`: tokens that are not charged */
+    int64_t earlier;   /* tokens of rises that the present definition does not explain */
+    int older;         /* the sender has an older generation of a column, see `shows_older` */
+    /* All above is computed anew for each entry. `mixed`: the sender has the entry under another
+     * definition, whose capacity is not known here, so rises are not compared with it. */
     int mixed;
-    wire_column_t *raised; /* in the journal, which is to say them to a repair */
+    /* The columns that rise, as they become; they stand in the journal, for a repair. */
+    wire_column_t *raised;
     held_t held;
 } comparison_t;
 
+/* The word `taken` of a stored column. */
 static inline uint64_t packed(uint32_t origin, int64_t taken)
 {
     return (uint64_t)origin << TOKEN_BITS | (uint64_t)taken;
 }
 
-/* Tokens in a column that a holder of the other, or with NULL of none, has not counted. */
+/* The tokens in the column `x` that a holder of `y`, or of no column where that is NULL, has not
+ * counted. */
 static inline int64_t gain(const wire_column_t *x, const wire_column_t *y)
 {
     if (!y || y->generation != x->generation)
@@ -76,26 +89,26 @@ static inline int64_t gain(const wire_column_t *x, const wire_column_t *y)
 
 #define MOST_TOKENS (INT64_C(1) << 61)
 
-/* Adds tokens of one column, below 2^TOKEN_BITS, to a sum that stays below 2^62: it is far beyond
- * every ceiling of debt then. */
+/* Adds tokens of one column (below 2^TOKEN_BITS) to a sum. The sum stays below 2^62: by then it is
+ * far beyond every ceiling of debt. */
 static inline void add_tokens(int64_t *sum, int64_t tokens)
 {
     if (LIKELY(*sum < MOST_TOKENS))
         *sum += tokens;
 }
 
-/* Whether rates are kept of a column that is held. */
+/* Whether the entry has a column of `origin` with rates. */
 COLD static int is_rated(const table_t *t, uint32_t e, uint32_t origin)
 {
     column_t c;
     return column_find(t, e, origin, &c) && column_rated(&c);
 }
 
-/* The tokens of a column's rise that count. Since the last update of its owner on this key, a
- * column can have risen only as far as the limits of that time allow. What relays advertise beyond
- * that, in one step or in many, is left out. What the owner itself advertises is stored, because no
- * later update of it would be believed otherwise, but it counts only up to that bound. A column
- * that its owner has never advertised here is not checked. */
+/* The tokens of a column's `rise` that count. Since the last update of its owner on this key, a
+ * column can have risen only as far as the limits of that time allow (`rise_allowed`). What relays
+ * advertise beyond that, in one step or in many, is left out. What the owner itself advertises
+ * beyond it is stored, because no later update of the owner would be believed otherwise, but it is
+ * not charged. A column that its owner has never advertised here is not checked. */
 static int64_t believed(const table_t *t, uint32_t e, const definition_t *d,
                         const merge_context_t *m, wire_column_t *x, int64_t rise, int64_t now,
                         comparison_t *g)
@@ -126,6 +139,7 @@ static int64_t believed(const table_t *t, uint32_t e, const definition_t *d,
     return (int64_t)most;
 }
 
+/* Copies four columns, with their refunds unless that is NULL. */
 static inline void held_add(held_t *h, const columns_t *c, const uint64_t *refunded)
 {
     for (int i = 0; i < INLINE_COLUMNS; i++) {
@@ -138,6 +152,7 @@ static inline void held_add(held_t *h, const columns_t *c, const uint64_t *refun
     }
 }
 
+/* Copies all columns of an entry; its own has `net` tokens. */
 static inline void held_open(held_t *h, const table_t *t, uint32_t e, int64_t net)
 {
     const hot_t *hot = &t->hot[e];
@@ -150,7 +165,8 @@ static inline void held_open(held_t *h, const table_t *t, uint32_t e, int64_t ne
         for (uint32_t b = cold->overflow; b != NONE && h->count + INLINE_COLUMNS < MAX_HELD;
              b = t->blocks[b].next)
             held_add(h, &t->blocks[b].columns, t->blocks[b].refunded);
-        uint32_t stored = h->place[h->own]; /* my refunds */
+        /* The column that holds the refunds of the entry's own one. */
+        uint32_t stored = h->place[h->own];
         if (stored < h->count && h->taken[stored] >> TOKEN_BITS == h->own) {
             refunded = h->refunded[stored];
             h->shown[stored] = 1;
@@ -164,7 +180,8 @@ static inline void held_open(held_t *h, const table_t *t, uint32_t e, int64_t ne
     h->place[h->own] = (uint16_t)at;
 }
 
-/* The sender lacks tokens of a column whose owner is silent for it. */
+/* Adds tokens that the sender lacks of a column whose owner is silent for it; `refilled` tokens
+ * were refilled in that silence. */
 COLD static void add_credited(double refilled, int64_t tokens, comparison_t *g)
 {
     int64_t most = (int64_t)smaller(refilled, (double)MOST_TOKENS),
@@ -173,7 +190,7 @@ COLD static void add_credited(double refilled, int64_t tokens, comparison_t *g)
     g->lacks_credited = all < g->refilled ? all : g->refilled;
 }
 
-/* The sender lacks tokens of a column. */
+/* Adds tokens that the sender lacks of a column. */
 static inline void add_lacking(const merge_context_t *m, const definition_t *d, uint32_t origin,
                                int64_t tokens, comparison_t *g)
 {
@@ -184,7 +201,7 @@ static inline void add_lacking(const merge_context_t *m, const definition_t *d, 
         add_credited(d->per_second * (double)m->silent[origin] / 1e9, tokens, g);
 }
 
-/* A column that differs from the one here, if there is one. */
+/* Compares a column of a frame that differs from the one here, or is not held here. */
 static void compare_column(table_t *t, uint32_t e, const merge_context_t *m, const definition_t *d,
                            const wire_column_t *x, int64_t now, comparison_t *g)
 {
@@ -208,13 +225,14 @@ static void compare_column(table_t *t, uint32_t e, const merge_context_t *m, con
         && (x->generation < mine.generation
             || (same_generation && x->taken <= mine.taken && x->refunded <= mine.refunded)))
         return;
-    /* Never larger there than here; history, for all I know. */
+    /* This node's own column is never larger there than here. What a late frame has in another
+     * generation may have been refilled long ago. */
     if (x->origin == h->own || (m->late && !same_generation))
         return;
     if (!trusted(t, m, x->origin)) {
         add_tokens(&g->shows, gain(x, held ? &mine : NULL));
-        /* Their level contains refunds that will be counted here when the owner advertises them;
-         * they must not count twice. */
+        /* The sender's debt contains refunds that are counted here when the owner advertises them.
+         * They must not be counted twice. */
         if (same_generation && x->refunded > mine.refunded)
             add_tokens(&g->lacks, x->refunded - mine.refunded);
         return;
@@ -247,7 +265,7 @@ static void compare_column(table_t *t, uint32_t e, const merge_context_t *m, con
         add_tokens(&g->brings_relayed, brought);
 }
 
-/* Compares all columns of an entry against those of the wire; mine has `net`. */
+/* Compares all columns of an entry, whose own one has `net` tokens, with those of the frame. */
 static void compare_columns(table_t *t, uint32_t e, int64_t net, const wire_entry_t *w,
                             const merge_context_t *m, const definition_t *d, int64_t now,
                             comparison_t *g)

@@ -1,5 +1,5 @@
-/* Digests for anti-entropy. The index lies in the order of hashes, so a range of them is a stretch
- * of it. */
+/* Digests for anti-entropy: sums over all keys whose hashes lie in a range, which two nodes
+ * compare. The index lies in the order of hashes, so such a range is a stretch of it. */
 #ifndef CRDTBUCKET_MERGE_DIGEST_H
 #define CRDTBUCKET_MERGE_DIGEST_H
 
@@ -8,6 +8,7 @@
 #include "../memory/hash.h"
 #include "../memory/index.h"
 
+/* Mixes the bits of a number. */
 static inline uint64_t mix(uint64_t x)
 {
     x ^= x >> 32;
@@ -17,7 +18,8 @@ static inline uint64_t mix(uint64_t x)
     return x ^ (x >> 32);
 }
 
-/* Of the columns, in any order. */
+/* A number that is the same on two nodes if they have the same columns of a key, in whatever
+ * order. */
 static uint64_t fingerprint(const table_t *t, uint32_t e)
 {
     const hot_t *hot = &t->hot[e];
@@ -36,28 +38,29 @@ static uint64_t fingerprint(const table_t *t, uint32_t e)
     return mix(sum ^ hot->hash_lo ^ ROTL64(hot->hash_hi, 32));
 }
 
-#define DIGEST_SLACK 1024 /* items beyond `most` until the index has a gap */
+#define DIGEST_SLACK 1024 /* room in `items` beyond `most`: a digest ends at a gap of the index */
 
+/* One key of a digest. */
 typedef struct {
     uint64_t lo, hi, fingerprint, debt_ns;
 } digest_item_t;
 
 #define QUIET_NS (3 * SECOND)
 
-/* Neither attempted here lately, nor updated lately by a peer whose callers ask for the key: what
- * is in flight differs on all nodes, and needs no repair. Updates of an idle peer are repairs. They
- * do not count, else two that repair each other again and again would hide the key from this node.
- */
+/* Whether an entry is quiet: not attempted here for QUIET_NS, and not updated within that time by a
+ * peer whose callers ask for the key. What is in flight differs on all nodes and needs no repair.
+ * Updates of an idle peer are repairs and do not count: else two nodes that repair each other again
+ * and again would hide the key from this one. */
 static inline int is_quiet(const table_t *t, uint32_t e, int64_t now)
 {
     return !(LOAD(t->hot[e].flags) & (ENTRY_IN_LOG | ENTRY_SUSPECT)) && !is_attempted(t, e)
            && now - t->cold[e].rated_ns >= QUIET_NS && !is_asked_elsewhere(t, e, QUIET_NS, now);
 }
 
-#define SLOTS_A_LOOK 32 /* slots that are empty cost as much as an entry */
+#define SLOTS_A_LOOK 32 /* so many empty slots cost as much as one entry */
 #define DIGEST_AHEAD 12
 
-/* The lines that the look at a slot some steps on will need. */
+/* Prefetches what the look at the slot some steps further on will need. */
 static inline void digest_fetch(const table_t *t, int64_t slot, int64_t slots)
 {
     slot += DIGEST_AHEAD;
@@ -66,10 +69,12 @@ static inline void digest_fetch(const table_t *t, int64_t slot, int64_t slots)
         fetch_entry(t, (uint32_t)word - 1);
 }
 
-/* Sums up indebted quiet entries (with `all_entries` the others too) with hash_hi in [first, last],
- * at most `most`, and looks at `looks` entries at most: a little more, up to a gap. `*next` becomes
- * the place to continue with: 0 at the end of the range, else the first hash_hi that was not
- * covered. `items` may be NULL when only the sums are wanted. */
+/* Sums up the fingerprints (`*sum`) and the debts in ns (`*debt_sum`) of the indebted quiet
+ * entries, with `all_entries` of all indebted ones, whose `hash_hi` lies in [first, last]. It ends
+ * after `most` such entries, or after looking at `looks` entries; a little later, as it goes on to
+ * the next gap of the index. `*next` becomes 0 at the end of the range, else the first `hash_hi`
+ * that was not covered. `items`, unless NULL, gets the entries, up to `most` + DIGEST_SLACK.
+ * Returns how many were summed up. */
 static int64_t digest_range(const table_t *t, uint64_t first, uint64_t last, int64_t most,
                             int64_t looks, int64_t now, int all_entries, digest_item_t *items,
                             uint64_t *sum, uint64_t *debt_sum, uint64_t *next)
@@ -84,9 +89,9 @@ static int64_t digest_range(const table_t *t, uint64_t first, uint64_t last, int
         int past_end = steps > end - start, wrapped = start + steps >= slots;
         if (!word) {
             if (past_end || steps == end - start)
-                /* Beyond the range and its displaced entries. */
+                /* The range, and what was displaced from it, has ended. */
                 break;
-            /* A gap: every entry before it has a smaller hash. */
+            /* At a gap every entry before it has a smaller hash than all after it. */
             if (count >= most || looked >= looks || steps / SLOTS_A_LOOK >= looks) {
                 *next = (uint64_t)((((u128)(slot + 1)) << 64) / (u128)slots) + 1;
                 break;
@@ -99,7 +104,7 @@ static int64_t digest_range(const table_t *t, uint64_t first, uint64_t last, int
         if (hot->hash_hi < first || hot->hash_hi > last)
             continue;
         if ((home_slot(t, hot->hash_hi) > slot) != wrapped)
-            /* A run over the end belongs to the end, and is seen twice. */
+            /* A run of entries over the end of the index belongs to the end, and is met twice. */
             continue;
         const definition_t *d = &t->definitions[hot->bucket];
         i128 debt = debt_units(d, LOAD(hot->base), entry_net(t, e), now) / d->p;

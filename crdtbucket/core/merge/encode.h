@@ -1,12 +1,12 @@
-/* Entries as they are sent: all columns, the confirmed debt, own and relayed rates. See
- * docs/wire.md. */
+/* Entries as they are sent: all columns, the confirmed debt, this node's own rates and those that
+ * it relays. See docs/wire.md. */
 #ifndef CRDTBUCKET_MERGE_ENCODE_H
 #define CRDTBUCKET_MERGE_ENCODE_H
 
 #include "../level/rates.h"
 #include "wire.h"
 
-/* Most bytes that the entry can take. */
+/* The most bytes that an entry can take on the wire. */
 static inline size_t entry_space(const table_t *t, uint32_t e)
 {
     size_t columns = INLINE_COLUMNS + 1;
@@ -18,8 +18,8 @@ static inline size_t entry_space(const table_t *t, uint32_t e)
 
 #define SORT_FEW 16
 
-/* By place. Blocks of columns lie newest first, which is the worst case of an insertion sort: many
- * are put by a bit each. */
+/* Sorts columns by their positions. Blocks of columns lie newest first, which is the worst case of
+ * an insertion sort: so when there are many, each is put in its place by a bit. */
 static inline void sort_columns(wire_column_t *c, uint32_t n)
 {
     if (n > SORT_FEW) {
@@ -46,15 +46,17 @@ static inline void sort_columns(wire_column_t *c, uint32_t n)
     }
 }
 
-/* What entries are written with. */
+/* What all entries of one frame are written with. */
 typedef struct {
     const table_t *t;
-    const uint16_t *position; /* of an origin in the announced table, 0xffff is none */
+    /* By origin: its position in the announced table; 0xffff: it has none. */
+    const uint16_t *position;
     int64_t now;
     faded_t faded;
 } encoder_t;
 
-/* Adds the columns of one record. Returns how many there are by then. */
+/* Adds the columns of one record to the `count` columns in `out`. Returns how many there are then.
+ * `own` is the origin of the entry's own column, which is added elsewhere. */
 static inline uint32_t add_columns(const encoder_t *to, uint32_t own, const columns_t *c,
                                    const uint64_t *refunded, wire_column_t *out, uint32_t count)
 {
@@ -62,7 +64,8 @@ static inline uint32_t add_columns(const encoder_t *to, uint32_t own, const colu
         uint32_t origin = (uint32_t)(c->taken[i] >> TOKEN_BITS);
         if (!origin || !c->generation[i] || origin == own || to->position[origin] == UINT16_MAX
             || to->t->origins[origin].tombstone)
-            /* The column has rates alone. A generation is sent even before its first take. */
+            /* Without a generation the column has rates alone. One with a generation is sent even
+             * before its first take. */
             continue;
         out[count++] = (wire_column_t){to->position[origin], c->generation[i],
                                        (int64_t)(c->taken[i] & TOKEN_MASK),
@@ -71,7 +74,8 @@ static inline uint32_t add_columns(const encoder_t *to, uint32_t own, const colu
     return count;
 }
 
-/* All columns of an entry in the order of the wire; returns how many. */
+/* Writes all columns of an entry, whose own one has `net` tokens, to `out` in the order of the
+ * wire. Returns how many. */
 static inline uint32_t advertised_columns(const encoder_t *to, uint32_t e, int64_t net,
                                           wire_column_t *out)
 {
@@ -90,8 +94,8 @@ static inline uint32_t advertised_columns(const encoder_t *to, uint32_t e, int64
     return count;
 }
 
-/* The rates of nodes to which some peer is not connected, as this node knows them now, in the order
- * of the wire. Returns how many. */
+/* Writes the rates that this node relays of an entry, as it knows them now, to `out` in the order
+ * of the wire: those of nodes to which some peer is not connected. Returns how many. */
 static uint32_t relayed_rates(const encoder_t *to, uint32_t e, wire_rates_t *out)
 {
     const table_t *t = to->t;
@@ -117,6 +121,7 @@ static uint32_t relayed_rates(const encoder_t *to, uint32_t e, wire_rates_t *out
     return count;
 }
 
+/* Writes relayed rates and returns where they end. */
 static uint8_t *put_relayed(const wire_rates_t *r, uint32_t count, uint8_t *out)
 {
     out = put_varint(out, count);
@@ -130,6 +135,7 @@ static uint8_t *put_relayed(const wire_rates_t *r, uint32_t count, uint8_t *out)
     return out;
 }
 
+/* Whether one of these columns has refunds. */
 static inline int any_refunds(const wire_column_t *columns, uint32_t count)
 {
     int64_t all = 0;
@@ -138,7 +144,8 @@ static inline int any_refunds(const wire_column_t *columns, uint32_t count)
     return all != 0;
 }
 
-/* Writes an entry with all its columns. The advertised debt is computed, not stored. */
+/* Writes an entry with all its columns, and returns where it ends. The advertised debt is computed
+ * here; it is stored nowhere. */
 static uint8_t *put_entry(encoder_t *to, uint32_t e, uint8_t *out)
 {
     const table_t *t = to->t;

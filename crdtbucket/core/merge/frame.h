@@ -1,12 +1,13 @@
-/* Whole frames: the bulk forms of encode and merge. */
+/* Whole frames: many entries are encoded, parsed or merged in one call. The lock is held. */
 #ifndef CRDTBUCKET_MERGE_FRAME_H
 #define CRDTBUCKET_MERGE_FRAME_H
 
 #include "encode.h"
 #include "merge.h"
 
-/* Encodes live items of the log above `*version`, up to `upto`, until `size` bytes are used.
- * `*version` becomes the last one covered. Returns the bytes; `*count` the entries. */
+/* Encodes the live items of the log with versions above `*version`, up to `upto`, into the `size`
+ * bytes of `out`, until these are used. `*version` becomes the last version that is covered.
+ * Returns the bytes written, and in `*count` the entries. */
 static size_t encode_log(const table_t *t, uint64_t *version, uint64_t upto,
                          const uint16_t *position, int64_t now, uint8_t *out, size_t size,
                          int64_t *count)
@@ -16,7 +17,7 @@ static size_t encode_log(const table_t *t, uint64_t *version, uint64_t upto,
     uint64_t tail = t->h->log_tail, i = log_after(t, *version);
     *count = 0;
     if (upto > t->h->version)
-        upto = t->h->version; /* what comes later is not covered */
+        upto = t->h->version; /* what gets a version later is not covered */
     for (; i < tail && t->log_version[i] <= upto; i++) {
         if (i + 8 < tail) {
             __builtin_prefetch(&t->hot[t->log_entry[i + 8]]);
@@ -24,7 +25,8 @@ static size_t encode_log(const table_t *t, uint64_t *version, uint64_t upto,
             __builtin_prefetch((const char *)&t->cold[t->log_entry[i + 8]] + 64);
         }
         if (log_live(t, i) && !(LOAD(t->hot[t->log_entry[i]].flags) & ENTRY_SUSPECT)) {
-            /* A suspect one gets a new version when it is none any more. */
+            /* A suspect entry is left out. It gets a new version when it is not suspect any
+             * more. */
             uint32_t e = t->log_entry[i];
             if ((size_t)(out - start) + entry_space(t, e) > size)
                 return (size_t)(out - start);
@@ -38,8 +40,10 @@ static size_t encode_log(const table_t *t, uint64_t *version, uint64_t upto,
     return (size_t)(out - start);
 }
 
-/* Encodes the given entries, or with `entries` NULL the indebted ones from `*from` on, with `full`
- * all of them, until `size` bytes are used. */
+/* Encodes entries into the `size` bytes of `out`, until these are used: those listed in `entries`,
+ * from the item `*from` up to `upto`; or with NULL the indebted entries (with `full` all) from the
+ * place `*from` up to `upto`. `*from` becomes where to continue. Returns the bytes written, and in
+ * `*count` the entries. */
 static size_t encode_entries(const table_t *t, const uint32_t *entries, int64_t *from, int64_t upto,
                              const uint16_t *position, int full, int64_t now, uint8_t *out,
                              size_t size, int64_t *count)
@@ -65,9 +69,9 @@ static size_t encode_entries(const table_t *t, const uint32_t *entries, int64_t 
     return (size_t)(out - start);
 }
 
-/* Parses all entries of a frame before anything is changed: into `out` for `most` entries and
- * `columns` for as many as the bytes can hold, size / COLUMN_MIN_BYTES. Returns how many, or -1
- * when malformed. */
+/* Parses all entries of a frame before anything is changed: into `out`, which has room for `most`
+ * entries, and `columns`, which has room for as many as the bytes can hold (size /
+ * COLUMN_MIN_BYTES). Returns how many entries there are; -1 when the frame is malformed. */
 static int64_t parse_entries(const uint8_t *in, size_t size, const wire_tables_t *tables,
                              wire_entry_t *out, int64_t most, wire_column_t *columns)
 {
@@ -81,7 +85,7 @@ static int64_t parse_entries(const uint8_t *in, size_t size, const wire_tables_t
     return n;
 }
 
-/* How many processes of a node may have columns here. */
+/* How many epochs of a node are known here, and so may have columns. */
 static int epochs_of(const table_t *t, uint32_t node)
 {
     int epochs = 0;
@@ -92,30 +96,34 @@ static int epochs_of(const table_t *t, uint32_t node)
 
 #define MERGE_BLOCK 16
 
-/* A bulk merge: what of the table comes next is fetched a block at a time, first the places in the
- * index, then the lines that they lead to, since what waits on memory (and on the page tables)
- * overlaps only when little else stands between. */
+/* A merge of many entries. What comes next of the table is prefetched a block of entries at a time:
+ * first the places in the index, then the lines that they lead to. Waits for memory (and for page
+ * tables) overlap only when little else is done between them. */
 typedef struct {
     table_t *t;
     const wire_entry_t *entries;
     int64_t n;
-    uint32_t guesses[2][MERGE_BLOCK]; /* entries that they probably are */
+    /* For this block and the next: which entries of the table they probably are. */
+    uint32_t guesses[2][MERGE_BLOCK];
 } bulk_t;
 
+/* The end of the block that begins at `from`. */
 static inline int64_t bulk_end(const bulk_t *b, int64_t from)
 {
     return from + MERGE_BLOCK < b->n ? from + MERGE_BLOCK : b->n;
 }
 
+/* Prefetches the places in the index of the block that begins at `from`. */
 static void bulk_fetch_slots(const bulk_t *b, int64_t from)
 {
     for (int64_t i = from; i < bulk_end(b, from); i++) {
         const uint64_t *slot = &b->t->index[home_slot(b->t, b->entries[i].hi)];
         __builtin_prefetch(slot);
-        __builtin_prefetch(slot + 8); /* some are found on the next line */
+        __builtin_prefetch(slot + 8); /* some entries are found on the next line */
     }
 }
 
+/* Looks up the entries of a block in the index, and prefetches their lines. */
 static void bulk_fetch_lines(bulk_t *b, int64_t from)
 {
     const table_t *t = b->t;
@@ -131,8 +139,8 @@ static void bulk_fetch_lines(bulk_t *b, int64_t from)
     }
 }
 
-/* Merges parsed entries, fewer where `m->most_room` of them have looked for room in a full table.
- * Returns how many. */
+/* Merges `n` parsed entries; fewer when `m->most_room` of them have looked for room in a full
+ * table. Returns how many were merged. */
 static int64_t merge_entries(table_t *t, const wire_entry_t *entries, int64_t n,
                              const wire_definition_t *definitions, const merge_context_t *m,
                              int64_t now, merge_out_t *out)

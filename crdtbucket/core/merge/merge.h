@@ -1,4 +1,4 @@
-/* The merge of an entry that a peer sent with the entry that this node holds. See docs/model.md,
+/* The merge of an entry that a peer sent into the entry that this node holds. See docs/model.md,
  * "Merge". */
 #ifndef CRDTBUCKET_MERGE_MERGE_H
 #define CRDTBUCKET_MERGE_MERGE_H
@@ -10,8 +10,11 @@
 #include "store.h"
 #include "suspect.h"
 
-/* Larger counts of the own running epoch: somebody else runs under it, or this process lost some.
- * What a common store was asked for, and peers may have read there, is neither. */
+/* Whether a frame's column `x` of this node's own running epoch has larger counts than this node
+ * has: then somebody else runs under that epoch, or this process has lost counts. Where this node
+ * is waiting for answers of a common store, the store may have counted the tokens of these calls
+ * (`open_tokens`) and a peer may have read them there, so these do not count as larger.
+ * An entry that does not count for the running epoch yet has counted nothing under it. */
 static int own_is_behind(const table_t *t, uint32_t e, const wire_column_t *x)
 {
     const hot_t *hot = &t->hot[e];
@@ -23,16 +26,17 @@ static int own_is_behind(const table_t *t, uint32_t e, const wire_column_t *x)
                && (x->taken > taken + t->h->open_tokens || x->refunded > refunded));
 }
 
-/* Where a bulk merge leaves what concerns its caller; each has room for one item an entry of the
- * frame. */
+/* What a merge of many entries tells its caller. Each list has room for one item for each entry of
+ * the frame. */
 typedef struct {
     uint32_t *answers; /* entries to answer the sender with */
+    /* Entries that were merged. */
     uint32_t *touched;
-    uint32_t *gone; /* evicted for new ones */
+    uint32_t *gone; /* entries that were evicted for new ones */
     merge_result_t r;
 } merge_out_t;
 
-/* The wire's column of an origin, or NULL. */
+/* The column that a frame's entry has of an origin, or NULL. */
 static const wire_column_t *wire_column_of(const wire_entry_t *w, uint32_t origin)
 {
     for (const wire_column_t *x = w->column; x < w->column + w->columns; x++)
@@ -41,7 +45,7 @@ static const wire_column_t *wire_column_of(const wire_entry_t *w, uint32_t origi
     return NULL;
 }
 
-/* Whether an entry that is not held here says anything that is believed. */
+/* Whether an entry that is not held here has takes or rates that are believed. */
 static int brings_any(const table_t *t, const wire_entry_t *w, const merge_context_t *m)
 {
     for (const wire_column_t *x = w->column; x < w->column + w->columns; x++)
@@ -50,7 +54,8 @@ static int brings_any(const table_t *t, const wire_entry_t *w, const merge_conte
     return w->fast | w->slow;
 }
 
-/* Who introduces an entry that is not held here: its sender when that states takes of its own. */
+/* Who introduces an entry that is not held here: the sender, when the entry has takes of its own;
+ * else RELAYED. */
 static uint32_t introducer_of(const table_t *t, const wire_entry_t *w, const merge_context_t *m)
 {
     for (const wire_column_t *x = w->column; m->source && x < w->column + w->columns; x++)
@@ -59,12 +64,13 @@ static uint32_t introducer_of(const table_t *t, const wire_entry_t *w, const mer
     return RELAYED;
 }
 
-/* So many entries make room for new ones of a frame in a full table: each costs a sample, and no
- * frame may hold up the event loop. What is dropped is found by anti-entropy. */
+/* In a full table at most this many entries are evicted for new ones of one frame: each costs a
+ * sample, and no frame may hold up the event loop. Anti-entropy finds what is dropped. */
 #define ROOM_A_FRAME 2048
 
-/* The entry that a wire entry is merged into, as it has to be for that; NONE when it is not:
- * ignored or dropped. `guess` is the entry that it probably is. */
+/* Finds or makes the entry into which a frame's entry is merged, and brings it to its definition
+ * and the running epoch. Returns NONE when the frame's entry is ignored or dropped, which `out`
+ * counts. `guess` is the entry that it probably is, or NONE. */
 static uint32_t merge_place(table_t *t, const wire_entry_t *w, uint32_t guess, uint32_t bucket,
                             const merge_context_t *m, int64_t now, merge_out_t *out, int *existed)
 {
@@ -107,8 +113,8 @@ static uint32_t merge_place(table_t *t, const wire_entry_t *w, uint32_t guess, u
     return e;
 }
 
-/* The debt after a merge within [least, ceiling]; `debt` is the one before. Counts what is
- * forgiven, and that the bucket was full or forgiven. */
+/* Returns the debt `after` a merge within [least, ceiling]; `debt` is the one before. Counts what
+ * is forgiven, and that the bucket was full or forgiven. All are units. */
 static i128 clamp_merged(const table_t *t, hot_t *hot, definition_t *d, i128 debt, i128 after,
                          i128 least, int64_t now)
 {
@@ -130,8 +136,8 @@ static i128 clamp_merged(const table_t *t, hot_t *hot, definition_t *d, i128 deb
     return after;
 }
 
-/* Counts the tokens by which a debt fell because the sender owes less. Columns that bring less than
- * nothing bring refunds, which are not counted. */
+/* Counts the tokens by which a debt fell because the sender owes less. Where the columns bring
+ * refunds (less than 0 tokens), these do not count. */
 static inline void count_adopted(const definition_t *d, const comparison_t *g, i128 debt,
                                  i128 after, merge_result_t *r)
 {
@@ -141,8 +147,8 @@ static inline void count_adopted(const definition_t *d, const comparison_t *g, i
         add_tokens(&r->adopted, (int64_t)((kept - owed) / d->q));
 }
 
-/* Merges the columns and the debt of a wire entry into an entry that is current. Returns whether to
- * answer the sender, who advertises a debt, that the key is full here. */
+/* Merges the columns and the debt of a frame's entry into an entry that is current. Returns whether
+ * the key is full here while the sender advertises a debt, so that it is to be answered. */
 static int merge_levels(table_t *t, uint32_t e, const wire_entry_t *w, const wire_definition_t *wd,
                         const merge_context_t *m, int64_t now, comparison_t *g, merge_result_t *r)
 {
@@ -153,7 +159,8 @@ static int merge_levels(table_t *t, uint32_t e, const wire_entry_t *w, const wir
     i128 far = entry_far(t, e, d, now),
          least = UNLIKELY(t->h->shared_bursts) ? entry_least(t, e, d, now) : -far;
     advance(t, e, d, least, now);
-    /* One net throughout: a take that comes between stays charged. */
+    /* One value of net is used throughout: a take that another thread makes meanwhile stays
+     * charged. */
     int64_t base = LOAD(hot->base), net = entry_net(t, e);
     i128 debt = debt_units(d, base, net, now);
     g->mixed = !wd->same;
@@ -194,7 +201,7 @@ static int merge_levels(table_t *t, uint32_t e, const wire_entry_t *w, const wir
     return debt + far <= slack_units(d) && stated > 0 && after < stated;
 }
 
-/* Takes over the rates that a wire entry states. */
+/* Stores the rates that come with a frame's entry: the sender's own, and those that it relays. */
 static void merge_rates(table_t *t, uint32_t e, const wire_entry_t *w, const merge_context_t *m,
                         int epochs, int64_t now, merge_result_t *r)
 {
@@ -211,6 +218,8 @@ static void merge_rates(table_t *t, uint32_t e, const wire_entry_t *w, const mer
         hide_refilled(t, e, d, m, far, now);
 }
 
+/* Merges one entry of a frame; `wd` is its definition, and `g` is memory for the comparison. For
+ * other parameters see `merge_place` and `store_rates`. */
 static void merge_entry(table_t *t, const wire_entry_t *w, uint32_t guess,
                         const wire_definition_t *wd, const merge_context_t *m, int epochs,
                         int64_t now, comparison_t *g, merge_out_t *out)

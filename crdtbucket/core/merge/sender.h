@@ -1,43 +1,49 @@
-/* The sender of an entry, and which columns are believed of it. See docs/model.md, "Merge". */
+/* The sender of a frame, and which columns it is believed about. See docs/model.md, "Merge". */
 #ifndef CRDTBUCKET_MERGE_SENDER_H
 #define CRDTBUCKET_MERGE_SENDER_H
 
 #include "../level/peer_rates.h"
 #include "wire.h"
 
+/* What is known of the sender of a frame, and how the frame is to be merged. */
 typedef struct {
-    uint32_t source; /* node that sent the frame */
+    uint32_t source; /* the node that sent the frame; 0 for a common store */
     uint32_t source_origin;
     int64_t at;  /* receipt less the age of the frame, local ns */
-    int newer;   /* no later frame of this source was seen: its rates count */
-    int joining; /* the source has no memory: answer what is held */
-    /* The source knows the debts of the mesh, so its entries settle what is suspect here. */
+    int newer;   /* no later frame of this sender was seen, so its rates count */
+    int joining; /* the sender joined without memory: answer all entries that are held */
+    /* The sender knows the debts of the mesh, so its entries settle what is suspect here. */
     int memory;
-    int keeps_credit; /* as much as the source states is owed here */
-    /* Peers that were silent before this process began, by origin: for how long, in ns, the debts
-     * include what the source keeps for them. NULL: for nobody. */
+    int keeps_credit; /* this node owes at least what the sender advertises */
+    /* Of peers that were silent before this process began, by the origin of their column: for how
+     * long (ns) the debts of the sender include what it keeps for them. NULL: there is none. */
     const int64_t *silent;
-    /* The source began after a peer fell silent here: it does not know how much was kept for that
-     * one, nor what was refilled meanwhile. */
+    /* The sender's process began after a peer fell silent here: it knows neither how much was kept
+     * for that peer, nor what was refilled meanwhile. */
     int newcomer;
-    /* The source stood still, and has not completed a round since: it took what it brings just
+    /* The sender stood still, and has not completed a round since: what it brings was taken just
      * before that or after it. */
     int woke;
-    /* Too long under way: counts alone, on columns that are held. */
+    /* The frame was too long under way: only its counts are used, on columns that are held. */
     int late;
-    /* Larger counts of the own running epoch are believed: a new one is opened. */
+    /* Where the sender has larger counts of this node's own running epoch, they are believed, and a
+     * new epoch is opened. */
     int reopen;
-    const uint8_t *relays;       /* by node: whether some peer is not connected to it; NULL: none */
-    const wire_tables_t *tables; /* of its positions; NULL where no rates are relayed */
-    /* The source is the common store, in which every node writes its own column. */
+    /* By node: whether some peer is not connected to it, so its columns are sent on; NULL: no
+     * node. */
+    const uint8_t *relays;
+    /* How positions in the frame are understood here; NULL where no rates are relayed. */
+    const wire_tables_t *tables;
+    /* The sender is the common store, in which every node writes its own column. */
     int common;
-    /* What earlier parts of the frame came to, of `merge_result_t`. */
+    /* Sums over the earlier parts of the frame: `crowded` and `gone_count` of `merge_result_t`. */
     int64_t crowded, room;
-    int64_t most_room; /* so many entries, about, may look for room in one go; 0: any number */
-    int64_t members;   /* that are known, see lowering.h; filled in for a whole frame */
+    int64_t most_room; /* about so many entries may look for room in one call; 0: any number */
+    int64_t members;   /* members that are known, see lowering.h; `merge_entries` fills it in */
 } merge_context_t;
 
-/* Only its owner raises a column while that owner is connected here. */
+/* Whether the sender may raise a column of this origin. While the owner of a column is connected
+ * here under that epoch, only the owner may. */
 static inline int trusted(const table_t *t, const merge_context_t *m, uint32_t origin)
 {
     uint32_t node = t->origins[origin].node;
@@ -45,12 +51,13 @@ static inline int trusted(const table_t *t, const merge_context_t *m, uint32_t o
            || t->nodes[node].origin != origin;
 }
 
-/* More entries than a process makes in a second; a generation counts those that it made. */
+/* More entries than a process makes in a second. A generation counts the entries that its process
+ * made. */
 #define ENTRIES_A_SECOND 1e6
 
-/* Whether a process can have come so far that it shows this generation, by the highest that it
- * showed itself and the time since then. What goes beyond is left out: a column under it would be
- * in the way of its owner's for ever. */
+/* Whether a process can have made so many entries that a column of it has this generation, by the
+ * highest that the process itself has sent and the time since then. A column of a higher one is
+ * left out: it would hide the owner's own columns for ever. */
 COLD static int explained_generation(table_t *t, const merge_context_t *m, const wire_column_t *x,
                                      int64_t now)
 {
@@ -66,9 +73,10 @@ COLD static int explained_generation(table_t *t, const merge_context_t *m, const
     return 1;
 }
 
-/* Whether the sender may know of more takes of a node than the newer generation held here shows,
- * as a relay may have invented that one. Neither it nor the owner is silent, and the owner has no
- * link here, by which its own generation would be known. */
+/* Whether the sender, which has an older generation of a column than this node, may still know of
+ * more takes of its owner, since a relay may have invented the newer generation held here. So it is
+ * where neither the sender nor the owner is silent, and the owner has no link here by which its own
+ * generation would be known. */
 COLD static int shows_older(const table_t *t, const merge_context_t *m, uint32_t origin,
                             int64_t now)
 {

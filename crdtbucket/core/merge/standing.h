@@ -1,5 +1,5 @@
-/* What of a column stands: the tokens that its refunds may give back. See docs/model.md, "Merge",
- * and docs/security.md. */
+/* What of a column stands: the tokens of it that refunds may still give back. See docs/model.md,
+ * "Merge", and docs/security.md. */
 #ifndef CRDTBUCKET_MERGE_STANDING_H
 #define CRDTBUCKET_MERGE_STANDING_H
 
@@ -7,7 +7,8 @@
 #include "sender.h"
 #include "wire.h"
 
-/* The block of the column at this place of `held_t`; NULL: none, so it has no refunds. */
+/* The block that has the column at this place of `held_t`; NULL: it is in the record, so it has no
+ * refunds. */
 static inline block_t *held_block(const table_t *t, uint32_t e, uint32_t place)
 {
     uint32_t b = t->cold[e].overflow;
@@ -18,8 +19,9 @@ static inline block_t *held_block(const table_t *t, uint32_t e, uint32_t place)
     return &t->blocks[b];
 }
 
-/* What a column without refunds, with `net` tokens, may give back: it is not known what it took
- * lately. Nothing of an epoch under which its owner runs no more. */
+/* The tokens that a column without refunds, with `net` tokens, may give back: one capacity at most,
+ * since it is not known when they were taken; and none of an epoch under which its owner does not
+ * run any more. */
 COLD static int64_t standing_at_most(const table_t *t, const definition_t *d,
                                      const merge_context_t *m, uint32_t origin, int64_t net)
 {
@@ -28,11 +30,11 @@ COLD static int64_t standing_at_most(const table_t *t, const definition_t *d,
     return origin != running ? 0 : net < d->capacity ? net : d->capacity;
 }
 
-/* The tokens of a column's change that count where it may bring refunds. What it took before the
- * last capacity has been refilled, and is not given back: else a member could take while nobody
- * asks, and give all of that back when everybody does; or give back what another one took that has
- * ended. The common store is believed. `mine` is the column here, at `place`, NULL: there is none.
- */
+/* The tokens by which a change of a column counts: those `brought`, and where it brings refunds no
+ * more of these than the last capacity that it took. What was taken before that has been refilled,
+ * and is not given back: else a member could take while nobody asks, and give all of that back when
+ * everybody does; or give back what another process took that has ended. The common store is
+ * believed. `mine` is the column here, at `place` of `held_t`; NULL: there is none. */
 static int64_t not_refilled(const table_t *t, uint32_t e, const definition_t *d,
                             const merge_context_t *m, uint32_t origin, uint32_t place,
                             const wire_column_t *mine, int same_generation, int64_t brought)
@@ -52,7 +54,8 @@ static int64_t not_refilled(const table_t *t, uint32_t e, const definition_t *d,
     return m->common ? brought : counted;
 }
 
-/* A column that had `before` tokens got its place in a block. */
+/* Begins to keep, for a column that had `before` tokens and has just got its place in a block, what
+ * refunds may give back. */
 COLD static void standing_begin(const table_t *t, const definition_t *d, const merge_context_t *m,
                                 const column_t *c, int64_t before)
 {

@@ -1,4 +1,4 @@
-/* What a merge writes: columns that rose, and rates. */
+/* What a merge stores: the columns that rose, and rates. */
 #ifndef CRDTBUCKET_MERGE_STORE_H
 #define CRDTBUCKET_MERGE_STORE_H
 
@@ -7,37 +7,45 @@
 #include "../memory/journal.h"
 #include "compare.h"
 
+/* What a merge of many entries came to; sums over these entries. */
 typedef struct {
+    /* Entries merged, ignored, and of buckets that are unknown here; columns refused and capped
+     * (see `comparison_t`); entries and columns for which there was no room; and the tokens by
+     * which columns rose. */
     int64_t merged, ignored, unknown_bucket, refused_columns, capped_columns, dropped_full, gained;
+    /* How many items `merge_out_t` has. */
     uint32_t answer_count, touched_count, gone_count;
-    /* The sender has larger counts of the own running epoch, and it was given up for a new one. */
+    /* The sender had larger counts of the own running epoch, which was given up for a new one. */
     int duplicate_epoch;
-    /* Entries left out because the sender has larger counts of the own running epoch. */
+    /* Entries that were left out, because the sender has larger counts of the own running epoch. */
     int64_t own_behind;
-    /* Entries that would have lowered a debt much further than is believed, or was predicted. */
+    /* Entries that advertise a debt so much below the one here that most of the difference is not
+     * believed, nor was it only predicted. */
     int64_t lowered;
-    /* Tokens by which debts fell because the sender owes less, without refunds. */
+    /* Tokens by which debts fell because the sender owes less; refunds do not count. */
     int64_t adopted;
-    /* New entries for which the sender made room by others of its own. */
+    /* New entries for which other entries that the sender had introduced were evicted. */
     int64_t crowded;
-    /* Columns left out, of a generation that no eviction explains. */
+    /* Columns that were left out, since no eviction explains their generation. */
     int64_t ahead;
-    int64_t rates_cut; /* rates of the sender that count in shares for less than they are */
-    /* Entries of a newcomer with takes of peers that are silent here. */
+    int64_t rates_cut; /* rates of the sender above what counts in shares */
+    /* Entries of a newcomer that brought takes of peers that are silent here. */
     int64_t of_silent;
-    /* Nodes that had no rates here before. */
+    /* Nodes that had no rates here before this merge. */
     int64_t newly_rated;
 } merge_result_t;
 
+/* Notes that a node has rates here. */
 static inline void set_rated(node_t *n, merge_result_t *r)
 {
     r->newly_rated += !n->rated;
     n->rated = 1;
 }
 
-/* Column `c` of a silent node was raised by a relay; it had `net` tokens before. The column by
- * which that node is predicted, this one or one of another epoch, keeps the count of the owner's
- * newest update. */
+/* Notes that somebody else than its owner has raised the column `c` of a node, which had `net`
+ * tokens, by `brought`. The column by which that node is predicted, this one or one of another of
+ * its epochs, keeps what it had at the owner's newest update (`known`), so that `relayed_tokens` is
+ * what others brought since. */
 static void note_relayed(table_t *t, uint32_t e, uint32_t node, const column_t *c, int64_t net,
                          int64_t brought)
 {
@@ -52,7 +60,8 @@ static void note_relayed(table_t *t, uint32_t e, uint32_t node, const column_t *
     }
     int i = rated.i, same = rated.c == c->c && i == c->i;
     int64_t before = same ? net : column_net(&rated);
-    /* Its rounds came without the key, so that was its count then. */
+    /* Rounds of the owner came without the key, so what it has here was its count at the newest of
+     * them. */
     if (seen_later(n, rated.c->last_seen[i])) {
         double fast = unpack_rate(rated.c->fast[i]) * fade(n, rated.c->last_seen[i], fast_ns(t));
         double slow = unpack_rate(rated.c->slow[i]) * fade(n, rated.c->last_seen[i], SLOW_NS);
@@ -63,20 +72,22 @@ static void note_relayed(table_t *t, uint32_t e, uint32_t node, const column_t *
         if (!column_rated(&rated))
             refresh_near_class(t, e);
     }
-    /* This is 0, except for a new generation or another epoch. */
+    /* The sum is 0, except when the column is of a new generation, or when it is of another epoch
+     * than the one with rates. */
     rated.c->known[i] += (uint64_t)(column_net(&rated) - before - brought);
 }
 
-/* Stores the columns that rose. A column that rose is sent on to the peers that are not connected
- * to its owner, and nothing else of a merge is. A column rises once on every node, so whatever the
- * links are, it reaches every node after finitely many steps, and then nothing is sent. */
+/* Stores the columns that rose (`g->raised`). The entry is then sent on if some peer is not
+ * connected to the owner of one of them, and only then. A column rises once on every node, so
+ * whatever the links are, it reaches every node after finitely many steps, and after that nothing
+ * is sent. */
 static void store_columns(table_t *t, uint32_t e, const definition_t *d, const merge_context_t *m,
                           const comparison_t *g, merge_result_t *r)
 {
     int update = 0;
     for (const wire_column_t *x = g->raised; x < g->raised + g->raised_count; x++) {
         column_t c;
-        /* Again: an earlier one may have moved it. */
+        /* Looked for again, since storing an earlier column may have moved this one. */
         int found = column_find(t, e, x->origin, &c);
         const block_t *was_in = found ? c.block : NULL;
         int64_t net = found ? column_net(&c) : 0,
@@ -98,7 +109,8 @@ static void store_columns(table_t *t, uint32_t e, const definition_t *d, const m
         log_append(t, e);
 }
 
-/* Only one epoch of a node has rates at a time. Returns whether another one had any. */
+/* Removes the rates of all epochs of a node but `origin`: only one of them has rates at a time.
+ * Returns whether another one had any. */
 static int clear_other_rates(table_t *t, uint32_t e, uint32_t node, uint32_t origin)
 {
     column_t c = {0};
@@ -112,12 +124,15 @@ static int clear_other_rates(table_t *t, uint32_t e, uint32_t node, uint32_t ori
     return changed;
 }
 
-/* Whether rates of peers are kept for an entry. Slots are held for a time, not taken at a rate. */
+/* Whether rates of peers are kept for an entry. Slots, for one, are held for a time and not taken
+ * at a rate. */
 static inline int is_predicted(const table_t *t, uint32_t e)
 {
     return !t->definitions[t->hot[e].bucket].unpredicted;
 }
 
+/* Stores the rates that the sender advertises of itself. `epochs` is how many epochs it has
+ * here. */
 static void store_rates(table_t *t, uint32_t e, const merge_context_t *m, const wire_entry_t *w,
                         int epochs, merge_result_t *r)
 {
@@ -146,9 +161,9 @@ static void store_rates(table_t *t, uint32_t e, const merge_context_t *m, const 
     }
 }
 
-/* Whether the rates that a relay advertises of a node, as of the time `at`, are an update: the node
- * is known here and not connected, and was not silent for the relay either. So no rates come with a
- * silence for which no credit was kept. */
+/* Whether the rates that a relay advertises of a node, as of the time `at`, are an update of it:
+ * the node is known here and not connected, and it was not silent for the relay either. So no rates
+ * come together with a silence for which no credit was kept. */
 static int is_relayed_update(const table_t *t, const merge_context_t *m, uint32_t origin,
                              int64_t at, int64_t now)
 {
@@ -158,6 +173,7 @@ static int is_relayed_update(const table_t *t, const merge_context_t *m, uint32_
            && !t->origins[origin].tombstone && now - at <= t->h->near_ns;
 }
 
+/* Stores the rates that come with an entry of nodes that are not connected here. */
 static void store_relayed_rates(table_t *t, uint32_t e, const merge_context_t *m,
                                 const wire_entry_t *w, int64_t now, merge_result_t *r)
 {
@@ -167,7 +183,8 @@ static void store_relayed_rates(table_t *t, uint32_t e, const merge_context_t *m
         return;
     for (uint32_t i = 0; i < w->relayed_count; i++) {
         wire_rates_t x = {0};
-        in = get_relayed(in, in + 9, &x); /* it was checked, and has no more bytes */
+        /* The bytes were checked before; one such record has 9 bytes at most. */
+        in = get_relayed(in, in + 9, &x);
         uint32_t origin = m->tables->origin[x.origin];
         int64_t at = m->at - x.age_ms * MILLISECOND;
         column_t c;

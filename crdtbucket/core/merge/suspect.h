@@ -1,4 +1,5 @@
-/* Suspect entries: they come from a snapshot of unknown age. */
+/* Suspect entries: their debts come from a snapshot of unknown age. They limit calls here and are
+ * sent to nobody. */
 #ifndef CRDTBUCKET_MERGE_SUSPECT_H
 #define CRDTBUCKET_MERGE_SUSPECT_H
 
@@ -6,15 +7,15 @@
 #include "../level/renew.h"
 #include "../level/unsent_log.h"
 
-/* From now on the entry is like any other, and is sent to peers. */
+/* Makes a suspect entry one like any other: it is sent to peers. */
 static void unsuspect(table_t *t, uint32_t e)
 {
     AND(t->hot[e].flags, (uint16_t)~ENTRY_SUSPECT);
     log_append(t, e);
 }
 
-/* Drops what a snapshot said of an entry. What was taken under this epoch stays, as if the key had
- * been unknown before. */
+/* Drops what the snapshot said of an entry. What was taken under this epoch stays, as if the key
+ * had been unknown before. */
 COLD static void suspect_cancel(table_t *t, uint32_t e, int64_t now)
 {
     hot_t *hot = &t->hot[e];

@@ -1,12 +1,12 @@
-/* Entries on the wire. All integers are LEB128 varints but for the hash (16 bytes) and the rates (2
- * bytes each):
+/* Entries on the wire. All integers are LEB128 varints, except for the hash (16 bytes) and the
+ * rates (2 bytes each):
  *
- *   hash, flags, definition, debt in ns (rounded up), [hidden debt in ns], [fast rate, slow rate],
- * columns, { origin, generation, taken, [refunded] }*, [nodes, { origin, age in ms, fast rate, slow
- * rate }*]
+ * hash, flags, definition, debt in ns (rounded up), [hidden debt in ns], [fast rate, slow rate],
+ * number of columns, { origin, generation, taken, [refunded] }*, [number of nodes, { origin, age in
+ * ms, fast rate, slow rate }*]
  *
- * `definition` and `origin` are positions in the tables of the frame or the link. See docs/wire.md.
- */
+ * What stands in [ ] is there when a flag says so. `definition` and `origin` are positions in the
+ * tables of the frame or of the link. See docs/wire.md. */
 #ifndef CRDTBUCKET_MERGE_WIRE_H
 #define CRDTBUCKET_MERGE_WIRE_H
 
@@ -14,6 +14,7 @@
 
 #include "../memory/layout.h"
 
+/* The entry has refunds; own rates; relayed rates; a hidden debt. */
 enum wire_flags {
     WIRE_REFUNDS = 1,
     WIRE_RATES = 2,
@@ -25,18 +26,21 @@ enum wire_flags {
 #define ENTRY_MIN_BYTES 20
 #define COLUMN_MIN_BYTES 3
 
+/* An entry of a frame, parsed. `hidden_ns` and `debt_ns` are its two debts, `fast` and `slow` the
+ * sender's packed rates. */
 typedef struct {
     uint64_t lo, hi;
     uint32_t definition, columns;
     int64_t debt_ns;
     int64_t hidden_ns; /* see `advertised_t` */
     uint16_t fast, slow;
-    uint16_t relayed_count; /* nodes whose rates come with it */
+    uint16_t relayed_count; /* how many nodes' rates are relayed with it */
     uint8_t flags;
     const wire_column_t *column;
-    const uint8_t *relayed; /* these, as they came, but checked */
+    const uint8_t *relayed; /* the relayed rates, encoded as they came, but checked */
 } wire_entry_t;
 
+/* Writes a number and returns where it ends. */
 static inline uint8_t *put_varint(uint8_t *out, uint64_t value)
 {
     while (value >= 0x80) {
@@ -47,7 +51,8 @@ static inline uint8_t *put_varint(uint8_t *out, uint64_t value)
     return out;
 }
 
-/* NULL when it is cut off, longer than 64 bits or not in its shortest form. */
+/* Reads a number and returns where it ends; NULL when it is cut off, longer than 64 bits, or not in
+ * its shortest form. */
 static inline const uint8_t *get_varint(const uint8_t *in, const uint8_t *end, uint64_t *value)
 {
     uint64_t v = 0;
@@ -68,6 +73,7 @@ static inline const uint8_t *get_varint(const uint8_t *in, const uint8_t *end, u
     return NULL;
 }
 
+/* Reads one column and returns where it ends; NULL when it is malformed. */
 static inline const uint8_t *get_column(const uint8_t *in, const uint8_t *end, int refunds,
                                         wire_column_t *c)
 {
@@ -82,7 +88,8 @@ static inline const uint8_t *get_column(const uint8_t *in, const uint8_t *end, i
     return in;
 }
 
-/* What a relay advertises of a node on one key: its rates, and how old they are. */
+/* What a relay advertises of another node on one key: its rates, packed, and how old they are.
+ * `origin` is a position. */
 typedef struct {
     uint32_t origin;
     uint32_t age_ms;
@@ -91,6 +98,7 @@ typedef struct {
 
 #define MOST_AGE_MS 65535
 
+/* Reads such a record and returns where it ends; NULL when it is malformed. */
 static inline const uint8_t *get_relayed(const uint8_t *in, const uint8_t *end, wire_rates_t *r)
 {
     uint64_t origin, age;
@@ -104,14 +112,14 @@ static inline const uint8_t *get_relayed(const uint8_t *in, const uint8_t *end, 
     return in + 4;
 }
 
-/* How a frame's positions are understood here. */
+/* How positions in a frame are understood here. */
 typedef struct {
-    uint32_t definitions, origins; /* how many are announced */
-    const uint16_t *origin;        /* here, at each position */
+    uint32_t definitions, origins; /* how many of them the sender has announced */
+    const uint16_t *origin;        /* by position: the origin here */
 } wire_tables_t;
 
-/* Checks the relayed rates at the end of an entry, which are read when they are needed. NULL when
- * malformed. */
+/* Checks the relayed rates at the end of an entry and returns where they end. They are read later,
+ * if they are needed. NULL when they are malformed. */
 static const uint8_t *skip_relayed(const uint8_t *in, const uint8_t *end,
                                    const wire_tables_t *tables, wire_entry_t *e)
 {
@@ -131,7 +139,8 @@ static const uint8_t *skip_relayed(const uint8_t *in, const uint8_t *end,
     return in;
 }
 
-/* Reads one entry and checks all of it; `column` has room for its columns. NULL when malformed. */
+/* Reads one entry, checks all of it, and returns where it ends; NULL when it is malformed. `column`
+ * has room for its columns. */
 static const uint8_t *get_entry(const uint8_t *in, const uint8_t *end, const wire_tables_t *tables,
                                 wire_column_t *column, wire_entry_t *e)
 {
@@ -169,7 +178,7 @@ static const uint8_t *get_entry(const uint8_t *in, const uint8_t *end, const wir
         if (!(in = get_column(in, end, e->flags & WIRE_REFUNDS, column))
             || column->origin >= tables->origins)
             return NULL;
-        if (i && column->origin <= last) /* rising, so none stands twice */
+        if (i && column->origin <= last) /* positions rise, so no column comes twice */
             return NULL;
         last = column->origin;
         column->origin = tables->origin[last];

@@ -6,18 +6,20 @@
 #include "../level/units.h"
 #include "wire.h"
 
-/* How a position in a frame's definition table is understood here. */
+/* What one position in the table of definitions of a frame means here. */
 typedef struct {
     uint32_t bucket; /* local definition, NONE when the bucket is unknown here */
-    uint32_t same;   /* its definition is ours: levels may be adopted */
-    int64_t q, p;    /* the sender's T */
-    /* Keys of the candidate, to which the two below apply in place of the first two. */
+    uint32_t same;   /* the sender's definition is the one here, so its debts may be adopted */
+    int64_t q, p;    /* the sender's T = q / p */
+    /* The keys with hash_hi / 2 below this are the candidate's: for them the two below take the
+     * place of `bucket` and `same`. */
     uint64_t candidate_below;
     uint32_t candidate, candidate_same;
 } wire_definition_t;
 
-/* Buckets may have got other definitions since the sender's were looked up. Until they are again,
- * their keys are merged under those that stand now, by tokens. */
+/* Looks up again what definitions mean here, since buckets may have got other ones. Until the
+ * binding compares them with the sender's again, keys of such buckets are merged under the present
+ * ones by tokens (`same` is 0). */
 static void wire_definitions_follow(const table_t *t, wire_definition_t *wd, uint32_t count)
 {
     for (wire_definition_t *end = wd + count; wd < end; wd++) {
@@ -34,8 +36,8 @@ static void wire_definitions_follow(const table_t *t, wire_definition_t *wd, uin
     }
 }
 
-/* A wire definition as it is understood for one key; `its` is written where that is the
- * candidate's. */
+/* What a definition means for the key with this hash. `its` is written and returned where that is
+ * the candidate's. */
 static inline const wire_definition_t *wire_definition_for(const wire_definition_t *wd,
                                                            uint64_t hash_hi, wire_definition_t *its)
 {
@@ -47,8 +49,8 @@ static inline const wire_definition_t *wire_definition_for(const wire_definition
     return its;
 }
 
-/* A debt on the wire in units of this node, at most T * (C + D). Under another definition its
- * tokens are kept, at our T. */
+/* A debt of the wire in units of this node, at most T * (C + D). Under another definition its
+ * tokens are kept, at the T of this node. */
 static inline i128 stated_units(const definition_t *d, int64_t ns, const wire_definition_t *wd)
 {
     i128 cap = cap_units(d), units = (i128)ns * d->p;

@@ -1,13 +1,13 @@
-/* Dead epochs and their columns. */
+/* Dead epochs: tombstones, and the removal of their columns. */
 #ifndef CRDTBUCKET_REPAIR_PRUNE_H
 #define CRDTBUCKET_REPAIR_PRUNE_H
 
 #include "../level/rates.h"
 #include "../level/renew.h"
 
-/* Of the next `most` entries from `from`, those that owe: raises `longest` of each origin with a
- * column there to the time in which that bucket fills from the ceiling of debt. What the other
- * columns count has come back by time, here. */
+/* Looks at the next `most` entries from `from` on for those that owe. For each epoch with a column
+ * in one of them, it raises `longest` to the ns in which that bucket fills from the ceiling of
+ * debt. What all other columns count has been refilled, here. */
 static void columns_that_owe(const table_t *t, int64_t from, int64_t most, int64_t now,
                              int64_t *longest)
 {
@@ -28,8 +28,8 @@ static void columns_that_owe(const table_t *t, int64_t from, int64_t most, int64
 }
 
 /* Drops the columns of the origins that are set in `gone` from the entries between two places;
- * levels do not move. Clears one of which an entry counts under a column that there is no memory to
- * close. */
+ * levels do not move. Where an entry's own column is one of them and there is no memory to close
+ * it, that origin is cleared in `gone`. */
 static void prune_places(table_t *t, uint8_t *gone, int64_t from, int64_t end)
 {
     for (int64_t i = from; i < end; i++) {
@@ -53,7 +53,7 @@ static void prune_places(table_t *t, uint8_t *gone, int64_t from, int64_t end)
     }
 }
 
-/* The same of one origin; 0 when there was no memory. */
+/* Drops all columns of one origin; 0 when there was no memory. */
 static int prune(table_t *t, uint32_t origin)
 {
     uint8_t gone[MAX_ORIGINS] = {0};
@@ -62,15 +62,15 @@ static int prune(table_t *t, uint32_t origin)
     return gone[origin];
 }
 
-/* Columns of an origin with a tombstone count again: its process was taken for dead and runs. It is
- * announced to the peers again. */
+/* Withdraws the tombstone of an origin, whose process was taken for dead but runs: its columns
+ * count again, and it is announced to the peers again. */
 static void origin_return(table_t *t, uint32_t origin)
 {
     t->h->origins_changed += t->origins[origin].tombstone != TOMBSTONE_NONE;
     t->origins[origin].tombstone = TOMBSTONE_NONE;
 }
 
-/* Goes on with the removal of what origins with a tombstone had: from the next `most` entries from
+/* Goes on with the removal of columns of origins with a tombstone, in the next `most` entries from
  * `from` on, which is 0 where a walk begins. Returns the next place, or -1 at the end. An origin
  * with a column that cannot be closed for want of memory loses its tombstone. */
 static int64_t prune_some(table_t *t, int64_t from, int64_t most)
@@ -95,12 +95,14 @@ static int64_t prune_some(table_t *t, int64_t from, int64_t most)
     return end < t->h->bump ? end : -1;
 }
 
+/* Whether the name of a node is known; this node's own always is. */
 static inline int node_has_name(const table_t *t, uint32_t node)
 {
     return !node || (node < t->h->named && LOAD(t->names[node].bytes));
 }
 
-/* Forgets an epoch of which all columns are removed. Returns whether it has. */
+/* Forgets an epoch of which all columns are removed, so that its number can be used again. Returns
+ * whether it has. */
 static int origin_release(table_t *t, uint32_t origin)
 {
     origin_t *o = &t->origins[origin];
@@ -113,8 +115,8 @@ static int origin_release(table_t *t, uint32_t origin)
     return 1;
 }
 
-/* Drops a dead epoch with its columns; levels do not move. Peers that still hold columns of it send
- * them again. */
+/* Drops an epoch that does not run any more, with its columns; levels do not move. Peers that still
+ * have columns of it send them again. Returns whether it has. */
 static int origin_drop(table_t *t, uint32_t origin)
 {
     origin_t *o = &t->origins[origin];
@@ -126,10 +128,10 @@ static int origin_drop(table_t *t, uint32_t origin)
     return origin_release(t, origin);
 }
 
-/* Makes room before a node begins a new epoch with the table of its last one. An epoch cannot be
- * sent to anybody when the name of its owner is lost, and nobody needs it when the node never had a
- * peer. The new epoch needs a place of its own: epochs with a tombstone are dropped first, then the
- * node's own earlier ones, then any. */
+/* Makes room before this node begins a new epoch with the table of its last one. An epoch is
+ * dropped when the name of its owner is lost, since it cannot be sent to anybody, and when the node
+ * never had a peer, since nobody needs it. The new epoch needs a number of its own: epochs with a
+ * tombstone are dropped first, then the node's own earlier ones, then any. */
 static void drop_unknown_epochs(table_t *t)
 {
     uint32_t used = 0, crowded = MAX_ORIGINS / 8 * 7;

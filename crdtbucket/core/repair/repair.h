@@ -1,11 +1,11 @@
-/* What is mended when a process died while it held the table's lock. */
+/* Repairs the table after a process has died while it held the table's lock. */
 #ifndef CRDTBUCKET_REPAIR_REPAIR_H
 #define CRDTBUCKET_REPAIR_REPAIR_H
 
 #include "../level/renew.h"
 #include "../level/unsent_log.h"
 
-/* Blocks that no used entry leads to are free. */
+/* Makes the list of free blocks anew: all that no used entry leads to. */
 static void repair_blocks(table_t *t)
 {
     header_t *h = t->h;
@@ -34,8 +34,8 @@ static void repair_blocks(table_t *t)
         }
 }
 
-/* A column that was being moved to a block with room for refunds stands twice: the new place
- * counts. Columns of an epoch with a tombstone do not count. */
+/* Removes columns that must not count: the old place of a column that was being moved to a block,
+ * when the new place is complete; and columns of an epoch with a tombstone. */
 static void repair_columns(table_t *t, uint32_t e)
 {
     columns_t *inside = &t->cold[e].columns;
@@ -49,8 +49,9 @@ static void repair_columns(table_t *t, uint32_t e)
     }
 }
 
-/* Finishes the change that stands in the journal: a rewrite as it stands, unless takes continue
- * already; a merge by maximum, because time has passed. */
+/* Finishes the change that stands in the journal: a definition; a rewrite, unless takes of the
+ * entry continue already; a merge by the maximum of what stands there and what the entry has,
+ * because time has passed since. */
 COLD static void repair_journal(table_t *t)
 {
     journal_t *j = t->journal;
@@ -69,15 +70,15 @@ COLD static void repair_journal(table_t *t)
     STORE(j->kind, JOURNAL_NONE);
 }
 
-/* Computes everything anew that follows from the entries. Takes continue meanwhile; a take that
- * finds no entry waits for the lock. */
+/* Computes everything anew that follows from the entries: index, lists, rings, counts and the log.
+ * Takes continue meanwhile; one that finds no entry waits for the lock. */
 COLD static void table_rebuild(table_t *t)
 {
     header_t *h = t->h;
     undo_t *u = &t->journal->undo;
     uint32_t rewritten = t->journal->kind == JOURNAL_REWRITE ? t->journal->entry : NONE;
     STORE(u->rebuild, REBUILD_UNTIL_DONE);
-    u->noted = u->busy = 0; /* a file may say anything */
+    u->noted = u->busy = 0; /* the bytes of a file may be anything */
     repair_blocks(t);
     for (int64_t i = 0; i < h->index_slots; i++)
         STORE(t->index[i], 0);
@@ -110,8 +111,8 @@ COLD static void table_rebuild(table_t *t)
     STORE(u->rebuild, 0);
 }
 
-/* Takes back or finishes the one change that was being made, in the same time in a table of any
- * size. All is computed anew only where that change was too large to be noted. */
+/* Takes back or finishes the one change that was under way, which takes equally long in a table of
+ * any size. Only where that change was too large to be noted, all is computed anew. */
 static void table_repair(table_t *t)
 {
     if (!change_undo(t)) {

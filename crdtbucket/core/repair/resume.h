@@ -2,8 +2,8 @@
  *
  * While other processes use the table its bytes are trusted, because they are memory of this user.
  * Only the header is checked: the regions that it names must lie within the file. A process that
- * has the table alone checks all of it once, so that no number that is read there leads out of it
- * later, and repairs what a process left that died with the lock. */
+ * has the table for itself checks all of it once, so that no number that is read there leads out of
+ * it later, and repairs what a process left behind that died with the lock. */
 #ifndef CRDTBUCKET_REPAIR_RESUME_H
 #define CRDTBUCKET_REPAIR_RESUME_H
 
@@ -13,15 +13,16 @@
 #include "lock.h"
 #include "verify.h"
 
-/* Whether two such times or counts differ by less than 2^63. */
+/* Whether a time or a count is small enough that two of them differ by less than 2^63. */
 static inline int in_range(int64_t x) { return x > -(INT64_C(1) << 61) && x < INT64_C(1) << 61; }
 
+/* Whether a place is NONE or below `end`. */
 static inline int place_or_none(uint32_t place, int64_t end)
 {
     return place == NONE || (int64_t)place < end;
 }
 
-/* NULL, or what is wrong with the header and the journal. */
+/* NULL, or what is wrong with the header. */
 static const char *header_fault(const table_t *t, int64_t max_keys)
 {
     const header_t *h = t->h;
@@ -53,6 +54,7 @@ static const char *header_fault(const table_t *t, int64_t max_keys)
     return NULL;
 }
 
+/* NULL, or what is wrong with the journal. */
 static const char *journal_fault(const table_t *t)
 {
     const journal_t *j = t->journal;
@@ -76,6 +78,7 @@ static const char *journal_fault(const table_t *t)
     return NULL;
 }
 
+/* Whether the numbers of a definition fit together, so that its arithmetic cannot overflow. */
 static int definition_sound(const definition_t *d)
 {
     if (d->q <= 0 || d->p <= 0 || d->capacity <= 0 || d->max_debt < 0
@@ -87,6 +90,7 @@ static int definition_sound(const definition_t *d)
            && d->cap_ns == (int64_t)((u128)d->q * charged / (u128)d->p);
 }
 
+/* Whether the earlier limits of a definition are numbers that can be computed with. */
 static int earlier_sound(const definition_t *d)
 {
     if (d->earlier_count > EARLIER)
@@ -99,12 +103,14 @@ static int earlier_sound(const definition_t *d)
     return 1;
 }
 
-/* Whether a definition may lead to this place: to none, or to one that stands there. */
+/* Whether a definition may name this slot as another one: it is NONE, or a definition stands
+ * there. */
 static inline int definition_or_none(const table_t *t, uint32_t place)
 {
     return place == NONE || (place < t->h->definitions && t->definitions[place].name_hash);
 }
 
+/* NULL, or what is wrong with the definitions. */
 static const char *definitions_fault(const table_t *t)
 {
     uint32_t all = t->h->definitions;
@@ -123,6 +129,7 @@ static const char *definitions_fault(const table_t *t)
     return NULL;
 }
 
+/* NULL, or what is wrong with epochs, names and entries. */
 static const char *entries_fault(const table_t *t)
 {
     for (uint32_t i = 0; i < MAX_ORIGINS; i++)
@@ -144,7 +151,7 @@ static const char *entries_fault(const table_t *t)
     return NULL;
 }
 
-/* Makes a table usable that nobody else uses; NULL, or why it is not. */
+/* Checks and repairs a table that nobody else uses. Returns NULL, or why it cannot be used. */
 static const char *table_resume(table_t *t, int64_t max_keys)
 {
     const char *wrong;
@@ -155,7 +162,7 @@ static const char *table_resume(table_t *t, int64_t max_keys)
         return "its locks cannot be made";
     table_lock(t);
     table_rebuild(t);
-    /* Again: the journal has changed them. */
+    /* Once more, since finishing the journal has changed them. */
     if (!(wrong = definitions_fault(t)) && !(wrong = entries_fault(t)))
         wrong = table_verify(t);
     table_unlock(t);

@@ -1,12 +1,13 @@
-/* Entries out of a snapshot. */
+/* Restores entries from a snapshot. */
 #ifndef CRDTBUCKET_REPAIR_SNAPSHOT_H
 #define CRDTBUCKET_REPAIR_SNAPSHOT_H
 
 #include "../merge/merge.h"
 
-/* An entry out of a snapshot that is `age` ns old; one that has refilled since is left out. Below
- * 0: of unknown age. Then its debt, which is not aged, is an upper bound, and suspect until
- * somebody with memory, or nobody, has spoken of it. */
+/* Restores an entry from a snapshot that is `age` ns old; one that has been refilled since is left
+ * out. An `age` below 0 is unknown: then the debt is not aged, so it is an upper bound, and the
+ * entry is suspect until a peer with memory has sent its debts, or it is known that there is none.
+ * Returns whether the entry was restored. */
 static int restore_entry(table_t *t, const wire_entry_t *w, const wire_definition_t *wd,
                          int64_t age, int64_t now)
 {
@@ -18,7 +19,7 @@ static int restore_entry(table_t *t, const wire_entry_t *w, const wire_definitio
     wire_definition_t its;
     wd = wire_definition_for(wd, w->hi, &its);
     definition_t *d = &t->definitions[wd->bucket];
-    /* Whoever restores it keeps no credit for anybody. */
+    /* This process keeps no credit for any peer yet, so it owes both. */
     int64_t debt_ns = w->debt_ns + w->hidden_ns,
             refilled = age > 0 ? level_time(d, now) - level_time(d, now - age) : 0;
     if (debt_ns <= refilled)
@@ -32,7 +33,8 @@ static int restore_entry(table_t *t, const wire_entry_t *w, const wire_definitio
             continue;
         c.c->taken[c.i] |= (uint64_t)x->taken;
         c.c->generation[c.i] = x->generation;
-        /* It is this node's when nobody took more. */
+        /* The entry counts as introduced here when no other column has more tokens than this
+         * node's. */
         uint32_t node = t->origins[x->origin].node;
         if (x->taken > most || (x->taken == most && !node))
             t->cold[e].introducer = node ? RELAYED : 0;
@@ -47,9 +49,9 @@ static int restore_entry(table_t *t, const wire_entry_t *w, const wire_definitio
     return 1;
 }
 
-/* Settles the suspect entries among the next `most` from `from` on: they stand from now on, or with
- * `cancelled` they are dropped, except for what was taken under this epoch. Returns how many there
- * were. */
+/* Settles the suspect entries among the next `most` from `from` on: their debts stand from now on
+ * and are sent, or with `cancelled` they are dropped, except for what was taken under this epoch.
+ * Returns how many there were. */
 static int64_t settle_suspects(table_t *t, int64_t from, int64_t most, int cancelled, int64_t now)
 {
     int64_t settled = 0;

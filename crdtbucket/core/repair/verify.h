@@ -1,11 +1,11 @@
-/* All that must be true of a table at rest. */
+/* Checks all that must be true of a table while nobody changes it. */
 #ifndef CRDTBUCKET_REPAIR_VERIFY_H
 #define CRDTBUCKET_REPAIR_VERIFY_H
 
 #include "../level/unsent_log.h"
 #include "../memory/entries.h"
 
-/* Whether an origin may have columns: it counts, or they are still to be removed. */
+/* Whether there may be columns of an origin: it counts, or its columns are still being removed. */
 static int may_have_columns(const table_t *t, uint32_t origin)
 {
     const origin_t *o = &t->origins[origin];
@@ -13,6 +13,7 @@ static int may_have_columns(const table_t *t, uint32_t origin)
     return o->used && (!o->tombstone || (in_removal && origin != t->h->own_origin));
 }
 
+/* NULL, or what is wrong with an entry. Adds the number of its blocks to `*blocks`. */
 static const char *verify_entry(const table_t *t, uint32_t e, uint32_t *blocks)
 {
     const hot_t *hot = &t->hot[e];
