@@ -58,7 +58,7 @@ class ConcurrencySection(Section):
     alone = "slots"
 
     ttl: Duration | None = None
-    """how long one of them is held at most, 100ms to 30d; `60s` if left out"""
+    """how long one slot is held at most, 100ms to 30d; `60s` if left out"""
 
 
 @keys_of(CalendarPeriod)
