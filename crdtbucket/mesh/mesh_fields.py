@@ -94,18 +94,18 @@ class MeshFields:
     max_peers: Annotated[int, WholeRange(1, 1024)] = 64
     """Connections to peers, 1 to 1024."""
     expected_nodes: Annotated[int, WholeRange(1, 1024)] = 1
-    """How many nodes the mesh has at least, this one included, 1 to 1024: where many of them are
-    [reached through one other](transports.md#nodes-that-cannot-all-be-linked) each, what is
-    guaranteed to each goes by this number."""
+    """How many nodes the mesh has at least, this one included, 1 to 1024. Set it if many of them
+    are [linked with a single other node](transports.md#nodes-that-cannot-all-be-linked): the share
+    that is guaranteed to each is computed from this number."""
 
     @property
     def mutual_tls(self) -> bool:
-        """Whether both sides of a connection prove themselves by certificate."""
+        """Whether both sides of a connection prove their identity by a certificate."""
         return self.tls_ca is not None and self.tls_verify_peer
 
     @property
     def identity_policy(self) -> Literal["off", "pinned", "allowed", "certificate"]:
-        """`identity`, or what it is where it is not given."""
+        """`identity`, or its default if it is not given."""
         if self.identity is not None:
             return self.identity
         return "certificate" if self.transport == "sockets" and self.mutual_tls else "off"
