@@ -31,7 +31,8 @@ class SavedState:
         self._memory: NodeMemory | None = None
         self._saving = ForkLock()  # held while the directory is used: threads save snapshots
         self._saved_at = 0
-        """When (ns) the last snapshot was complete, or this epoch began."""
+        """When (ns) the last snapshot was completed; before the first one, when this epoch
+        began."""
         self._fault = ""
         """Why the last snapshot could not be written; "" where it was."""
 
@@ -41,7 +42,7 @@ class SavedState:
         """Takes the name of the node, and restores what its last epoch has left.
 
         `shared`: other processes use the table, and may have recorded its epoch already. `goes_on`:
-        one of them began this epoch, so that nothing is to be restored. Raises `MeshError`.
+        one of them began this epoch, so there is nothing to restore. Raises `MeshError`.
         """
         directory.open()
         with self._saving:  # a snapshot that is saved now would replace the one that is to be read
