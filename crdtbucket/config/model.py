@@ -1,4 +1,4 @@
-"""The sections of a configuration, but for those of Redis, the mesh and a roll-out."""
+"""The sections of a configuration, except those of Redis, the mesh and a roll-out."""
 
 from __future__ import annotations
 

@@ -97,9 +97,9 @@ class AskedLimits:
             first, self._failing = not self._failing, True
         if first:
             LOG.error(
-                "the function that knows the overrides of bucket %r has failed (%s: %s): keys keep "
-                "the limit that it said last, and those of which it has said nothing have the "
-                "bucket's own, until it answers again",
+                "the function for the overrides of bucket %r has failed (%s: %s): until it answers "
+                "again, keys keep the limit that it returned last, and keys without one have the "
+                "bucket's own",
                 self._owner.spec.name,
                 type(error).__name__,
                 error,

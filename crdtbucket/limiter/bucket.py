@@ -247,8 +247,8 @@ class Reservations(ReservationBook):
         if now >= one.deadline_ns:
             cause, advice = f"after a ttl of {one.ttl_ns / NS_PER_SECOND:g} s", "Give a longer ttl"
         LOG.warning(
-            "bucket %s: a reservation was committed when its estimate had gone back %s; charged "
-            "in full, with %d. %s%s",
+            "bucket %s: a reservation was committed after its estimate had gone back %s; the cost "
+            "of %d is charged in full. %s%s",
             self.bucket.spec.name,
             cause,
             actual,

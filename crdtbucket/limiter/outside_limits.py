@@ -285,8 +285,8 @@ class BucketOverrides:
         except CrdtbucketError as error:
             one.bucket = None
             LOG.error(
-                "keys of bucket %r that are to have the limit %r from outside have what they have "
-                "without: %s",
+                "bucket %r: the limit %r, which was given to keys from outside, cannot be used; "
+                "these keys have the limit that they would have without it: %s",
                 self._bucket.spec.name,
                 one.limit,
                 error,

@@ -109,7 +109,7 @@ class SavedState:
         except OtherFormat as error:
             LOG.warning(
                 "%s starts its epoch no. %d without memory, as its %s; the next snapshot replaces "
-                "it. For a moment it serves its share of each limit, and then its peers tell it",
+                "it. It serves only its share of each limit until its peers have sent their counts",
                 name,
                 epochs,
                 error,
@@ -125,7 +125,7 @@ class SavedState:
             name,
             epochs,
             counted(keys, "key"),
-            ": the machine has started anew since, so that peers may know better"
+            ": the machine was rebooted since, so the counts of peers may replace them"
             if self._table.inbox.suspects
             else "",
         )

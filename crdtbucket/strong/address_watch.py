@@ -58,7 +58,7 @@ class AddressWatch:
         if connection is not self._link.connection or used in found or found & known:
             return
         LOG.warning(
-            "Redis %s leads to %s by now, and no more to %s, which still answers: connecting anew",
+            "Redis %s leads to %s now, and no longer to %s, which still answers: connecting again",
             address,
             ", ".join(sorted(found)),
             used,

@@ -149,9 +149,9 @@ class EngineExchange:
         self.online.clear()
         if not self._failing:
             LOG.warning(
-                "%s is not there (%s): until it is, this node decides alone, by what it predicts "
-                "for the others; it connects again by itself. See that the server runs, and that "
-                "mesh.servers and mesh.credentials are right",
+                "%s cannot be reached (%s): until it can, this node decides alone, by what it "
+                "predicts for the others; it connects again by itself. Check that the server runs, "
+                "and that mesh.servers and mesh.credentials are right",
                 self._engine.kind,
                 why,
             )
@@ -231,9 +231,9 @@ class EngineExchange:
             self._connected.clear()
             if number == ALONE_AFTER and not self.sightings:
                 LOG.warning(
-                    "no other node has announced itself at %s yet. If others run, see that "
-                    "mesh.subject_prefix and mesh.mesh_name are theirs, and that mesh.servers are "
-                    "joined with their servers",
+                    "no other node has announced itself at %s yet. If others run, check that they "
+                    "have the same mesh.subject_prefix and mesh.mesh_name, and that mesh.servers "
+                    "are joined with their servers",
                     self._engine.kind,
                 )
             await self._engine.announce(self._announcement())

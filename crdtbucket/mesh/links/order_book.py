@@ -201,7 +201,7 @@ class OrderBook(Generic[Order]):
                 self._rows[order.about] = order.row()
             else:
                 LOG.warning(
-                    "no operator of mesh.operator_keys has signed that %s: it holds no more",
+                    "no operator of mesh.operator_keys has signed that %s: it no longer holds",
                     order.in_words(),
                 )
 

@@ -97,7 +97,7 @@ class OverrideBook(OrderBook[OverrideOrder]):
         if len(kept) < len(orders):
             LOG.warning(
                 "no operator of mesh.operator_keys has signed %d of the %d limits of keys that "
-                "were kept: these hold no more",
+                "were kept: these no longer hold",
                 len(orders) - len(kept),
                 len(orders),
             )

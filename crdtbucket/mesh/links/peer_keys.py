@@ -147,8 +147,8 @@ class PeerKeys:
         if known is None and len(self._pins) >= MAX_PINS:
             if not self._full:
                 LOG.warning(
-                    "%d keys are pinned, as many as there may be: that of %s and of all that come "
-                    "later are not; take names out of %s, or list keys in mesh.allowed_keys",
+                    "%d keys are pinned, which is the most: those of %s and of all later names are "
+                    "not pinned; take names out of %s, or list keys in mesh.allowed_keys",
                     MAX_PINS,
                     name,
                     self._file or _PINNED,

@@ -238,9 +238,7 @@ class Membership:
         for link in list(self.links.values()):
             silent, unseen = now - link.last_seen, now - max(link.last_seen, link.relayed_at)
             if unseen > 2 * self._forget_after_ns and not link.connected and link.to_forget < 0:
-                del self.links[
-                    link.info.name
-                ]  # else names that come and go use up all numbers
+                del self.links[link.info.name]  # else names that come and go use up all numbers
                 continue
             if link.connected and silent >= self.directory.alive_ns:
                 self._table.nodes.set_disconnected(link.node)
