@@ -125,7 +125,7 @@ class IdentitySection(Section):
     region: Annotated[str, named("region")] | None = None
     """a text for people; with `active_active` the name of this node's region"""
     version: Annotated[int, whole("version", 0, MAX_TOKENS)] = 0
-    """which version of the definitions this is: a whole number that rises"""
+    """the version of the definitions: a whole number that rises"""
     shared: Annotated[str, named("shared")] | None = None
     """a file that makes all processes of this host [one node](workers.md), or `auto`, a file that
     is named after `node`"""

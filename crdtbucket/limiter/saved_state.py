@@ -109,7 +109,8 @@ class SavedState:
         except OtherFormat as error:
             LOG.warning(
                 "%s starts its epoch no. %d without memory, as its %s; the next snapshot replaces "
-                "it. It serves only its share of each limit until its peers have sent their counts",
+                "it. For 2 s at most, until its peers send their counts, it serves only its share "
+                "of each limit",
                 name,
                 epochs,
                 error,

@@ -94,9 +94,9 @@ class MeshFields:
     max_peers: Annotated[int, WholeRange(1, 1024)] = 64
     """Connections to peers, 1 to 1024."""
     expected_nodes: Annotated[int, WholeRange(1, 1024)] = 1
-    """How many nodes the mesh has at least, this one included, 1 to 1024. Set it if many of them
-    are [linked with a single other node](transports.md#nodes-that-cannot-all-be-linked): the share
-    that is guaranteed to each is computed from this number."""
+    """How many nodes the mesh has at least, this one included, 1 to 1024. Set it if many nodes [are
+    reached only through one other](transports.md#nodes-that-cannot-all-be-linked): the share that
+    is guaranteed to each is computed from this number."""
 
     @property
     def mutual_tls(self) -> bool:
