@@ -1,6 +1,6 @@
 """Every error that crdtbucket raises, in one tree under `CrdtbucketError`.
 
-A denied call is a value (`Decision`), not an error: what stands here is misuse, a broken
+A denied call is a value (`Decision`), not an error: the errors here are misuse, a broken
 configuration, or a peer or process that cannot go on.
 """
 
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 
 class CrdtbucketError(Exception):
-    """The root: `except CrdtbucketError` catches all that this library raises on purpose."""
+    """The root: `except CrdtbucketError` catches every error that this library raises on
+    purpose."""
 
 
 class InvalidSpec(CrdtbucketError, ValueError):
@@ -42,8 +43,8 @@ class InvalidKey(CrdtbucketError, ValueError):
 class CostExceedsCapacity(CrdtbucketError, ValueError):
     """One call asks for more tokens or slots than a key can ever have, so waiting cannot help.
 
-    `capacity` is what can pass at once: what a full bucket holds, without the `floor` that the call
-    leaves to others. `unit`: "tokens" or "slots".
+    `capacity` is the most that can pass at once: the tokens of a full bucket, less the `floor` that
+    the call leaves to others. `unit`: "tokens" or "slots".
     """
 
     def __init__(self, cost: int, capacity: int, floor: int = 0, unit: str = "tokens") -> None:
@@ -84,7 +85,7 @@ class SharedTableError(CrdtbucketError):
 
 
 class UnknownBucket(CrdtbucketError, KeyError):
-    """No bucket has this name; `names` are those that there are."""
+    """No bucket has this name; `names` are the existing ones."""
 
     def __init__(self, name: str, names: Iterable[str] = ()) -> None:
         self.name = name
@@ -138,7 +139,7 @@ class WireError(CrdtbucketError, ValueError):
 
 
 class RedisReplyError(CrdtbucketError):
-    """Redis answered something that is no answer of the script; nothing of it was applied."""
+    """The answer of Redis is not one that the script can give; nothing of it was applied."""
 
 
 class MeshError(CrdtbucketError):
@@ -152,8 +153,8 @@ class NodeConflict(MeshError):
 class RedisUnavailable(CrdtbucketError):
     """The shared Redis cannot be used now; the message names the server and what to do.
 
-    `kind` says how: "refused", "lost", "timed_out", "auth", "readonly", "loading", "oom", "down"
-    (it says so itself) or "script" (a wrong answer).
+    `kind` says how it failed: "refused", "lost", "timed_out", "auth", "readonly", "loading", "oom",
+    "down" (the server says so itself) or "script" (a wrong answer).
     """
 
     def __init__(self, message: str, kind: str) -> None:
@@ -170,8 +171,9 @@ class LimiterClosed(CrdtbucketError):
 
 
 class LimiterNotOpen(CrdtbucketError):
-    """A limiter was used where nothing connects it with the others, so that it would limit alone:
-    before it was opened, or in a process that was forked since. The message says what to do."""
+    """A limiter was used while nothing connects it with the other nodes, so that it would limit
+    alone: before it was opened, or in a process that was forked since. The message says what to
+    do."""
 
 
 class AcquireRequired(CrdtbucketError, TypeError):
@@ -192,8 +194,8 @@ class AcquireRequired(CrdtbucketError, TypeError):
 
 
 class WrongKind(CrdtbucketError, TypeError):
-    """A bucket of slots was asked for tokens, or one of tokens for a slot; the message says what
-    to call."""
+    """A bucket of slots was asked for tokens, or a bucket of tokens for a slot; the message says
+    what to call."""
 
     @classmethod
     def of_slots(cls, bucket: str, called: str) -> WrongKind:
@@ -205,7 +207,7 @@ class WrongKind(CrdtbucketError, TypeError):
 
 
 class Denied(CrdtbucketError):
-    """A call was denied where the caller asked for an error; `decision` is the denial."""
+    """A call was denied, and the caller had asked for an error; `decision` is the denial."""
 
     def __init__(self, message: str, decision: Decision) -> None:
         super().__init__(message)
@@ -219,7 +221,8 @@ class Denied(CrdtbucketError):
 class WaitTimeout(Denied, TimeoutError):
     """The tokens did not become available within the time that the caller allowed.
 
-    `decision` is the last denial: the waiter's own, or that of the earlier waiter it stood behind.
+    `decision` is the last denial: that of this waiter, or of the earlier waiter that it stood
+    behind.
     """
 
 
@@ -228,7 +231,7 @@ class LimitExceeded(Denied):
 
 
 class ReservationError(CrdtbucketError):
-    """A reservation was used against its order, such as committed with two different costs."""
+    """A reservation was used in a wrong order, for example committed with two different costs."""
 
 
 class ReservationDenied(Denied, ReservationError):
@@ -236,5 +239,5 @@ class ReservationDenied(Denied, ReservationError):
 
 
 class SlotDenied(Denied):
-    """All slots of the key are held; `decision.retry_after` is when the first is free at the
-    latest, if nobody releases one before."""
+    """All slots of the key are held; the first of them is free after `decision.retry_after` at the
+    latest, or earlier if its holder releases it."""

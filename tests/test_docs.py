@@ -758,7 +758,7 @@ TOLD = [
     ("model.md", f"among some {in_core('level/crowding.h', 'VICTIM_SAMPLE'):g}"),
     (
         "security.md",
-        f"by {in_core('level/crowding.h', 'CROWDED_A_FRAME'):g} of them a frame, and",
+        f"up to {in_core('level/crowding.h', 'CROWDED_A_FRAME'):g} of its own entries, and",
     ),
     ("model.md", f"At most {int(in_core('merge/merge.h', 'ROOM_A_FRAME')):,} go for"),
     (
@@ -767,9 +767,9 @@ TOLD = [
     ),
     ("security.md", f"or fewer with {8 * entry_merger.PART:,} columns;"),
     ("security.md", f"at most {anti_entropy.MOST_ITEMS:,} items or hashes"),
-    ("security.md", f"frame brings {wire.MAX_OBSERVER_PAYLOAD >> 10} KiB"),
+    ("security.md", f"an observer has at most {wire.MAX_OBSERVER_PAYLOAD >> 10} KiB"),
     ("security.md", f"for up to {own_name.MET_NS / SECOND:g} s afterwards"),
-    ("security.md", f"there to a {2 * (unlinked.COUNTED + 2)}th of"),
+    ("security.md", f"at least a {2 * (unlinked.COUNTED + 2)}th of"),
     ("model.md", f"at least {gossip.FLUSH_GAP_NS / 1e6:g} ms apart"),
     ("model.md", f"or after {node_memory.WARM_UP_NS / SECOND:g} s"),
     ("model.md", f"than {peer_state.LATE_NS / SECOND:g} s when it comes"),
@@ -797,11 +797,11 @@ TOLD = [
     ("security.md", f"{wire.MAX_FRAME // 1024} KiB and its seal"),
     (
         "security.md",
-        f"{MAX_QUEUED_FRAMES} frames or {MAX_QUEUED_BYTES >> 20} MiB",
+        f"at most {MAX_QUEUED_FRAMES} or {MAX_QUEUED_BYTES >> 20} MiB",
     ),
     ("security.md", f"after {mesh_network.STUCK_S:g} s without progress"),
     ("security.md", f"{mesh_network.SILENT_S:g} s, then the link ends"),
-    ("security.md", f"summed up every {counters.REPEAT_S:g} s"),
+    ("security.md", f"of repeats every {counters.REPEAT_S:g} s"),
     ("security.md", f"a snapshot every {upkeep.SAVE_NS / SECOND:g} s"),
     ("api.md", f"At most {waiting.MAX_WAITERS:,} callers wait for a key"),
     ("modes.md", f"in chunks of {resync.CHUNK}, with a"),
@@ -814,8 +814,8 @@ TOLD = [
     ("proxies.md", f"message of more than {envoy_service.MAX_MESSAGE >> 20} MiB ends"),
     ("proxies.md", f"(or {quota_server.MAX_ID_BYTES >> 20} MiB of names and values)"),
     ("proxies.md", f"more than {quota_messages.MOST_BYTES >> 10} KiB about one"),
-    ("configuration.md", f"A try ends after {webhook.DEADLINE_S:g} s;"),
-    ("api.md", f"asked again about every {discovery.REFRESH_S:g} s"),
+    ("configuration.md", f"Each attempt ends after {webhook.DEADLINE_S:g} s;"),
+    ("api.md", f"resolved again about every {discovery.REFRESH_S:g} s"),
 ]
 
 

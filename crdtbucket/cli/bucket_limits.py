@@ -8,11 +8,11 @@ from typing import Any
 from crdtbucket.cli.answer_values import list_of, number_of, text_of
 
 MOST_BUCKETS = 10
-"""Most buckets of which it is said how they differ."""
+"""Most buckets whose differences are listed."""
 
 
 def read_limits(answer: Mapping[str, Any]) -> Mapping[str, str]:
-    """The limits of a node's buckets in words, by their names; none where it sent no numbers."""
+    """The limits of a node's buckets in words, by their names; none if the node sent no numbers."""
     found = {}
     for bucket in list_of(answer, "buckets"):
         capacity, slots = number_of(bucket.get("capacity")), number_of(bucket.get("slots"))

@@ -1,4 +1,5 @@
-"""What a node says of the certificates that it shows, and what is wrong with them."""
+"""Reads the report of a node about the certificates that it shows, and says what is wrong with
+them."""
 
 from __future__ import annotations
 

@@ -13,9 +13,8 @@ LONGEST = 1_000
 
 
 class CommandGroup(click.Group):
-    """Lists each command with the whole first sentence of its help, over several lines if need be.
-
-    click cuts it to what fits one line, which leaves out what the command is for.
+    """Lists each command with the whole first sentence of its help, over several lines if
+    necessary. click cuts it to one line, which often drops the purpose of the command.
     """
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -1,4 +1,4 @@
-"""The configuration that a node says that it runs, and its name for people."""
+"""The configuration that a node reports to run, and its name for people."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from crdtbucket.cli.terminal_text import printable
 
 @dataclass(frozen=True)
 class ConfigReport:
-    """The configuration that a node runs. `stage` says how far it is rolled out; "" when it is in
+    """The configuration that a node runs. `stage` is the stage of its roll-out; "" when it is in
     force everywhere."""
 
     version: int = 0
@@ -23,8 +23,8 @@ class ConfigReport:
 
     @classmethod
     def of(cls, answer: Any, rollout: Any = None) -> ConfigReport | None:
-        """Reads the report; None where nothing is known. `rollout`: what the node said of its
-        newest version."""
+        """Reads the report; None if nothing is known. `rollout`: the node's report about its newest
+        version."""
         if not isinstance(answer, Mapping) or not answer.get("hash"):
             return None
         stage = answer.get("stage")

@@ -1,5 +1,5 @@
-"""Says in words what a configuration means: notes on what is missing, its stages, and its limits
-for fleets of some sizes."""
+"""Describes a configuration in words: notes on what is missing, its stages, and its limits for
+fleets of some sizes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def summary(found: Config) -> str:
 
 
 def notes(found: Config) -> Iterator[str]:
-    """What the author of the configuration may not have meant, a sentence each."""
+    """Settings that the author of the configuration may not have intended, a sentence each."""
     if not found.enabled:
         yield "rating.enabled is false: nothing is denied, and what would be is counted"
     if not found.buckets:

@@ -18,8 +18,9 @@ NOT_WRITTEN = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def main() -> None:
     """Runs the command line; without the packages of the extra it prints how to install them."""
     if sys.argv[1:2] == ["serve"]:
-        # Before all other imports, which are slow: until then the signal would end the process. It
-        # waits until the file is watched, and then has it read again.
+        # This comes before all other imports, which are slow: until then the signal would end the
+        # process. The signal stays pending until the file is watched, and then makes it be read
+        # again.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     try:
         from crdtbucket.cli.commands import run

@@ -30,7 +30,7 @@ class NodeError(CrdtbucketError):
 
 
 class Unreachable(NodeError):
-    """The node gave no answer, or a fault of its own, or of a proxy before it (5xx)."""
+    """The node gave no answer, or it or a proxy in front of it answered with a fault (5xx)."""
 
 
 class AdminOff(NodeError):
@@ -198,7 +198,7 @@ class NodeClient:
 
 
 def base_url(text: str) -> str:
-    """The URL without a slash at its end; `host:port` alone stands for http."""
+    """The URL without a slash at its end; `host:port` alone means http."""
     if text.startswith(UNIX + "/"):
         return text
     try:

@@ -20,7 +20,7 @@ SILENT = ("suspect", "dead")
 
 @dataclass(frozen=True)
 class PeerReport:
-    """Another node, as one sees it; `lag` in seconds, None where it is not known."""
+    """Another node, as one node sees it; `lag` in seconds, None if unknown."""
 
     name: str
     state: str
@@ -59,9 +59,9 @@ class NodeReport:
     """The mode that each Redis allows, by its address."""
     peers: tuple[PeerReport, ...] = ()
     alone: bool = False
-    """Whether the node knows no peer, and its calls made no link."""
+    """Whether the node knows no peer, and its dials made no link."""
     last_failure: str = ""
-    """Why the last of these calls made no link."""
+    """Why the last of these dials made no link."""
     unreached: UnreachedPeers = field(default_factory=UnreachedPeers)
     regions: tuple[RegionReport, ...] = ()
     region_conflict: bool = False
@@ -73,7 +73,7 @@ class NodeReport:
     """The way in which names are bound to nodes; "" where the node did not say."""
     fingerprint: str = ""
     signs: bool = True
-    """Whether operators sign what moves other nodes, as far as it said."""
+    """Whether operators sign commands that affect other nodes, as far as the node said."""
     limits: Mapping[str, str] = field(default_factory=dict)
     """The limits of its buckets in words, by their names."""
     snapshot: SnapshotReport = field(default_factory=SnapshotReport)
@@ -173,7 +173,7 @@ def departed(nodes: Iterable[NodeReport]) -> list[str]:
 
 
 def strangers(nodes: Iterable[NodeReport]) -> list[str]:
-    """Pairs of nodes, both of them asked, of which neither knows the other, in sentences."""
+    """Pairs of nodes that were both asked and do not know each other, in sentences."""
     meshed = [node for node in nodes if node.identity]
     known = [{node.name, *(peer.name for peer in node.peers)} for node in meshed]
     return [
@@ -205,7 +205,8 @@ def _faults_of(node: NodeReport, max_lag: float) -> Iterable[str]:
     yield from node.snapshot.faults(node.name)
     yield from (f"{node.name}: {fault}" for fault in node.late_certificates)
     if node.refused:
-        yield f"{node.name}: its file is refused, and what was in force stays: {node.refused}"
+        stays = "the configuration in force stays"
+        yield f"{node.name}: its file is refused, and {stays}: {node.refused}"
     if node.halted:
         yield f"{node.name}: {node.halted}"
     silent = {peer.name for peer in node.peers if peer.state in SILENT}

@@ -1,4 +1,5 @@
-"""What a node says of a Redis that does not decide, and of what callers get meanwhile, in words."""
+"""Describes in words what a node reports about a Redis that does not decide, and what callers get
+meanwhile."""
 
 from __future__ import annotations
 

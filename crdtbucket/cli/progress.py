@@ -14,7 +14,7 @@ _QUIET_SECONDS = 10.0
 
 
 class Advance(Protocol):
-    """Receives how far the work is."""
+    """Receives the progress of the work."""
 
     def __call__(self, done: float, what: str = "") -> None:
         """`done` of the total is done; `what` is at work now."""

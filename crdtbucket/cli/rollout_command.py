@@ -86,7 +86,7 @@ def _signed(
 
 
 def in_words(state: Mapping[str, Any]) -> Iterator[str]:
-    """How a roll-out stands, in lines."""
+    """The state of a roll-out, in lines."""
     reason = text_of(state.get("reason"))
     yield (
         f"version {_number(state, 'version'):.0f} after {_number(state, 'before'):.0f}: "

@@ -110,8 +110,8 @@ def serve(
     """Serve the limiter of a configuration file over HTTP: a sidecar for any language.
 
     A changed file comes into force by itself, and on SIGHUP at once; a wrong one is logged, and
-    what was in force stays. SIGTERM ends it in order: it answers what is under way, leaves the mesh
-    and keeps a snapshot. A second signal ends it at once.
+    the configuration in force stays. SIGTERM ends it in order: it answers open requests, leaves the
+    mesh and keeps a snapshot. A second signal ends it at once.
     """
     # The server of aiohttp, YAML, metrics: for those who serve.
     from crdtbucket.config import load_config

@@ -1,4 +1,5 @@
-"""What a node says of the last snapshot in its `mesh.state_dir`, and what is wrong with that."""
+"""Reads the report of a node about the last snapshot in its `mesh.state_dir`, and says what is
+wrong."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a node says of the entries of its `mesh.peers` that no node is linked at, in words."""
+"""Describes in words the entries of a node's `mesh.peers` at which no node is linked."""
 
 from __future__ import annotations
 

@@ -52,20 +52,19 @@ class Config:
     region: str | None = None
     enabled: bool = True
     version: int = 0
-    """Which version of the definitions this is, counted up by whoever writes them; 0: none."""
+    """The version of the definitions, which their author counts up; 0: none."""
     shared: str | None = None
     """The file of a table that processes share, "auto", or None for a table of each process."""
     rollout: RolloutPlan | None = None
     """The stages by which it comes into force; None: at once."""
     descriptors: tuple[DescriptorRule, ...] = ()
-    """Which buckets the descriptors of a proxy take from; the first that fits counts."""
+    """The rules by which descriptors of a proxy find their bucket; the first that fits counts."""
 
     @property
     def hash(self) -> str:
-        """16 hex digits that name all that decides about a limit.
-
-        The same for every node of a fleet, in whatever order and words its file says it; nothing
-        of addresses, names or secrets is in it, and not the version.
+        """16 hex digits that cover everything that decides about a limit. It is the same for every
+        node of a fleet, whatever the order and wording of its file; addresses, names, secrets and
+        the version are not part of it.
         """
         how = self.degradation
         rules: dict[str, Any] = {
@@ -87,14 +86,14 @@ class Config:
 
     @staticmethod
     def file_key(setting: str, field: str) -> str:
-        """What a file calls a field of `mesh`, `redis` or `modes`, below the section of that."""
+        """The key in a file for a field of `mesh`, `redis` or `modes`, relative to its section."""
         return {"mesh": MESH_KEYS, "redis": REDIS_KEYS}.get(setting, {}).get(field, field)
 
 
 def load_config(path: str | os.PathLike[str], env: Mapping[str, str] | None = None) -> Config:
     """Read the YAML file at `path`; references are looked up in `env` (default `os.environ`).
 
-    Raises `ConfigError` whose `problems` are all that is wrong, in the order of the file.
+    Raises `ConfigError` whose `problems` are all faults, in the order of the file.
     """
     file = Path(path)
     source = Source(str(file))
@@ -153,7 +152,7 @@ def _same_hash(mesh: MeshConfig, redis: RedisConfig, node: YamlNode, source: Sou
 
 
 def _one_of_regions(region: str, redis: RedisConfig, node: YamlNode, source: Source) -> None:
-    # One that is missing may still be given as an argument.
+    # A missing one may still be given as an argument.
     try:
         check_region(region, redis.regions)
     except InvalidSpec as error:
@@ -191,7 +190,7 @@ def _modes(rating: RatingSection, node: YamlNode, source: Source) -> ControllerS
     faults: dict[str, InvalidSpec] = {}
     while (fault := _fault(given)) is not None and fault.field not in faults:
         faults[fault.field] = fault
-        given.pop(fault.field, None)  # without it, what else is wrong shows
+        given.pop(fault.field, None)  # without it, the other faults show
     for field_name, fault in faults.items():
         place, _ = node.find(("modes", field_name))
         source.report_at(place, masked(fault.message, place), fault.fix)

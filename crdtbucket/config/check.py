@@ -1,4 +1,4 @@
-"""Checks one section against its model; each fault says where it stands in the file."""
+"""Checks one section against its model; each fault names its place in the file."""
 
 from __future__ import annotations
 
@@ -39,9 +39,8 @@ def validate(model: type[Model], node: YamlNode, source: Source) -> Model | None
 
 
 def masked(text: str, node: YamlNode) -> str:
-    """`text` with every value that came from elsewhere shown as the file has it.
-
-    So a secret that stands in a wrong place is not repeated in a message.
+    """`text` in which every value that came from elsewhere is shown as the file has it. So a
+    message does not repeat a secret that was written in a wrong place.
     """
     for child in node.walk():
         if child.raw is not None and isinstance(child.value, str):
@@ -77,24 +76,23 @@ def _report(details: ErrorDetails, model: type[Section], node: YamlNode, source:
 def report_problem(
     problem: Problem, key: str, node: YamlNode, source: Source, words: Callable[[str], str]
 ) -> None:
-    """Note a fault that settings made of `node` have, at `key` below it, such as "peers[2]".
-
-    `words` turns words for those who write Python into words for those who write the file.
+    """Notes a fault of the settings that were made from `node`, at `key` below it, such as
+    "peers[2]". `words` replaces the names of Python fields by the keys of the file.
     """
     steps = tuple(int(step) if step.isdigit() else step for step in _STEP.findall(key))
     place, missing = node.find(steps)
     message = f"{key} {problem.message}" if missing else problem.message
-    # Masked first: a secret whose words were changed would not be found.
+    # The message is masked first: a secret whose words were replaced would not be found.
     source.report_at(place, words(masked(message, place)), words(problem.fix))
 
 
 def as_keys(text: str, keys: Mapping[str, str]) -> str:
-    """Words for those who write Python, as words for those who write the file: `keys` has both."""
+    """A text about Python fields as a text about keys of the file: `keys` maps one to the other."""
     return re.sub(r"\w+", lambda word: keys.get(word[0], word[0]), text)
 
 
 def report_missing(node: YamlNode, location: tuple[str, ...], source: Source) -> None:
-    """Notes that a key below `node` is not there, or blank."""
+    """Notes that a key below `node` is missing or blank."""
     place, missing = node.find(location)
     name = location[-1]
     path = ".".join((place.path, *map(str, missing)))
@@ -115,8 +113,8 @@ def _section_at(model: type[Section], location: tuple[int | str, ...]) -> type[S
 
 
 def _key_below(section: type[Section], name: str) -> str | None:
-    """The right place of a key that has its name in Python, or that stands one level too high,
-    under its own name or under that of both levels (`tls_ca`); None where it is not a key of that
+    """The right place of a key that has its Python name, or that is written one level too high,
+    under its own name or under the names of both levels (`tls_ca`); None if it is not a key of that
     level either."""
     if name in section.in_python:
         return section.in_python[name]

@@ -1,4 +1,4 @@
-"""Compares two configurations: what differs, and what that does to callers and to their usage."""
+"""Compares two configurations: what differs, and how that affects callers and their usage."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Comparison:
 
 
 class _Hidden(str):
-    """A secret that is compared and not shown."""
+    """A secret that is compared but not shown."""
 
     __slots__ = ()
 
@@ -205,7 +205,7 @@ def _moved(before: int, after: int) -> str:
 
 
 def rate_words(spec: BucketSpec) -> str:
-    """The rate as a person says it, such as 2,000/s or 5 per 90s."""
+    """The rate for people, such as 2,000/s or 5 per 90s."""
     interval = span(spec.interval_ns)
     one = spec.interval_ns == NS_PER_SECOND
     return f"{spec.refill_rate:,}{'/s' if one else f' per {interval}'}"
@@ -241,7 +241,8 @@ def _settings(old: Config, new: Config) -> Iterator[Difference]:
 
 
 def _differing(path: str, one: Any, other: Any) -> Iterator[tuple[str, Any, Any]]:
-    """Where two trees differ; a section that only one has counts as one place."""
+    """The places at which two trees differ; a section that only one of them has counts as one
+    place."""
     if isinstance(one, dict) and isinstance(other, dict):
         for key in [*one, *(key for key in other if key not in one)]:
             yield from _differing(f"{path}.{key}" if path else key, one.get(key), other.get(key))

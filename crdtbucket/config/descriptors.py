@@ -86,8 +86,8 @@ def check_buckets(
     node: YamlNode,
     source: Source,
 ) -> None:
-    """Notes each rule whose bucket the file does not define, or has no tokens to take, or has no
-    floors. `consistency`: of buckets that do not say it themselves."""
+    """Notes each rule whose bucket is not defined in the file, has no tokens to take, or does not
+    support the rule's floor. `consistency`: the default of buckets that do not set it."""
     known = {spec.key: spec for spec in buckets}
     for number, rule in enumerate(rules):
         spec = known.get(canonical_name(rule.bucket))

@@ -1,4 +1,4 @@
-"""Writes a configuration as a file in which every default and inherited value stands."""
+"""Writes a configuration as a file that contains every default and inherited value."""
 
 from __future__ import annotations
 
@@ -26,9 +26,8 @@ Hide = Callable[[str], str]
 
 
 def effective(config: Config, hide: Hide = lambda secret: MASK) -> dict[str, Any]:
-    """The file that says all of `config`, defaults written out, in plain dicts and scalars.
-
-    It loads into the same configuration, but for secrets, which are shown as `hide` says.
+    """The file for `config` with all defaults written out, in plain dicts and scalars. It loads
+    into the same configuration, except for secrets, which are shown as `hide` returns them.
     """
     identity = {
         "node": config.node,
@@ -110,7 +109,7 @@ def _backend(redis: RedisConfig, hide: Hide) -> dict[str, Any]:
         del connection["tls"]
     if not redis.sentinels:
         del connection["sentinel"]
-    # Defaults are left out: they may not stand beside a url.
+    # Defaults are left out: they are not allowed beside a url.
     backend["connection"] = {
         key: value
         for key, value in connection.items()

@@ -1,7 +1,7 @@
 """`${env:NAME}`, `${env:NAME:-default}` and `${file:/path}` in the values of a tree.
 
-Done after parsing, so that no value can change the structure of the file. `$${` stands for a
-plain `${`. The result is always text, and what it replaced is kept to be shown in its place.
+Done after parsing, so that no value can change the structure of the file. `$${` stands for a plain
+`${`. The result is always text, and the reference is kept, to be shown in place of the value.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _HINT = "write ${env:NAME}, ${env:NAME:-default} or ${file:/path}, and $${ for a
 
 
 class _Missing(Exception):
-    """Raised for a reference without a value: the fault, and what to do."""
+    """Raised for a reference without a value; has the fault and the fix."""
 
 
 def expand(tree: YamlNode, env: Mapping[str, str], folder: Path, source: Source) -> None:
@@ -53,7 +53,7 @@ def _expand_node(node: YamlNode, env: Mapping[str, str], folder: Path, source: S
     for message, fix in faults:
         source.report_at(node, message, fix)
     if faults:
-        # Neither blank nor wrong: whatever else is found of it follows from this fault.
+        # Neither blank nor wrong: any further fault of this value would follow from this one.
         node.value, node.unresolved = raw, True
 
 

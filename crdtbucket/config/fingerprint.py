@@ -26,7 +26,8 @@ def fingerprint(
 
 
 def spec_content(spec: BucketSpec, defaults: Defaults) -> dict[str, Any]:
-    """What a bucket grants, in one spelling: defaults filled in, the rate as a reduced fraction."""
+    """The limits of a bucket in canonical form: defaults filled in, the rate as a reduced
+    fraction."""
     consistency, on_outage = spec.consistency or defaults[0], spec.on_outage or defaults[1]
     return {
         "name": spec.key,
@@ -38,10 +39,11 @@ def spec_content(spec: BucketSpec, defaults: Defaults) -> dict[str, Any]:
         "consistency": consistency.value,
         "on_outage": on_outage,
         "shadow": spec.shadow,
-        # Not for others: their names are older than slots and calendars.
+        # Not for other buckets: their hashes are older than slots and calendars, and must not
+        # change.
         **({} if spec.slots is None else {"slots": spec.slots}),
         **({} if spec.period is None else {"period": str(spec.period)}),
-        # In their order, as the first that matches decides.
+        # In their order, since the first that matches decides.
         "overrides": [
             (glob, spec_content(override, (consistency, on_outage)))
             for glob, override in spec.overrides

@@ -1,8 +1,6 @@
-"""Defines where the sections of a configuration may stand, and merges the parts of each.
-
-Every section may be at the top of the file or under `openclaw`, in parts as well: `rating` at
-the top and `openclaw.rating` are read as one. `services` and `defaults` may also stand under
-`rating`.
+"""Defines where the sections of a configuration may be written, and merges the parts of each. Every
+section may be at the top of the file or under `openclaw`, or split between both: `rating` at the
+top and `openclaw.rating` are read as one. `services` and `defaults` may also stand under `rating`.
 """
 
 from __future__ import annotations
@@ -27,9 +25,9 @@ ELSEWHERE = {
 
 
 def arrange(tree: YamlNode, source: Source) -> dict[str, YamlNode]:
-    """The sections that a file has, by name, each with the places that it came from: `rating` and
-    `identity`, which has all keys of `IDENTITY`, in any case. Unknown keys, wrong types and values
-    given twice go to `source`."""
+    """The sections of a file by name, each with the places that it came from. `rating` and
+    `identity`, which has all keys of `IDENTITY`, are always among them. Unknown keys, wrong types
+    and values given twice are reported to `source`."""
     found: dict[str, YamlNode] = {}
     if _is_mapping(tree, source):
         inner = tree.entries.get(ROOT)
@@ -39,7 +37,8 @@ def arrange(tree: YamlNode, source: Source) -> dict[str, YamlNode]:
     rating = found.get("rating")
     for name in ("services", "defaults"):
         if rating is not None and name in rating.entries:
-            # `services` under `rating` is one reading of indentation that was lost.
+            # `services` is also accepted under `rating`, since a file may have lost its
+            # indentation.
             _add(found, name, rating.value.pop(name), source)
     identity = {key: found.pop(key) for key in IDENTITY if key in found}
     blank = YamlNode({}, "rating", 1, 1, 1, 1)
@@ -67,7 +66,7 @@ def _add(found: dict[str, YamlNode], name: str, node: YamlNode, source: Source) 
 
 
 def _merge(first: YamlNode, second: YamlNode, source: Source) -> None:
-    """Add what `second` has to `first`; the same thing given in both places is a fault."""
+    """Adds the content of `second` to `first`; a key that is given in both is a fault."""
     if not (isinstance(first.value, dict) and isinstance(second.value, dict)):
         fix = f"it is also in line {first.line} as {first.path}; keep one"
         source.report_key(second, "is given twice", fix)

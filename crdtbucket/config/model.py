@@ -1,4 +1,4 @@
-"""The sections of a configuration, but for those of Redis, the mesh and a roll-out."""
+"""The sections of a configuration, except those of Redis, the mesh and a roll-out."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class ConcurrencySection(Section):
     alone = "slots"
 
     ttl: Duration | None = None
-    """how long one of them is held at most, 100ms to 30d; `60s` if left out"""
+    """how long one slot is held at most, 100ms to 30d; `60s` if left out"""
 
 
 @keys_of(CalendarPeriod)
@@ -125,7 +125,7 @@ class IdentitySection(Section):
     region: Annotated[str, named("region")] | None = None
     """a text for people; with `active_active` the name of this node's region"""
     version: Annotated[int, whole("version", 0, MAX_TOKENS)] = 0
-    """which version of the definitions this is: a whole number that rises"""
+    """the version of the definitions: a whole number that rises"""
     shared: Annotated[str, named("shared")] | None = None
     """a file that makes all processes of this host [one node](workers.md), or `auto`, a file that
     is named after `node`"""

@@ -32,11 +32,11 @@ class Fleet:
     split: Share
     """The share of each node if the limit were split among them, for comparison."""
     quota: Share | None
-    """The quota that each node grants in an outage of Redis; None where something else decides."""
+    """The quota that each node grants in an outage of Redis; None if another rule decides."""
     quota_of_all: Share | None
     cut_off: Share | None
-    """The most that all grant together while no node sees another: the worst case of the mesh.
-    None where an outage is answered by the quota, or by a denial."""
+    """The most that all nodes grant together while no node sees another: the worst case of the
+    mesh. None if the quota or a denial is the rule of an outage."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Outlook:
     seconds_to_full: float
     max_keys: int | None
     memory_bytes: int | None
-    """The memory of so many keys on one node, with up to four nodes that take of each."""
+    """The memory of `max_keys` keys on one node, if up to four nodes take from each."""
     fleets: tuple[Fleet, ...]
 
 
@@ -91,7 +91,7 @@ def _fleet(spec: BucketSpec, nodes: int, rule: str, config: Config) -> Fleet:
     ratio = Fraction(str(how.fallback_ratio))
     each = share_among(nodes, ratio, fleet=how.fallback_scope == "fleet")
     has_quota = rule == "quota"
-    # Single tokens are given all the same while one for each node fits; see `strong.quota`.
+    # Single tokens are still given if the capacity has one for each node; see `strong.quota`.
     singles = each == ratio
     return Fleet(
         nodes=nodes,
@@ -122,7 +122,7 @@ def _whole(spec: BucketSpec) -> Share:
 
 
 def bytes_of_a_key() -> int:
-    """Bytes of a key in the table of which up to four nodes take, as measured."""
+    """The measured bytes of a key in the table, if up to four nodes take from it."""
     keys = 64
     table = Table(max_keys=keys)
     core = BucketCore(table, BucketSpec("measured", 1, 1))

@@ -51,14 +51,15 @@ _KEYS = file_keys(ConnectionSection)
 
 
 def redis_config(backend: BackendSection, node: YamlNode, source: Source) -> RedisConfig | None:
-    """The settings that `node`, a `bucket_backend`, describes; None where it names no address, and
-    where it has faults, which are then in `source`."""
+    """The settings that `node`, a `bucket_backend`, describes; None if it names no address, or if
+    it has faults, which are then in `source`."""
     fields = given(backend)
     addressed = any(
         fields.get(key) for key in ("url", "host", "nodes", "sentinels", "sentinel_master")
     )
     try:
-        # A blank address is a file that still waits for its own; the rest of it is checked.
+        # A blank address means that it is still to be filled in; the rest of the section is
+        # checked.
         config = RedisConfig(**fields if addressed else {**fields, "host": "blank"})
     except ConfigError as error:
         for problem in error.problems:

@@ -1,7 +1,7 @@
 """The JSON Schema of configuration files, as editors use it, and the rows of the reference.
 
-A schema cannot say all that `load_config` checks (what goes together, what a variable holds), so
-it lets some wrong files pass; it refuses none that can be loaded.
+A schema cannot express everything that `load_config` checks (which keys go together, what a
+variable holds), so it accepts some wrong files; it refuses none that can be loaded.
 """
 
 from __future__ import annotations
@@ -117,20 +117,20 @@ def field_texts(kind: type) -> dict[str, str]:
 
 @functools.cache
 def _definitions(module: str) -> dict[str, ast.ClassDef]:
-    """The source of the classes of a module: each would be looked for in all of it."""
+    """The source of each class of a module, cached, since a look-up parses the whole module."""
     tree = ast.parse(inspect.getsource(sys.modules[module]))
     return {one.name: one for one in tree.body if isinstance(one, ast.ClassDef)}
 
 
 def as_meaning(text: str, keys: Mapping[str, str]) -> str:
-    """A text about fields as one about keys: with the names of keys, and not as a sentence."""
+    """Turns a text about fields into one about keys: with the names of keys, and without the form
+    of a sentence."""
     text = re.sub(r"`(\w+)`", lambda one: f"`{keys.get(one[1], one[1])}`", text)
     return re.sub(r"^\[?[A-Z](?=[a-z ])", lambda one: one[0].lower(), text).removesuffix(".")
 
 
 def is_span(field: FieldInfo) -> bool:
-    """Whether a key holds seconds, which a file gives as text with a unit; or a word in their
-    place."""
+    """Whether a key holds seconds, which a file gives as text with a unit, or a word instead."""
     kinds = get_args(field.annotation)
     checks = [check for one in kinds for check in getattr(one, "__metadata__", ())]
     return SECONDS in checks or SECONDS_OR_NEVER in checks

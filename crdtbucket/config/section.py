@@ -1,6 +1,6 @@
 """A section of a configuration: a mapping whose keys, types and ranges are known.
 
-What stands below a key is its meaning in docs/configuration.md and in the JSON Schema.
+The text below a key is copied to docs/configuration.md and to the JSON Schema.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ class Section(BaseModel):
     fields: ClassVar[Mapping[str, str]] = {}
     """Keys that are fields of that class, with the names of these; see `keys_of`."""
     alone: ClassVar[str | None] = None
-    """The key that a value stands for that is no mapping."""
+    """The key that is meant when the section is written as a single value and not as a mapping."""
     in_python: ClassVar[Mapping[str, str]] = {}
-    """Where keys belong that are written here, as Python or another section has them so."""
+    """The right places of keys that are often written here by mistake, because Python or another
+    section has them so."""
 
     @model_validator(mode="before")
     @classmethod

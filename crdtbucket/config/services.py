@@ -20,13 +20,13 @@ RATE = {"capacity", "refill_rate", "refill_interval"}
 SLOTS = {"slots", "ttl"}
 CALENDAR = {"limit", "per", "time_zone"}
 Layer = tuple[RuleSection, YamlNode]
-"""The settings in one mapping of the file, and where it stands."""
+"""The settings in one mapping of the file, and the mapping's place."""
 
 
 def bucket_specs(
     services: YamlNode | None, defaults: YamlNode | None, source: Source
 ) -> tuple[BucketSpec, ...]:
-    """The buckets of `services`; what is wrong with them is in `source`."""
+    """The buckets of `services`; their faults are reported to `source`."""
     base = None if defaults is None else validate(DefaultsSection, defaults, source)
     broken = defaults is not None and base is None
     layers: list[Layer] = [] if defaults is None or base is None else [(base, defaults)]

@@ -1,7 +1,7 @@
 """Makes a section of a configuration from a class of settings, so that each field is defined once.
 
 The type, the range, the default and the meaning of a key are those of the field. A section only
-states the differences of the file: which fields stand in a section below, and under which name.
+states how the file differs: which fields are in a section below, and under which name.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ _MARKS = {HOST_PORT: Address, RATIO: Ratio, WEBHOOK: Webhook}
 def keys_of(settings: type, *names: str, **called: str) -> Callable[[type[Kind]], type[Kind]]:
     """Gives a section a key for each field of `settings`, behind the keys that it has itself.
 
-    `names`: the fields that are keys here; `called`: those that have another name here. All but
-    those of the sections below, if both are left out.
+    `names`: the fields that are keys here; `called`: those that have another name here. If both are
+    left out: all fields except those of the sections below.
     """
 
     def complete(section: type[Kind]) -> type[Kind]:
@@ -98,7 +98,7 @@ def parts_below(section: type[Section]) -> dict[str, type[Section]]:
 
 
 def file_keys(section: type[Section]) -> dict[str, str]:
-    """What a file calls each field of the settings of a section, such as `tls.ca`."""
+    """The key in a file for each field of the settings of a section, such as `tls.ca`."""
     found = {name: key for key, name in section.fields.items()}
     for key, inner in parts_below(section).items():
         for name, one in file_keys(inner).items():

@@ -19,8 +19,8 @@ from ruamel.yaml.scanner import Scanner, ScannerError
 
 from crdtbucket.errors import ConfigError, Problem
 
-# No real configuration comes near these. To read a value takes the parser some 50 us, a tag the
-# square of its length, and aliases let a small file describe a huge tree.
+# No real configuration comes near these bounds. The parser takes some 50 us per value, and for a
+# tag the square of its length; and aliases let a small file describe a huge tree.
 MAX_FILE_BYTES = 1 << 20
 MAX_VALUES = 50_000
 MAX_DEPTH = 50
@@ -40,9 +40,9 @@ class YamlNode:
     key_line: int
     key_column: int
     raw: str | None = None
-    """The text in the file, where `value` was put in its place from elsewhere."""
+    """The text in the file, if it was replaced by a `value` from elsewhere."""
     unresolved: bool = False
-    """Whether it names something that is not there, which is reported."""
+    """Whether it refers to something that does not exist, which is reported."""
     keys: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Line and column of each key of a mapping."""
 
@@ -68,7 +68,8 @@ class YamlNode:
                 yield from child.walk()
 
     def find(self, location: tuple[int | str, ...]) -> tuple[YamlNode, tuple[int | str, ...]]:
-        """The deepest node on the way to `location`, and the part that it does not have."""
+        """The deepest existing node on the way to `location`, and the part of the location that is
+        missing below it."""
         node: YamlNode = self
         for depth, step in enumerate(location):
             child = node._child(step)
@@ -92,18 +93,18 @@ class Source:
     problems: list[Problem] = field(default_factory=list)
 
     def report(self, message: str, fix: str, path: str, line: int, column: int) -> None:
-        """Note a fault at a place of this file, once: what is inherited may be met again."""
+        """Notes a fault at a place of this file, once: an inherited value may be met again."""
         problem = Problem(message, fix, path, self.file, line, column)
         if problem not in self.problems:
             self.problems.append(problem)
 
     def report_key(self, node: YamlNode, message: str, fix: str) -> None:
-        """Note a fault of a key, or of what is missing below it."""
+        """Notes a fault of a key, or something that is missing below it."""
         self.report(message, fix, node.path, node.key_line, node.key_column)
 
     def report_at(self, node: YamlNode, message: str, fix: str) -> None:
-        """Note a fault of a value that is known; one of a whole section, or a blank, stands at its
-        key."""
+        """Notes a fault of a value; a fault of a whole section, or of a blank value, is placed at
+        its key."""
         if node.unresolved:
             return
         at_key = node.value is None or isinstance(node.value, (dict, list))
@@ -113,8 +114,8 @@ class Source:
 
 
 def read_tree(path: Path, source: Source) -> YamlNode:
-    """The file's tree; faults of single values go to `source`, and what makes the file unreadable
-    as a whole (missing, not UTF-8, broken YAML) is a `ConfigError` at once."""
+    """The file's tree. Faults of single values are reported to `source`; a file that is unreadable
+    as a whole (missing, not UTF-8, broken YAML) raises a `ConfigError` at once."""
     try:
         data = beginning_of(path)
     except OSError as error:
@@ -128,8 +129,8 @@ def read_tree(path: Path, source: Source) -> YamlNode:
 
 
 def beginning_of(path: Path) -> bytes:
-    """The content of a file; of one that is too large for a configuration only the beginning.
-    Raises OSError."""
+    """The content of a file; only the beginning if it is too large for a configuration. Raises
+    OSError."""
     with path.open("rb") as file:
         return file.read(MAX_FILE_BYTES + 1)
 
@@ -144,8 +145,8 @@ def is_unicode(text: str) -> bool:
 
 
 def unknown_key(name: str, known: Iterable[str], right: str | None) -> tuple[str, str]:
-    """The fault and the fix for a key that is not among `known`. `right`: where it belongs; None
-    where that is not known."""
+    """The fault and the fix for a key that is not among `known`. `right`: the place where it
+    belongs; None if that is not known."""
     fix = did_you_mean(name, known) if right is None else f"write it as {right}"
     return f"unknown key {name!r}", fix
 

@@ -34,7 +34,7 @@ class StageSection(Section):
 
     @property
     def reach(self) -> Stage:
-        """The stage as the roll-out takes it."""
+        """The stage in the form that the roll-out needs."""
         return Stage(**{**given(self), "regions": tuple(self.regions or ())})
 
 
@@ -76,7 +76,7 @@ class RolloutSection(Section):
 
     @property
     def plan(self) -> RolloutPlan:
-        """The plan of the roll-out, as the roll-out takes it."""
+        """The plan in the form that the roll-out needs."""
         stages = tuple(one.reach for one in self.stages or ())
         hold_ns = None if self.hold is None else round(self.hold * NS_PER_SECOND)
         return RolloutPlan(**{**given(self), "stages": stages, "hold_ns": hold_ns})

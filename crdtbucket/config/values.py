@@ -36,7 +36,7 @@ class WrongValue(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class ValueCheck:
-    """Reads a value as the file has it; `schema` is what it may be, in JSON Schema."""
+    """Reads a value of the file; `schema` describes the allowed values, in JSON Schema."""
 
     function: Callable[[Any], Any]
     schema: Mapping[str, Any]
@@ -105,7 +105,7 @@ def _rate(value: Any) -> str:
 
 
 def _share(value: Any) -> float:
-    """A number as it is, or text as people and environments write it: "0.1", "10%"."""
+    """A number, or text as people and environment variables write it: "0.1", "10%"."""
     match = _SHARE.fullmatch(str(value))
     if isinstance(value, bool) or match is None:
         raise WrongValue(f"is {clipped(value)}", 'write a number such as 0.1, or "10%"')
@@ -156,7 +156,7 @@ def _fingerprints(value: Any) -> Any:
 
 
 def _address(value: Any) -> Any:
-    """A port alone as text: what is wrong with that is said together with all other faults."""
+    """A port alone becomes text: its fault is reported later, together with all others."""
     return str(value) if type(value) is int else value
 
 
@@ -167,7 +167,7 @@ def _addresses(value: Any) -> Any:
     return [_address(one) for one in value] if isinstance(value, list) else value
 
 
-# So that the pattern stays short, a unit with a capital is any word.
+# To keep the pattern short, it accepts any word for a unit with a capital letter.
 _NUMBER = r"[0-9]{1,20}(\.[0-9]{1,20})?"
 _TOKENS = "[0-9][0-9_]{0,30}"
 _UNIT = f"({'|'.join(UNIT_NS)}|[µμ]s|[A-Za-z]*[A-Z][A-Za-z]*)"

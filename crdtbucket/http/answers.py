@@ -49,14 +49,15 @@ class Verdict:
     """The rules with their decisions, as in `taken`; or one rule alone, whose decision is
     `binding`."""
     binding: Decision | None = None
-    """The decision to look at: denied, it takes longest; allowed, it has the least left."""
+    """The decisive one: of a denied request the decision with the longest wait, of an allowed one
+    that with the least left."""
     deferred: DeferredFields = field(default_factory=dict)
     """The parts from which `fields` is made when it is asked for; falsy when there are none."""
     slots: tuple[Slot, ...] = ()
     """The slots that are held while the request is in flight."""
     too_large: CostExceedsCapacity | None = None
-    """Why the request could never pass, where it costs more than its bucket can hold. Nothing was
-    decided then: there is no `binding`."""
+    """Set if the request could never pass, because it costs more than its bucket can hold. Nothing
+    was decided then: there is no `binding`."""
 
     @property
     def taken(self) -> tuple[tuple[Rule, Decision], ...]:
@@ -82,7 +83,8 @@ class Verdict:
         return tuple(decision for _, decision in self.taken)
 
     def ended(self, status: int) -> None:
-        """The request was answered with `status`: gives back what a rule's `refund_if` wants."""
+        """The request was answered with `status`: gives tokens back where a rule's `refund_if` asks
+        for it."""
         for rule, decision in self.taken:
             if self.allowed and rule.refund_if is not None and rule.refund_if(status):
                 decision.bucket.refund(decision)
@@ -102,7 +104,7 @@ class Verdict:
 
 
 def fields_of(decisions: Sequence[Decision], options: FieldOptions) -> dict[str, str]:
-    """The fields of every bucket that is no shadow, the one that binds last."""
+    """The fields of every bucket that is not a shadow; the binding one comes last."""
     merged: dict[str, str] = {}
     buckets: dict[str, dict[str, str]] = {}
     for decision in sorted(decisions, key=_pressure) if len(decisions) > 1 else decisions:
@@ -112,7 +114,7 @@ def fields_of(decisions: Sequence[Decision], options: FieldOptions) -> dict[str,
                 decision, spec, legacy=options.legacy, jitter_s=options.jitter_s
             )
             merged |= fields
-    # A policy stands once in the lists; the other fields can speak of one bucket only.
+    # Each policy is listed once; the other fields can describe only one bucket.
     for name in LISTS if len(buckets) > 1 else ():
         merged[name] = ", ".join(fields[name] for fields in buckets.values())
     return merged
@@ -123,8 +125,8 @@ def _pressure(decision: Decision) -> tuple[int, float]:
 
 
 ANSWERED = (LimitExceeded, ReservationDenied, SlotDenied, CostExceedsCapacity)
-"""Errors of a route that `install` of a framework answers. A `WaitTimeout` is none of them: most
-often it is about the limit of another service, which the client can do nothing about."""
+"""Errors of a route that `install` of a framework answers. `WaitTimeout` is not among them: usually
+it concerns the limit of another service, about which the client can do nothing."""
 
 
 def denial(decision: Decision) -> Answer:

@@ -16,7 +16,7 @@ UNIX = "unix"
 TEST_CLIENT = "testclient"
 """The peer that Starlette's `TestClient` gives, which is no address; no server gives it."""
 LONGEST = 100
-"""No text of an address has more characters; longer ones are not read, nor kept in a cache."""
+"""The most characters of an address; longer texts are neither parsed nor cached."""
 CACHED = 16_384
 """Addresses whose parsed forms are kept."""
 
@@ -32,10 +32,10 @@ def client_address(
     """The key under which a client's address counts: IPv4 as it is, IPv6 by its /64.
 
     peer: the other end of the connection. forwarded_for: the value(s) of `X-Forwarded-For`, read
-    from its end, and only as far as the addresses before it are `trusted` proxies (addresses or
-    networks, or "unix" for a peer without an address); so what a client writes into it counts for
-    nothing. An entry that is no address ends the reading. Raises `InvalidKey` when there is no
-    address at all, `InvalidSpec` for a trusted proxy that is none.
+    from its end, and only as long as the addresses read so far are `trusted` proxies (addresses or
+    networks, or "unix" for a peer without an address); so entries that a client writes into it are
+    ignored. An entry that is not an address ends the reading. Raises `InvalidKey` when there is no
+    address at all, `InvalidSpec` for a trusted proxy that is not an address or network.
     """
     unix, networks = _parsed_proxies(tuple(trusted))
     known = _known(peer or "")
@@ -111,6 +111,6 @@ def _parsed(text: str) -> _Known | None:
 
 @functools.lru_cache(maxsize=CACHED)
 def key_of_peer(peer: str | None) -> str | None:
-    """The key of a peer where no proxy is trusted; None where it has no address."""
+    """The key of a peer when no proxy is trusted; None if it has no address."""
     known = None if peer is None else _known(peer)
     return None if known is None else known.key

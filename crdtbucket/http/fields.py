@@ -27,22 +27,22 @@ PRINTABLE = "".join(map(chr, range(0x20, 0x7F)))
 POLICIES = 1_024
 """Definitions whose `Policy` is kept."""
 FIELDS = 4_096
-"""Fields that are kept as they were sent, since many answers say the same."""
+"""How many fields are kept as they were sent, since many answers are the same."""
 RawFields: TypeAlias = "Sequence[tuple[bytes, bytes]]"
 FieldPairs: TypeAlias = "Sequence[tuple[str, str]]"
 
 
 @dataclass(frozen=True)
 class FieldOptions:
-    """The choice of the header fields that answers have."""
+    """Which header fields answers have."""
 
     on_allowed: bool = True
     """Whether allowed answers have them, too."""
     legacy: bool = False
     """`X-RateLimit-Limit`, `-Remaining` and `-Reset` (seconds until full), too."""
     jitter_s: float = 0.0
-    """Up to so many seconds are drawn on top of `Retry-After`, so that clients do not come back
-    all at once."""
+    """A random time of up to this many seconds is added to `Retry-After`, so that clients do not
+    come back all at once."""
 
 
 @runtime_checkable
@@ -83,8 +83,8 @@ _policies: dict[int, Policy] = {}
 
 def policy_of(spec: BucketSpec) -> Policy:
     """The policy of a definition; made once, as it is asked for with each decision."""
-    # By identity, because hashing a definition costs more than all else here. A policy keeps its
-    # definition alive, so that no other one gets its number.
+    # Looked up by identity, because hashing a definition costs more than everything else here. A
+    # policy keeps its definition alive, so no other definition can get the same id.
     try:
         return _policies[id(spec)]
     except KeyError:
@@ -124,12 +124,12 @@ def rate_limit_fields(
 
 
 DeferredFields: TypeAlias = "Mapping[str, str] | tuple[Policy, int, int]"
-"""The fields of an answer; or what they are made of once they are needed: the policy of an allowed
-decision, the tokens that are left and the seconds until the next one."""
+"""The fields of an answer; or the parts from which they are made once they are needed: the policy
+of an allowed decision, the tokens that are left and the seconds until the next one."""
 
 
 def deferred_fields(decision: Decision, options: FieldOptions) -> DeferredFields:
-    """The fields of a single decision; those that answers mostly have are not made yet."""
+    """The fields of a single decision; the usual ones are not made yet."""
     allowed = decision.allowed
     if allowed and not options.on_allowed:
         return {}

@@ -38,7 +38,7 @@ class Limits:
         fields: FieldOptions = FieldOptions(),  # noqa: B008 - it is immutable
         reduced_capacity: bool = False,
     ) -> None:
-        """A request must pass every rule, or takes nothing of any.
+        """A request must pass every rule; otherwise it takes nothing under any of them.
 
         trusted: proxies (addresses or networks, or "unix") whose `X-Forwarded-For` is believed;
         none by default. on_denied: is called at every denial; an `Answer` that it returns replaces
@@ -65,8 +65,8 @@ class Limits:
         self._reduced_capacity = reduced_capacity
 
     def take_of_peer(self, peer: str | None) -> Verdict | None:
-        """`acquire` where the peer's address alone decides, and in this process: one rule about all
-        requests, by the default key and cost. None in all other cases."""
+        """`acquire` for the case that needs only the peer's address and is decided in this process:
+        a single rule about all requests, with the default key and cost. None in all other cases."""
         rule = self._of_peer
         if rule is None or (key := key_of_peer(peer)) is None:
             return None
@@ -74,7 +74,7 @@ class Limits:
 
     def acquire(self, request: Request) -> Coroutine[Any, Any, Verdict]:
         """Takes the tokens and slots of all rules. Raises what their callables and the buckets
-        raise, but for a cost that no full bucket has: the verdict is `too_large` then."""
+        raise, except for a cost that no full bucket has: then the verdict is `too_large`."""
         work = self._hold_and_acquire(request) if self.may_hold else self._acquire(request)
         return _fitting(work)
 
@@ -184,7 +184,7 @@ class Limits:
 
 
 async def _fitting(work: Coroutine[Any, Any, Verdict]) -> Verdict:
-    """The verdict of `work`, also where a cost is more than a full bucket has."""
+    """The verdict of `work`, also if a cost is more than a full bucket has."""
     try:
         return await work
     except CostExceedsCapacity as error:
@@ -227,8 +227,8 @@ def _together(held: Verdict, verdict: Verdict) -> Verdict:
 
 
 def check_limits(given: object, *, maker: bool = False) -> None:
-    """Raises `InvalidSpec` for something else than `Limits`, or, with `maker`, than a function that
-    makes them."""
+    """Raises `InvalidSpec` if this is not a `Limits` or, with `maker`, a function that makes
+    them."""
     makes = maker and callable(given) and misfit(given) is None
     if not (makes or isinstance(given, Limits)):
         fix = "pass Limits(limiter, Rule(...))" + (", or a function that makes them" * maker)
@@ -256,12 +256,12 @@ def _checked(limiter: Limiter, rules: Rule | Iterable[Rule]) -> tuple[Rule, ...]
 
 
 def _has_slots(limiter: Limiter, rule: Rule) -> bool:
-    """Whether the rule is about what is in flight."""
+    """Whether the rule limits requests in flight."""
     return limiter.bucket(rule.bucket).spec.slots is not None
 
 
 def _check_rule(limiter: Limiter, rule: Rule) -> None:
-    """Raises `InvalidSpec` for a rule that its bucket cannot keep."""
+    """Raises `InvalidSpec` for a rule that its bucket does not support."""
     slots, spec = _has_slots(limiter, rule), limiter.bucket(rule.bucket).spec
     if spec.overrides_from is None:
         _check_cost(rule, spec)
@@ -274,7 +274,7 @@ def _check_rule(limiter: Limiter, rule: Rule) -> None:
 
 
 def _check_cost(rule: Rule, spec: BucketSpec) -> None:
-    """Raises `InvalidSpec` where no key has as many tokens or slots as the rule's fixed cost."""
+    """Raises `InvalidSpec` if no key has as many tokens or slots as the rule's fixed cost."""
     specs = (one for one, _ in with_overrides([spec]))
     most = max(one.capacity if one.slots is None else one.slots for one in specs)
     if isinstance(rule.cost, int) and rule.cost > most:
@@ -284,7 +284,8 @@ def _check_cost(rule: Rule, spec: BucketSpec) -> None:
 
 
 def _parts(limiter: Limiter, rule: Rule) -> list[Rule]:
-    """The rule; of a name with several rates, a rule for each of them. Raises `UnknownBucket`."""
+    """The rule; if its bucket is a name with several rates, a rule for each of them. Raises
+    `UnknownBucket`."""
     names = (f"{rule.bucket}:{n}" for n in itertools.count(1))
     several = list(itertools.takewhile(limiter.buckets.__contains__, names))
     if several and rule.bucket not in limiter.buckets:
@@ -294,7 +295,7 @@ def _parts(limiter: Limiter, rule: Rule) -> list[Rule]:
 
 
 def _at_once(limiter: Limiter, rule: Rule | None) -> Rule | None:
-    """The rule, where a decision needs the peer's address alone. A cost of 1 fits any bucket."""
+    """The rule, if a decision needs only the peer's address. A cost of 1 fits any bucket."""
     if rule is None or rule.cost_by_address != 1 or not limiter.bucket(rule.bucket).immediate:
         return None
     return rule

@@ -12,8 +12,8 @@ from crdtbucket.http.client_address import Network, client_address, key_of_peer
 class Request(ABC):
     """A request as the callables of a rule see it. Each framework has its own subclass.
 
-    What it says is read from the framework's own request when it is asked for, because most rules
-    ask for the address alone.
+    Its values are read from the framework's own request only when they are asked for, because most
+    rules need only the address.
     """
 
     __slots__ = ("_trusted", "native")
@@ -60,7 +60,8 @@ class Request(ABC):
     def header(self, name: str) -> str | None:
         """The value of a header field in any case, None without one; of several, joined by ", ".
 
-        It is what the client wrote: a key made of it limits nobody unless it was verified.
+        The client can write anything into it: a key made from it limits nobody unless it was
+        verified.
         """
         values = self._values(name.lower())
         return ", ".join(values) if values else None

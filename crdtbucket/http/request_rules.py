@@ -19,10 +19,10 @@ from crdtbucket.http.request import Request, by_address
 from crdtbucket.spec.priority import Floor, check_floor
 
 Charge: TypeAlias = "tuple[str, str | bytes, int] | tuple[str, str | bytes, int, Floor]"
-"""Bucket, key, cost, and the floor where there is one."""
+"""Bucket, key, cost, and the floor if there is one."""
 _PATTERN = re.compile(r"(?:([A-Z]+(?:,[A-Z]+)*) )?(/\S*)")
 _FOREIGN = re.compile(r"\{[^/]*?\}|<[^/]*?>|\?.*")
-"""The ways in which other routers write a part of a path that varies; and a query."""
+"""How other routers write a variable part of a path; and a query."""
 _BELOW = "(?:/.*)?"
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
@@ -43,13 +43,13 @@ class Rule:
     methods before it if it is about some only, such as "/reports/*" or "POST,PUT /items/**". `*`
     stands for any text within one segment of the path, `/**` at the end for whatever is below."""
     exempt: Callable[[Request], bool] | None = None
-    """True for requests that the rule is not about, though they match."""
+    """True for requests that match but that the rule does not limit."""
     floor: Floor | Callable[[Request], Floor] = 0
     """The share of the capacity that a request leaves to more important ones, 0 up to 1, or its
     priority: "critical" (0), "normal" (a fifth), "batch" (a half) or "smooth" (up to a fifth)."""
     refund_if: Callable[[int], bool] | None = None
     """Called with the status of the answer, 500 after an exception: True gives the tokens back.
-    Without it, and when the client has gone away, they are spent."""
+    Without it, and when the client has gone away, the tokens stay spent."""
 
     def __post_init__(self) -> None:
         """Raises `InvalidSpec` for something that cannot be called where a function is expected,
@@ -70,14 +70,14 @@ class Rule:
 
     @property
     def cost_by_address(self) -> int | None:
-        """The tokens that every request takes of its client's address; None where the rule looks at
-        anything else."""
+        """The tokens that every request takes from its client's address; None if the rule depends
+        on anything else."""
         every = self._pattern is None and self.exempt is None  # type: ignore[attr-defined]
         plain = every and self.key is by_address and type(self) is Rule and self.floor == 0
         return self.cost if plain and isinstance(self.cost, int) else None
 
     def charge(self, request: Request) -> Charge | None:
-        """What the request takes by this rule; None when the rule is not about it."""
+        """What the request takes by this rule; None when the rule does not cover it."""
         pattern: re.Pattern[str] | None = self._pattern  # type: ignore[attr-defined]
         if pattern is not None and not pattern.fullmatch(f"{request.method} {request.path}"):
             return None
@@ -113,7 +113,7 @@ def check_cost(cost: Any, argument: str) -> None:
 
 
 def check_callable(name: str, given: Any, argument: str) -> None:
-    """Raises `InvalidSpec` for what is no function that can be called with one argument."""
+    """Raises `InvalidSpec` if this is not a function that can be called with one argument."""
     if not callable(given):
         example = f"lambda {argument.removeprefix('the ')}: ..."
         fix = f"pass a function of {argument}, such as `{example}`"
@@ -153,15 +153,16 @@ def _expression(pattern: str, groups: Iterator[int]) -> str:
 
 
 def _mistyped(method: str, meant: str) -> bool:
-    """Whether two letters changed places, or one is missing or too many."""
+    """Whether the two words differ by two swapped letters, or by one letter that is missing or too
+    many."""
     return sorted(method) == sorted(meant) or abs(len(method) - len(meant)) == 1
 
 
 def _segment(texts: list[str], groups: Iterator[int]) -> str:
     """One segment of a path: these texts with anything between them.
 
-    Each text between two others is taken at the first place where it is found, without
-    backtracking: with three such texts that would take hours for a long path of a client.
+    Each text between two others is matched at the first place where it is found, without
+    backtracking: with three such texts backtracking could take hours for a long path from a client.
     """
     first, *others = map(re.escape, texts)
     if not others:

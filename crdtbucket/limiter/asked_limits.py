@@ -34,15 +34,16 @@ class AskedLimits:
     def __init__(
         self, source: AskedOverrides, owner: Bucket, bucket_of: Callable[[Limit], Bucket]
     ) -> None:
-        """`bucket_of` returns the bucket of a limit, which it makes if need be, and raises for what
-        is no limit."""
+        """`bucket_of` returns the bucket of a limit, making it if necessary, and raises if the
+        value is not a limit."""
         self.source = source
         self.failed = 0
-        """How often the function raised, or said what is no limit."""
+        """How often the function raised, or returned something that is not a limit."""
         self._owner = owner
         self._now = owner.table.now
         self._bucket_of = bucket_of
-        # A dict finds its oldest key by going over the places of all that have left it.
+        # An `OrderedDict`, since a plain dict must skip the places of all removed keys to find its
+        # oldest one.
         self._answers: OrderedDict[str, RememberedLimit] = OrderedDict()
         self._lock = ForkLock()  # held while `_answers` changes, never while the function is asked
         self._failing = False
@@ -62,7 +63,7 @@ class AskedLimits:
             return {answer.bucket for answer in self._answers.values() if now < answer.until}
 
     def forget_all_but(self, buckets: Collection[Bucket]) -> None:
-        """Forgets answers that stand for other buckets than these and the owner."""
+        """Forgets all answers except those that name one of these buckets or the owner."""
         with self._lock:
             self._answers = OrderedDict(
                 (key, answer)
@@ -96,9 +97,9 @@ class AskedLimits:
             first, self._failing = not self._failing, True
         if first:
             LOG.error(
-                "the function that knows the overrides of bucket %r has failed (%s: %s): keys keep "
-                "the limit that it said last, and those of which it has said nothing have the "
-                "bucket's own, until it answers again",
+                "the function for the overrides of bucket %r has failed (%s: %s): until it answers "
+                "again, keys keep the limit that it returned last, and keys without one have the "
+                "bucket's own",
                 self._owner.spec.name,
                 type(error).__name__,
                 error,
@@ -106,9 +107,9 @@ class AskedLimits:
 
 
 def carry_over(key: str, before: Bucket, after: Bucket) -> None:
-    """A key moves from the bucket `before` to the bucket `after`: what it owes in the first one and
-    not yet in the second is charged in the second. To be called once for each move; peers receive
-    it as any other charge."""
+    """A key moves from the bucket `before` to the bucket `after`: charges to the second bucket what
+    the key owes in the first one beyond what it owes in the second. To be called once for each
+    move; peers receive the charge like any other."""
     if isinstance(before, CalendarBucket) and isinstance(after, CalendarBucket):
         before, after = before.look(), after.look()
     if before is after or before.spec.slots is not None:
@@ -119,6 +120,6 @@ def carry_over(key: str, before: Bucket, after: Bucket) -> None:
 
 
 def owed_tokens(bucket: Bucket, key: str) -> int:
-    """Tokens that a key lacks to full in a bucket, rounded up; below 0 with a credit."""
+    """The tokens that a key lacks until its bucket is full, rounded up; below 0 with a credit."""
     q, p = bucket.spec.emission
     return -(-(bucket.debt(key) or 0) * p // q)

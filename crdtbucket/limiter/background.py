@@ -28,7 +28,7 @@ class Service(Protocol):
 
 @contextlib.asynccontextmanager
 async def running(services: Sequence[Service]) -> AsyncIterator[None]:
-    """Starts services in order and stops them in the opposite one, however the block ends."""
+    """Starts services in order and stops them in reverse order, however the block ends."""
     async with contextlib.AsyncExitStack() as stack:
         for service in services:
             await service.start()
@@ -49,8 +49,8 @@ class Background:
         self._ended: Future[None] = Future()
 
     def start(self) -> None:
-        """Returns once all services run. Raises, in the calling thread, what kept one from its
-        start."""
+        """Returns once all services run. If one cannot start, raises its error in the calling
+        thread."""
         if self._thread is not None:
             raise CrdtbucketError("this thread was started before: make a new one")
         started: Future[None] = Future()

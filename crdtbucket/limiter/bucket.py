@@ -31,9 +31,9 @@ NOT_COPIED = (
     "cannot be pickled or copied: make one in each process, from the same definitions or file, "
     "with shared= so that all have one table"
 )
-"""The end of the error for a limiter or bucket that would be copied to another process."""
+"""The end of the message when a program tries to copy a limiter or bucket to another process."""
 LOG = logging.getLogger("crdtbucket")
-# Late commits come in bursts, when whatever served the calls was slow: one line says it.
+# Late commits come in bursts, when the service behind the calls was slow: one log line is enough.
 REPEAT_NS = 60 * NS_PER_SECOND
 
 
@@ -42,8 +42,9 @@ class Bucket(BucketCore):
 
     `take`, `peek`, `settle` and `take_many` are the compiled core's own methods. Each call goes to
     the bucket that decides on its key: this one, or that of the first override whose glob matches
-    the key. What names no key, such as `counters` and `mode`, and `hash`, `columns`, `debt` and
-    `credit` are of this bucket alone; `of(key)` returns the one to ask for an overridden key.
+    the key. Methods without a key, such as `counters` and `mode`, and `hash`, `columns`, `debt` and
+    `credit` concern this bucket alone; for an overridden key, ask the bucket that `of(key)`
+    returns.
     """
 
     __slots__ = ("waiters",)
@@ -59,7 +60,8 @@ class Bucket(BucketCore):
         min_debt: int = 0,
         update_interval_ns: int | None = None,
     ) -> None:
-        """`update_interval_ns`: how often updates of other nodes come; None when there are none."""
+        """`update_interval_ns`: the time between updates of other nodes; None when there are no
+        other nodes."""
         super().__init__(table, spec, min_debt=min_debt)
         self.named = self
         self.waiters = self._make_lines(update_interval_ns)
@@ -71,11 +73,11 @@ class Bucket(BucketCore):
 
     @property
     def parts(self) -> Sequence[Bucket]:
-        """The buckets that keep the counts of this one; none where it keeps them itself."""
+        """The buckets that keep the counts of this one; empty if it keeps them itself."""
         return ()
 
     def beat(self) -> None:
-        """Does what is due by time; to be called about every second."""
+        """Does the periodic work; to be called about every second."""
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(f"a bucket {NOT_COPIED}")
@@ -93,14 +95,14 @@ class Bucket(BucketCore):
         self._name_for(overrides)
 
     def _name_for(self, overrides: Iterable[Bucket]) -> None:
-        """Callers of these name this bucket, which they override for some keys."""
+        """Makes this bucket the one that callers name for the given buckets, which override it for
+        some keys."""
         for one in overrides:
             one.named = self
 
     async def acquire(self, key: str | bytes, cost: int = 1, floor: Floor = 0) -> Decision:
-        """The decision of a `take`, in whatever mode the bucket is. Does not wait for tokens.
-
-        Nothing is awaited in eventual mode: no other task runs in between. Raises as `take`.
+        """A `take` that works in every mode of the bucket. It does not wait for tokens. In eventual
+        mode it awaits nothing: no other task runs in between. Raises as `take`.
         """
         return self.take(key, cost, floor)
 
@@ -111,17 +113,17 @@ class Bucket(BucketCore):
     async def acquire_many(
         self, keys: Iterable[str | bytes], costs: SupportsIndex | Iterable[SupportsIndex] = 1
     ) -> Decisions:
-        """The decisions of a `take_many`, in whatever mode the bucket is; all are asked at once.
-
-        `costs` is one cost or a sequence of as many. All arguments are checked before anything is
-        taken. Raises as `take_many`.
+        """A `take_many` that works in every mode of the bucket; all keys are asked at once. `costs`
+        is one cost for all keys or a sequence with one for each. All arguments are checked before
+        anything is taken. Raises as `take_many`.
         """
         return self.take_many(keys, costs)
 
     def take_apart(
         self, keys: Iterable[str | bytes], costs: SupportsIndex | Iterable[SupportsIndex]
     ) -> Decisions:
-        """`take_many` of a bucket with overrides: the deciding buckets are taken from in turn."""
+        """`take_many` of a bucket with overrides: takes from the deciding buckets one after the
+        other."""
         if isinstance(keys, (str, bytes)):
             return self.take_here(keys, costs)  # raises: one key is no list of keys
         names = tuple(keys)
@@ -147,10 +149,10 @@ class Bucket(BucketCore):
     async def wait(self, key: str | bytes, cost: int = 1, timeout: float | None = None) -> Decision:
         """The allowed decision, as soon as there are tokens: first come first served per key.
 
-        A later caller never passes an earlier one, however small its cost; `take` and `acquire`
-        do not stand in line. Wakes when the refill is there, or a refund. Cancelling frees the
-        place. The order holds among the callers of one event loop. At most 10,000 callers wait
-        for a key. Each try goes by the limit that the key has at that moment.
+        A later caller never passes an earlier one, however small its cost; `take` and `acquire` do
+        not stand in line. Wakes when enough tokens are refilled or refunded. Cancelling frees the
+        place. The order holds among the callers of one event loop. At most 10,000 callers wait for
+        a key. Each try uses the limit that the key has at that moment.
 
         timeout: seconds, None for ever, 0 or less for a single try. Raises `WaitTimeout`, which
         carries the last denial: at the timeout, and at once when refill alone, for this caller
@@ -166,7 +168,7 @@ class Bucket(BucketCore):
         """
         check_no_loop("wait_sync", "`await bucket.wait(...)`")
         patience_ns(timeout)  # refuses what is none
-        # Tokens that are there need no event loop, which costs more than all else here.
+        # If there are enough tokens, no event loop is needed; making one is the expensive part.
         if self.immediate and self.peek(key, cost) and (decision := self.take(key, cost)):
             return decision
         return asyncio.run(self.waiters.wait(key, cost, timeout))
@@ -184,8 +186,8 @@ class Bucket(BucketCore):
         )
 
     def returned(self, key: str | bytes, tokens: int) -> None:
-        """Tokens of a key came back: whoever waits for it looks again, also those who wait for
-        the bucket that this one overrides."""
+        """Tokens of a key came back: wakes the callers that wait for the key, also those that wait
+        for it in the bucket that this one overrides."""
         if self.waiters.lines:
             self.waiters.kick(key)
         if self.named is not self and self.named.waiters.lines:
@@ -218,9 +220,9 @@ def cost_of_each(
 
 
 def check_bucket(bucket: object, taker: str) -> None:
-    """Raises `InvalidSpec` for something else than a bucket, such as the name of one, and
-    `WrongKind` for a bucket of slots. `taker`: what is to take tokens of it, in words for the
-    message."""
+    """Raises `InvalidSpec` if this is not a bucket but, for example, the name of one, and
+    `WrongKind` for a bucket of slots. `taker`: a phrase for the message, naming what would take the
+    tokens."""
     if not isinstance(bucket, Bucket):
         fix = 'pass a bucket, such as limiter.bucket("api")'
         raise InvalidSpec(f"the bucket of {taker} is {bucket!r}", fix, "bucket")
@@ -239,13 +241,14 @@ class Reservations(ReservationBook):
         now = self.bucket.table.now()
         if (more := self._lines.add("late", now)) is None:
             return
-        # Back before its ttl: as an answer that is streamed after its function has returned.
+        # The estimate came back before its ttl: for example, an answer was streamed after its
+        # function had returned.
         cause, advice = "at the end of its block", "Commit before the block ends"
         if now >= one.deadline_ns:
             cause, advice = f"after a ttl of {one.ttl_ns / NS_PER_SECOND:g} s", "Give a longer ttl"
         LOG.warning(
-            "bucket %s: a reservation was committed when its estimate had gone back %s; charged "
-            "in full, with %d. %s%s",
+            "bucket %s: a reservation was committed after its estimate had gone back %s; the cost "
+            "of %d is charged in full. %s%s",
             self.bucket.spec.name,
             cause,
             actual,

@@ -14,14 +14,14 @@ from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.calendar_period import CalendarPeriod
 
 MOVED_NS = NS_PER_SECOND // 2
-"""The wall clock has to move by this before the end of a period follows it."""
+"""The end of a period follows the wall clock only when the clock has moved by this much (ns)."""
 MOVED_GAP_NS = 60 * NS_PER_SECOND
 """The end of a period follows the wall clock no more often than this."""
 
 
 class CalendarBucket(Bucket):
-    """A bucket of kind `calendar`: each call goes to the part that has the keys of the present
-    period, and so do the calls of callers that wait."""
+    """A bucket of kind `calendar`: each call, also of callers that wait, goes to the part that has
+    the keys of the present period."""
 
     __slots__ = ("_ahead", "_by", "_least", "_lock", "_looked", "_present", "_wall", "parts")
 
@@ -75,8 +75,8 @@ class CalendarBucket(Bucket):
         self.redirect(self._choose, [*self.parts, *theirs])
 
     def look(self, *, anew: bool = False) -> CalendarPart:
-        """Returns the part of the present period, after the parts were moved on where the period or
-        the wall clock has changed. `anew`: moves them on in any case."""
+        """Returns the part of the present period; moves the parts on first if the period or the
+        wall clock has changed. `anew`: moves them on in any case."""
         with self._lock:
             now, period = self.table.now(), self.period
             wall = self._wall(now)
@@ -99,8 +99,8 @@ class CalendarBucket(Bucket):
             yield one, now + self.period.begin_ns(one + 1) - wall
 
     def beat(self) -> None:
-        """Moves the parts on to the present period, also where nobody takes; to be called about
-        every second."""
+        """Moves the parts on to the present period, even if nobody takes; to be called about every
+        second."""
         self.look()
 
     def counters(self) -> dict[str, Any]:
@@ -123,7 +123,8 @@ class CalendarBucket(Bucket):
             return bucket.of(key)
         begin, end, part = self._present
         wall = self._wall
-        # Calling it, instead of doing what it does, would take as long as all else here.
+        # The code of that method is repeated here, since calling it would take as long as
+        # everything else here.
         ns = wall.machine_ns() if wall.ahead_ns is None else self.table.now() + wall.ahead_ns
         return part if begin <= ns < end else self.look()
 
@@ -139,7 +140,7 @@ class CalendarPart(Bucket):
     def __init__(
         self, table: Table, spec: PartSpec, ends: int, whole: CalendarBucket, *, min_debt: int
     ) -> None:
-        """`ends`: when its period does, local ns. `whole`: the bucket that it is a part of, in
+        """`ends`: when its period ends, local ns. `whole`: the bucket that it is a part of, in
         whose lines its callers wait."""
         self.number, self._ends = spec.number, ends
         self._whole = whole
@@ -147,7 +148,7 @@ class CalendarPart(Bucket):
         self.waiters = whole.waiters
 
     def returned(self, key: str | bytes, tokens: int) -> None:
-        """Tokens of a key came back: whoever waits for it looks again."""
+        """Tokens of a key came back: callers that wait for it look again."""
         self._whole.returned(key, tokens)
 
     def begin(self, spec: PartSpec, ends: int, min_debt: int) -> None:
@@ -174,8 +175,8 @@ class PartSpec(BucketSpec):
 
     @property
     def table_name(self) -> str:
-        """The name of the part in a table and on the wire. It has a line break, which no bucket's
-        name has, so no bucket is called like it."""
+        """The name of the part in a table and on the wire. It has a line break, which is not
+        allowed in a bucket's name, so no bucket can have this name."""
         return f"{self.key}\n{self.number % self.parts}"
 
 
@@ -188,7 +189,7 @@ class PeriodLine(LocalLine):
 
 
 def added(counters: list[dict[str, Any]]) -> dict[str, Any]:
-    """Counters of several buckets as those of one."""
+    """The sums of the counters of several buckets."""
     out: dict[str, Any] = {}
     for name, first in counters[0].items():
         each = [one[name] for one in counters]

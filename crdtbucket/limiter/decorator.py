@@ -22,12 +22,12 @@ def limited(
     key: str | bytes | Callable[..., str | bytes],
     cost: int | Callable[..., int] = 1,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Each call of the function takes `cost` tokens of `key` first, or raises `LimitExceeded`.
+    """Each call of the function first takes `cost` tokens of `key`, or raises `LimitExceeded`.
 
-    key, cost: values, or functions of the call's own arguments. A sync function blocks where the
-    bucket asks Redis; an async one awaits. What the call does, an exception too, gives nothing
-    back. Raises as `Bucket.take`, and `InvalidSpec` for a generator function, whose call runs
-    nothing.
+    key, cost: values, or functions of the call's own arguments. A sync function blocks while the
+    bucket asks Redis; an async one awaits. No outcome of the call, not even an exception, gives
+    tokens back. Raises as `Bucket.take`, and `InvalidSpec` for a generator function, whose call
+    runs nothing.
     """
 
     check_bucket(bucket, "limited")
@@ -36,7 +36,8 @@ def limited(
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         _check_function(function)
-        # The take stands in both wrappers: one more call would cost a half of what the limit adds.
+        # Both wrappers contain the take themselves: one more call would add half of the limit's own
+        # time.
         at_once = bucket.immediate
         take: Callable[..., Any] = bucket.take
         if inspect.iscoroutinefunction(function):
@@ -102,10 +103,10 @@ def _explain(
     kwargs: dict[str, object],
     **asked: Callable[..., object] | None,
 ) -> None:
-    """Says so when a `TypeError` came of a key or cost function that cannot be called as the
-    limited function was."""
+    """Explains a `TypeError` that arose because a key or cost function cannot be called with the
+    arguments of the limited function."""
     for what, ask in asked.items():
-        # Of a builtin that has no signature its own error says more.
+        # For a builtin without a signature, its own error says more.
         if ask is not None and (found := misfit(ask, *args, **kwargs)):
             signature, error = found
             raise InvalidSpec(

@@ -41,7 +41,7 @@ MAX_KEYS = 1_000_000
 
 
 def check_limiter(limiter: object, example: str) -> None:
-    """Raises `InvalidSpec` for what is no limiter. `example`: the call as it should be."""
+    """Raises `InvalidSpec` if this is not a limiter. `example`: the correct call."""
     if not isinstance(limiter, Limiter):
         fix = f"pass the limiter first: {example}"
         raise InvalidSpec(f"limiter is {limiter!r}", fix, "limiter")
@@ -52,9 +52,9 @@ class Limiter(Multi):
 
     `async with limiter:` joins the mesh on the running event loop, `with limiter:` in a thread of
     its own; both leave it at the end. With a mesh every decision before that raises
-    `LimiterNotOpen`, and so does every one in a process that is forked while it is open. Without a
-    mesh neither is needed: `take` works at once, and opening only adds upkeep (unused keys are
-    evicted, lost reservations are given back in time).
+    `LimiterNotOpen`, and so does every decision in a process that is forked while the limiter is
+    open. Without a mesh neither is needed: `take` works at once, and opening only adds upkeep
+    (unused keys are evicted, lost reservations are given back in time).
     """
 
     def __init__(
@@ -77,14 +77,15 @@ class Limiter(Multi):
 
         node: this process's name, unique in the mesh and among the users of a Redis; needed with
         either and with shared="auto". region: a text for people; needed where each region has a
-        Redis. redis: what decides for strong buckets, settings or a URL. consistency: of buckets
-        that do not say it. degradation: what strong buckets do when Redis is slow or gone.
-        max_keys: keys that are held at once, 16 to 2^30, of all buckets. shared: a file in memory,
-        such as "/dev/shm/crdtbucket-edge", or "auto", called after the node: all processes of this
-        host that name it are one node and share one table; one of them speaks to the peers.
-        enabled: False admits every call, and counts as usual what the limits would have denied.
-        Raises `InvalidSpec` for a name given twice or missing and what strong mode cannot keep,
-        `MeshError` for a mesh without a node name, `SharedTableError` for a file.
+        Redis. redis: what decides for strong buckets, settings or a URL. consistency: the default
+        of buckets that do not set it. degradation: what strong buckets do when Redis is slow or
+        gone. max_keys: keys that are held at once, 16 to 2^30, of all buckets. shared: a file in
+        memory, such as "/dev/shm/crdtbucket-edge", or "auto" for one named after the node: all
+        processes of this host that use it are one node and share one table; one of them talks to
+        the peers. enabled: False admits every call, and counts as usual what the limits would have
+        denied. Raises `InvalidSpec` for a name that is missing or given twice and for a definition
+        that strong mode does not support, `MeshError` for a mesh without a node name,
+        `SharedTableError` for an unusable file.
         """
         identity = Identity.checked(node, region, mesh, shared)
         name = identity.node
@@ -129,10 +130,10 @@ class Limiter(Multi):
     ) -> Limiter:
         """The limiter that a configuration file describes; arguments override the file.
 
-        Where it asks for strong consistency and names no Redis, the limiter is eventual, and logs
-        it. With `rating.enabled: false` it admits every call. `watch`: while the limiter is open,
-        `reload` when the file's content has changed, and on SIGHUP where it is opened in the main
-        thread and the program does not handle that signal; what is refused is logged. Raises
+        If it asks for strong consistency and names no Redis, the limiter is eventual, and logs
+        that. With `rating.enabled: false` it admits every call. `watch`: while the limiter is open,
+        `reload` when the file's content has changed, and on SIGHUP if the limiter was opened in the
+        main thread and the program does not handle that signal; a refused file is logged. Raises
         `ConfigError` with every fault.
         """
         file = LimiterFile.read(path, node=node, mesh=mesh, shared=shared, watch=watch)
@@ -167,11 +168,11 @@ class Limiter(Multi):
         return "" if mesh is None else mesh.address
 
     def reset_all(self) -> int:
-        """Gives every key of every bucket back what it lacks, for tests and operators.
-
-        Returns the number of keys to which tokens came back. As `Bucket.reset`: at most what this
-        process has taken of a key and not given back, also where operators sign: what other nodes
-        have charged comes back by a signed `crdtbucket reset`. Looks at every key once a bucket.
+        """Refunds to every key of every bucket what this process has taken from it, for tests and
+        operators. Returns the number of keys to which tokens came back. Like `Bucket.reset`, it
+        gives back at most what this process has taken and not given back, also where operators
+        sign: only a signed `crdtbucket reset` gives back what other nodes have charged. Looks at
+        every key once per bucket.
         """
         return sum(len(bucket.reset_all()) for bucket in self.buckets.values())
 
@@ -189,12 +190,11 @@ class Limiter(Multi):
     def stats(self) -> dict[str, Any]:
         """Counters for people and metrics, as plain dicts: of the table, each bucket, the mesh.
 
-        `shared`: who uses the table of several processes, and which of them leads (its number); in
-        one that does not lead, how old (s) the leader's view of the peers is, and of how many peers
-        that view has no room.
-        `warming_up`: this node has no memory yet and serves only its share. `peers`: each peer's
-        state, one of alive, suspect, dead, left; `lag`: the age of its newest update (s),
-        `longest_lag`: the highest that this lately was.
+        `shared`: how many processes use a shared table, and which of them leads (its number); in a
+        process that does not lead, how old (s) the leader's view of the peers is, and for how many
+        peers that view has no room. `warming_up`: this node has no memory yet and serves only its
+        share. `peers`: each peer's state, one of alive, suspect, dead, left; `lag`: the age of its
+        newest update (s), `longest_lag`: the highest recent age.
         """
         out: dict[str, Any] = {
             "node": self.node,
@@ -217,10 +217,10 @@ class Limiter(Multi):
         """A plain dict of this node and its peers by name: which configuration each runs.
 
         `node`, `region`, `state` (alive, suspect, dead or left), and the `version`, `hash` and
-        `stage` of its configuration as it last advertised them, None where it advertised none;
-        `rollout`: the version that it has newest and whether that is running, done, halted or
+        `stage` of its configuration as it last advertised them, None if it advertised none;
+        `rollout`: the newest version that it has, and whether that is running, done, halted or
         rolled back. `unseen`: members that an alive node says it does not see itself. `mode`: the
-        worst one of its buckets (strong, eventual or fallback), None where it advertised none.
+        worst mode of its buckets (strong, eventual or fallback), None if it advertised none.
         """
         return self._node.fleet()
 
@@ -229,12 +229,13 @@ class Limiter(Multi):
     def reload(self, config: Config | None = None) -> None:
         """Brings another configuration into force: buckets are added, changed and removed.
 
-        Without `config` the limiter's own file is read again. One with stages begins its `rollout`;
-        any other holds at once. Usage stays: what a key owes in tokens is owed under the new
-        capacity and rate too. A `Bucket` that is held goes on under its new definition, and one
-        that was removed under its last. Callers that wait look again. From any thread. Raises
-        `ConfigError` with every fault, and has then changed nothing: names, the mesh, Redis, when
-        modes change, and whether a bucket is strong stay for the limiter's life.
+        Without `config` the limiter's own file is read again. A configuration with stages begins
+        its `rollout`; any other is in force at once. Usage stays: a key owes the same number of
+        tokens under the new capacity and rate. A `Bucket` object that the program holds goes on
+        under its new definition, and one that was removed under its last. Callers that wait look
+        again. Safe from any thread. Raises `ConfigError` with every fault, and has then changed
+        nothing: names, the mesh, Redis, when modes change, and whether a bucket is strong stay for
+        the limiter's life.
         """
         if config is None:
             self._reload.change_to_file()
@@ -244,30 +245,31 @@ class Limiter(Multi):
     def order(self, order: str) -> bool:
         """Takes an order that an operator has signed, and sends it to all nodes of the mesh: to
         eject a node or a key, to admit it again, to bind a name to another key, to move a roll-out,
-        or to reset a key on each of them. False where it holds already. Safe from any thread.
+        or to reset a key on each of them. False if it is in force already. Safe from any thread.
 
-        `order` is what `crdtbucket identity`, `rollout` and `reset` make. Raises `MeshError` for
-        one that no key of `operator_keys` has signed, one that is older than what holds, and where
-        no mesh runs; `CrdtbucketError` for a command that this node could not obey.
+        `order` is the text that `crdtbucket identity`, `rollout` and `reset` make. Raises
+        `MeshError` if no key of `operator_keys` has signed it, if it is older than the one in
+        force, and if no mesh runs; `CrdtbucketError` for a command that this node could not obey.
         """
         return self._node.order(order)
 
     @property
     def signs(self) -> bool:
-        """Whether an operator has to sign what moves other nodes: `operator_keys` is set."""
+        """Whether an operator has to sign commands that affect other nodes: `operator_keys` is
+        set."""
         return self._node.signs
 
     @property
     def overrides(self) -> OperatorOverrides:
-        """The limits that operators give to keys: `set`, `remove`, `give` for orders that are
-        signed, as a mesh asks for, and `listed`. They hold on all nodes, and over a reload."""
+        """The limits that operators give to keys: `set`, `remove`, `give` for the signed orders
+        that a mesh needs, and `listed`. They hold on all nodes, and over a reload."""
         return self._overrides
 
     @property
     def rollout(self) -> LiveRollout:
         """The roll-out of the newest version: its `state`, None without one, and the commands
-        `advance`, `halt` and `rollback`, which hold for all nodes that have the version. Where
-        `signs`, they raise, and an `order` moves it."""
+        `advance`, `halt` and `rollback`, which hold for all nodes that have the version. If `signs`
+        is true, the commands raise, and a signed `order` takes their place."""
         return self._reload.rollout
 
     # -- opening and closing
@@ -289,9 +291,9 @@ class Limiter(Multi):
     def close(self) -> None:
         """Leaves the mesh and ends the limiter for good; a second call does nothing.
 
-        Every later decision raises `LimiterClosed`, and so does every `wait` under way: a node
-        that gets no more updates may not go on. Blocks for two seconds at most. For a limiter that
-        was opened with `async with`, await `aclose` instead.
+        Every later decision raises `LimiterClosed`, and so does every `wait` under way: a node that
+        gets no more updates must not go on deciding. Blocks for two seconds at most. For a limiter
+        that was opened with `async with`, await `aclose` instead.
         """
         self._runtime.close()
 

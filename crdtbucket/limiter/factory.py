@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from crdtbucket.strong.strong_side import StrongSide
 
 TRAVEL_NS = NS_PER_SECOND // 5
-"""How long a change may be on its way to a peer; a bucket has room for the debt of this time."""
+"""How long an update may be on its way to a peer; a bucket has room for the debt of that time."""
 
 
 class Factory:
@@ -125,7 +125,7 @@ class Factory:
 
 
 def checked_specs(specs: Iterable[BucketSpec]) -> Iterable[BucketSpec]:
-    """The definitions as they were passed. Raises `InvalidSpec` for what is no list of them."""
+    """The definitions as they were passed, as a list. Raises `InvalidSpec` for anything else."""
     fix = 'pass a list, such as Limiter([BucketSpec.parse("api", "100/minute")])'
     if isinstance(specs, BucketSpec):
         raise InvalidSpec("buckets is one BucketSpec and no list", fix, "buckets")
@@ -139,5 +139,6 @@ def checked_specs(specs: Iterable[BucketSpec]) -> Iterable[BucketSpec]:
 
 
 def least_debt(spec: BucketSpec, mesh: MeshConfig) -> int:
-    """Tokens of debt that late changes may need room for: four times what refills on their way."""
+    """Tokens of debt that late updates may need room for: four times what refills while they are on
+    their way."""
     return -(-4 * spec.refill_rate * (TRAVEL_NS + mesh.gossip_interval_ns) // spec.interval_ns)

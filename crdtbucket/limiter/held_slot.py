@@ -14,7 +14,7 @@ from crdtbucket.spec.bucket_spec import SLOT_TOKENS, BucketSpec
 class Slot(SlotCore):
     """A slot of a key, held while a `with` or `async with` block runs.
 
-    Leaving the block releases it, and so does the end of its ttl. Safe to use from several threads.
+    The slot is released when the block or its ttl ends. Safe to use from several threads.
     """
 
     __slots__ = ()
@@ -29,7 +29,7 @@ class Slot(SlotCore):
         return self.hold(asyncio.run(self._wait()))
 
     async def __aenter__(self) -> Slot:
-        """Holds a slot; nothing is awaited where there is one, or without a timeout. Raises
+        """Holds a slot; it awaits nothing if a slot is free, or without a timeout. Raises
         `SlotDenied`."""
         self.check_new()
         if patience_ns(self.timeout) == 0:
@@ -44,16 +44,16 @@ class Slot(SlotCore):
         return self.follow(decision)
 
     def follow(self, decision: Decision) -> Decision:
-        """Returns the decision, by whose bucket the slot counts from now on: the key may have got
-        another limit since the slot was made."""
+        """Returns the decision. From now on the slot counts in the bucket of the decision, since
+        the key may have got another limit after the slot was made."""
         if decision.bucket is not self.bucket:
             ttl_ns = self.ttl_under(decision.bucket.spec)
             SlotCore.__init__(self, decision.bucket, self.key, ttl_ns, self.timeout)
         return decision
 
     def ttl_under(self, spec: BucketSpec) -> int:
-        """The ttl (ns) under a definition: what was asked for, and at most that of the definition,
-        which it is where nothing was asked for."""
+        """The ttl (ns) under a definition: the one that was asked for, but at most that of the
+        definition, which is also the default."""
         most: int = spec.interval_ns
         return most if self.ttl_ns == self.bucket.spec.interval_ns else min(self.ttl_ns, most)
 

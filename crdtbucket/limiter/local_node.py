@@ -64,7 +64,7 @@ class LocalNode:
     @property
     def mesh(self) -> MeshNetwork | None:
         """The network of the node while there is one. It is None once the limiter is closed, even
-        where a process that is about to lead a shared table is still starting one."""
+        while a process that is about to lead a shared table is still starting a network."""
         return None if self._ended else self._mesh
 
     @property
@@ -74,14 +74,13 @@ class LocalNode:
 
     @property
     def restores(self) -> bool:
-        """Whether it restores what an earlier epoch of this node has saved, if there is
-        something."""
+        """Whether it restores the state that an earlier epoch of this node may have saved."""
         mesh = self.identity.mesh
         return mesh is not None and mesh.state_dir is not None
 
     def advertise(self, running: tuple[int, int, int] | None, position: Position | None) -> None:
-        """Advertises to the peers, from now on, which configuration runs here (version, hash,
-        stage), and how far its roll-out is."""
+        """From now on, advertises to the peers which configuration runs here (version, hash,
+        stage), and the state of its roll-out."""
         self._running, self._position = running, position
         if self.machine is not None:
             self.machine.updates.advertise(running, row_of(position))
@@ -89,13 +88,13 @@ class LocalNode:
 
     @property
     def signs(self) -> bool:
-        """Whether what moves other nodes has to be signed by an operator."""
+        """Whether commands that affect other nodes have to be signed by an operator."""
         mesh = self.identity.mesh
         return mesh is not None and bool(mesh.operator_keys)
 
     def ordered(self, version: int, content: int) -> Position | None:
         """The position to which an operator has ordered a version, as far as this process knows;
-        None where operators sign nothing."""
+        None if operators sign nothing."""
         if self._commands is None or not self.signs:
             return None
         order = self._commands.ordered(version, content)
@@ -146,7 +145,8 @@ class LocalNode:
         return Leadership(self._table, file, make, self)
 
     def order(self, text: str) -> bool:
-        """Gives the mesh an operator's order; False where it holds already. Raises `MeshError`."""
+        """Gives the mesh an operator's order; False if it is in force already. Raises
+        `MeshError`."""
         from crdtbucket.mesh.links.command_orders import CommandOrder, order_from
 
         order = order_from(text)
@@ -162,7 +162,7 @@ class LocalNode:
         return mesh.orders.order(order)
 
     def check_key(self, mesh: MeshConfig) -> None:
-        """Raises `MeshError` where this node cannot use the identity key that `mesh` names."""
+        """Raises `MeshError` if this node cannot use the identity key that `mesh` names."""
         from crdtbucket.mesh.links.peer_keys import changed_key
 
         running = self.mesh
@@ -224,7 +224,7 @@ class LocalNode:
 
     def tell_address(self) -> None:
         """Advertises where this node listens, now that it does."""
-        # ":port": only other hosts know under which name they reach this one.
+        # Only ":port", since only other hosts know the name under which they reach this one.
         mesh, machine = self.mesh, self.machine
         if mesh is not None and machine is not None and not mesh.address.startswith(":"):
             machine.listens(mesh.address)
@@ -286,12 +286,14 @@ class LocalNode:
         return node
 
     def _refused(self, _: NodeConflict) -> None:
-        # Every decision raises by now; callers that wait for tokens look again, and raise as well.
+        # From now on every decision raises; callers that wait for tokens look again, and raise as
+        # well.
         self._in_force.wake_waiters()
 
 
 def _import_network(mesh: MeshConfig) -> None:
-    """Imports what a mesh needs: no worker that is forked from a process with a limiter has to."""
+    """Imports what a mesh needs, so that workers which are forked from a process with a limiter
+    need not do it."""
     import crdtbucket.shared.leadership  # noqa: F401 - `service` uses it
     from crdtbucket.mesh.links.peer_keys import load_for
     from crdtbucket.mesh.transport.carriers import carrier_of

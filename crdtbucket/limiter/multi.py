@@ -32,18 +32,18 @@ Asked = (
 
 @dataclass(slots=True, eq=False)
 class Part:
-    """All that one call asks of one key, however often it names the key."""
+    """All that one call asks for one key, however often it names the key."""
 
     bucket: Bucket
     key: str | bytes
     cost: int
     decision: Decision
-    """The last one; a peek where nothing was taken."""
+    """The last decision on this part; a peek if nothing was taken."""
 
     def order(self) -> tuple[bool, str, tuple[int, int]]:
-        """The place of the part among those that are asked: first what would be denied, so that
-        nothing is taken in vain; then an order that all nodes share, so that two nodes never each
-        hold what the other one needs.
+        """The sort key of the part: parts that would be denied come first, so that nothing is taken
+        in vain; the rest is in an order that all nodes share, so that two nodes never each hold
+        what the other one needs.
         """
         return self.decision.allowed, self.bucket.spec.key, self.bucket.hash(self.key)
 
@@ -51,9 +51,10 @@ class Part:
 class Multi(MultiCore):
     """Takes of several buckets of one limiter.
 
-    What decides in this process is taken last and at one moment, so no such token is held while a
-    common store is asked; it is looked at first, so that the store is not asked in vain. Whatever
-    was taken goes back when another part is denied, fails, or the caller is cancelled.
+    Buckets that decide in this process are taken from last and at one moment, so none of their
+    tokens is held while the common store is asked. They are peeked at first, so that the store is
+    not asked in vain. Whatever was taken goes back when another part is denied, fails, or the
+    caller is cancelled.
 
     `bucket` and `take_all` are the compiled core's own methods.
     """
@@ -81,7 +82,7 @@ class Multi(MultiCore):
             )
 
     async def acquire_all(self, wanted: Iterable[Wanted]) -> AllDecision:
-        """`take_all` in whatever modes the buckets are; never waits for tokens.
+        """A `take_all` that works in every mode of the buckets; never waits for tokens.
 
         Strong buckets are asked one after the other. What was taken goes back when another one
         denies, raises, or the caller is cancelled. Without strong ones nothing is awaited.
@@ -91,9 +92,9 @@ class Multi(MultiCore):
     def take_first(self, wanted: Iterable[Wanted]) -> Decision:
         """Takes from the first bucket that admits, such as a plan, and then credits.
 
-        `wanted` as of `take_all`, with a bucket of its own for each item. When none admits, the
-        denial that could pass first. All arguments are checked before anything is taken. Raises as
-        `take_all`.
+        `wanted` is as for `take_all`, but each item must name a single bucket. When none admits,
+        returns the denial with the earliest retry. All arguments are checked before anything is
+        taken. Raises as `take_all`.
         """
         denials = []
         asked = self._each(wanted)
@@ -108,7 +109,8 @@ class Multi(MultiCore):
         return min(denials, key=lambda one: one.retry_after_ns)
 
     async def acquire_first(self, wanted: Iterable[Wanted]) -> Decision:
-        """`take_first` in whatever modes the buckets are: they are asked one after the other."""
+        """A `take_first` that works in every mode of the buckets: they are asked one after the
+        other."""
         denials = []
         for one in self._each(wanted):
             if decision := await one[0].acquire(*one[1:]):
@@ -131,9 +133,8 @@ class Multi(MultiCore):
     def reserve_all(
         self, wanted: Iterable[Wanted], ttl: str | float | timedelta = 60.0
     ) -> AllReservation:
-        """Sets estimates of several buckets aside together while a `with` block learns the costs.
-
-        `async with` where one of them is strong. `ttl` as in `Bucket.reserve`.
+        """Reserves estimates in several buckets together while a `with` block learns the costs. Use
+        `async with` if one of the buckets is strong. `ttl` as in `Bucket.reserve`.
         """
         return AllReservation(self, self._acquire, wanted, ttl)
 
@@ -158,8 +159,8 @@ class Multi(MultiCore):
         parts = list(dict.fromkeys(items))
         here = [part for part in parts if part.bucket.immediate]
         there = [part for part in parts if not part.bucket.immediate]
-        # What would be denied here is taken first: mostly that is denied indeed, and the store is
-        # not asked at all. What would be admitted is taken last.
+        # Parts that this node would deny are taken first: usually they are denied indeed, and the
+        # store is not asked at all. Parts that it would admit are taken last.
         early = not all(part.decision for part in here)
         if early and not _take(here):
             return _answer(items)
@@ -180,7 +181,8 @@ class Multi(MultiCore):
 
 
 def _parts_of(wanted: Sequence[Asked]) -> list[Part]:
-    """The part that each item is of, one for each key. Everything is checked; nothing is taken."""
+    """The part for each item; items with the same key share one part. Everything is checked;
+    nothing is taken."""
     parts: dict[tuple[int, tuple[int, int]], Part] = {}
     items = []
     for bucket, key, cost, *_ in wanted:
@@ -211,7 +213,7 @@ def _give_back(held: list[Part]) -> None:
 
 
 def _deny(held: list[Part]) -> None:
-    """Gives back what another part's denial leaves without use."""
+    """Gives back what was taken for parts that another part's denial has made useless."""
     parts = tuple(held)
     _give_back(held)
     for part in parts:

@@ -38,7 +38,7 @@ class Identity:
         shared: str | os.PathLike[str] | None,
     ) -> Identity:
         """Raises `MeshError` for a mesh without a node name, and `InvalidSpec`, also for a shared
-        table that is named after the node where there is no name."""
+        table that is to be named after the node if the node has no name."""
         if mesh is not None and node is None:
             raise MeshError(
                 f"a node of a mesh needs a name of its own: pass node=, such as 'eu-1'; {NAMED}"
@@ -57,7 +57,7 @@ class OrderedNode(Protocol):
 
     @property
     def signs(self) -> bool:
-        """Whether what moves other nodes has to be signed by an operator."""
+        """Whether commands that affect other nodes have to be signed by an operator."""
 
     def ordered(self, version: int, content: int) -> Position | None:
         """The position to which an operator has ordered a version, as far as this process knows."""

@@ -25,8 +25,8 @@ class OperatorCommands:
         self._rolling = rolling
 
     def check(self, order: CommandOrder) -> None:
-        """Raises `CrdtbucketError` for a command that this node could not obey: it is given to a
-        node that can."""
+        """Raises `CrdtbucketError` for a command that this node could not obey: it must be given to
+        a node that can."""
         position = order.position
         if position is None:
             _, bucket, key = order.subject
@@ -35,7 +35,7 @@ class OperatorCommands:
             self._rolling.check(position)
 
     def obey(self, orders: Sequence[CommandOrder]) -> None:
-        """Does what new commands say, each once."""
+        """Carries out new commands, each once."""
         for order in orders:
             position = order.position
             if position is not None:

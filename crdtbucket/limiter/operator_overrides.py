@@ -58,7 +58,7 @@ class OperatorOverrides:
         self._bucket = in_force.bucket
         self._mesh = mesh
         self._path = _path(node, mesh, in_force.tables.file)
-        """The file of all processes of this node; None: what is given ends with this one."""
+        """The file of all processes of this node; None: the limits end with this process."""
         self._file: OverrideFile | None = None
         self._book: OverrideBook | None = None
         self._making = ForkLock()
@@ -96,24 +96,22 @@ class OperatorOverrides:
         return self._path is not None and os.path.exists(self._path)
 
     def set(self, bucket: str, key: str, limit: str) -> bool:
-        """Gives a key a limit: the name of a bucket, or a rate. False where it has it already.
-
-        For a limiter without a mesh; in one the order has to be signed: see `give`. Raises
+        """Gives a key a limit: the name of a bucket, or a rate. False if the key has it already.
+        Only for a limiter without a mesh; in a mesh the order has to be signed: see `give`. Raises
         `InvalidSpec`, `InvalidKey`, `UnknownBucket`, and `MeshError`.
         """
         return self._order(bucket, key, limit)
 
     def remove(self, bucket: str, key: str) -> bool:
-        """Ends the limit that an operator has given to a key; False where there is none. Raises as
+        """Ends the limit that an operator has given to a key; False if it has none. Raises as
         `set`."""
         return self._order(bucket, key, None)
 
     def give(self, order: str, about: tuple[str, str] | None = None) -> bool:
-        """Takes an order that `crdtbucket overrides` has signed; False where it holds already.
-
-        All nodes of the mesh follow it. `about`: the bucket and the key that it has to be about.
-        Raises as `set`, and `MeshError` for one that no key of `operator_keys` has signed, that is
-        older than what holds, or that finds no room.
+        """Takes an order that `crdtbucket overrides` has signed; False if it is in force already.
+        All nodes of the mesh follow it. `about`: the bucket and the key that the order must be
+        about. Raises as `set`, and `MeshError` if no key of `operator_keys` has signed the order,
+        if it is older than the one in force, or if there is no room for it.
         """
         from crdtbucket.mesh.links.override_orders import OverrideOrder
 
@@ -124,19 +122,19 @@ class OperatorOverrides:
 
     @property
     def count(self) -> int:
-        """Keys that have a limit by an operator."""
+        """The number of keys to which an operator has given a limit."""
         return self._outside.stats()["given"]
 
     def limit_of(self, bucket: str, key: str) -> str | None:
-        """The limit that an operator has given to a key; None where there is none."""
+        """The limit that an operator has given to a key; None if it has none."""
         held = self.book.about(canonical_name(bucket), key)
         return None if held is None else held.limit
 
     def listed(
         self, bucket: str | None = None, after: tuple[str, str] = ("", ""), most: int = 100
     ) -> list[GivenLimit]:
-        """Up to `most` limits that are given, sorted by bucket and key, from the first one after
-        the pair `after` on. Raises `UnknownBucket`."""
+        """Up to `most` of the given limits, sorted by bucket and key, beginning after the pair
+        `after`. Raises `UnknownBucket`."""
         name = None if bucket is None else self._bucket(bucket).spec.key
         return [
             GivenLimit(order.bucket, order.key, order.limit or "", order.counter)
@@ -146,8 +144,8 @@ class OperatorOverrides:
     def change(self, mesh: MeshConfig) -> None:
         """The operators are those of this configuration from now on."""
         self._mesh = mesh
-        # A reload calls this under a lock for which a thread that makes the book may wait. So this
-        # does not wait for the book: that thread looks at the operators once more.
+        # A reload calls this under a lock for which a thread that makes the book may be waiting. So
+        # this does not wait for the book: that thread looks at the operators once more.
         if self._book is not None:
             self._book.change(mesh.operator_keys)
 

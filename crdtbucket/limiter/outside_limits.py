@@ -1,8 +1,8 @@
 """Limits from outside: which keys have one, and the buckets that decide on these keys.
 
 All keys of a bucket with the same limit are decided on by one bucket, `name[=limit]`: many keys
-need no more definitions than there are different limits. What operators give a key goes before what
-a function says of it, and both go before the globs of the definition.
+need no more definitions than there are different limits. A limit that operators give to a key takes
+precedence over one from a function, and both over the globs of the definition.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ LOG = logging.getLogger("crdtbucket")
 MAX_LIMITS = 500
 """Different limits from outside that keys of all buckets have at a time."""
 MAX_MADE = 2_000
-"""Different ones while a limiter lives: each is a definition, and stays one."""
+"""Different limits from outside in the life of a limiter: the definition that is made for each is
+never removed."""
 
 
 class Definitions(Protocol):
@@ -56,8 +57,9 @@ class OutsideLimits:
         return {bucket.spec.key: bucket for bucket in self._in_use()}
 
     def stats(self) -> dict[str, int]:
-        """`given`: keys whose limit operators have given; `limits`: different limits that keys
-        have from outside; `failed`: how often a function did not say the limit of a key."""
+        """`given`: the number of keys to which operators have given a limit; `limits`: the number
+        of different limits from outside; `failed`: how often a function did not return a limit for
+        a key."""
         every = list(self._of.values())
         return {
             "given": sum(one.given for one in every),
@@ -80,7 +82,7 @@ class OutsideLimits:
             self.of(spec.key).connect(spec, buckets[spec.key], pairs)
 
     def look_again(self) -> None:
-        """There are new buckets, which limits of keys may name; the lock is held."""
+        """Called when there are new buckets, which limits of keys may name; the lock is held."""
         for one in [one for one in list(self._of.values()) if one.in_force]:
             one.look_again()
 
@@ -128,7 +130,7 @@ class OutsideLimit:
     bucket: Bucket | None = None
     """The bucket that decides on these keys; None while the limit cannot be used."""
     keys: int = 0
-    """How many keys operators have given it."""
+    """The number of keys to which operators have given this limit."""
 
 
 class BucketOverrides:
@@ -191,7 +193,7 @@ class BucketOverrides:
         self._install()
 
     def changing(self, owner: BucketSpec, named: Callable[[str], BucketSpec | None]) -> int:
-        """How many limits get another definition when the bucket has that of `owner`."""
+        """How many limits get another definition when the bucket gets that of `owner`."""
         count = 0
         for one in list(self._limits.values()):
             with contextlib.suppress(InvalidSpec):  # it gets none
@@ -200,7 +202,7 @@ class BucketOverrides:
         return count
 
     def give(self, limits: Iterable[tuple[str, str | None]]) -> None:
-        """Operators have given these limits to keys; None: they took the key's limit back."""
+        """Operators have given these limits to keys; None: they have removed the key's limit."""
         with self._lock:
             self._give(dict(limits))
 
@@ -261,9 +263,9 @@ class BucketOverrides:
         return None if given is None else given.bucket
 
     def forget_unused(self) -> bool:
-        """Forgets limits that no key has, at most once a second; the lock is held. What a key owes
-        under a limit that it had stays, and counts when that limit comes back. Returns whether
-        there were any."""
+        """Forgets limits that no key has, at most once a second; the lock is held. A key still owes
+        what it owed under an earlier limit, and that counts when the limit comes back. Returns
+        whether any were forgotten."""
         if self._bucket is None or (now := self._bucket.table.now()) < self._looked + NS_PER_SECOND:
             return False
         self._looked = now
@@ -283,8 +285,8 @@ class BucketOverrides:
         except CrdtbucketError as error:
             one.bucket = None
             LOG.error(
-                "keys of bucket %r that are to have the limit %r from outside have what they have "
-                "without: %s",
+                "bucket %r: the limit %r, which was given to keys from outside, cannot be used; "
+                "these keys have the limit that they would have without it: %s",
                 self._bucket.spec.name,
                 one.limit,
                 error,

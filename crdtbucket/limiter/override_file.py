@@ -1,8 +1,8 @@
 """The file of the limits that operators have given to keys: all processes of a node append to it.
 
-Each record is the orders of one moment, with their length and digest before them. A record that a
-crash has cut off is dropped by the next process; a file that mostly holds orders that newer ones
-have replaced is written anew, and so is one that was removed.
+Each record holds the orders that were appended at one moment, after their length and digest. The
+next process drops a record that a crash has cut off. The file is rewritten when most of its orders
+were replaced by newer ones, and when it was removed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ RECORD = 256
 MOST_BYTES = 1 << 20
 """Most bytes of a record."""
 SPARE_ORDERS = 10_000
-"""So many orders that newer ones have replaced are left in the file, beside one for each key."""
+"""The file may hold this many replaced orders beside one order for each key, before it is
+rewritten."""
 FIX = "put back a copy, or remove it, and peers tell this node the limits again"
 _HEAD = struct.Struct(">I16s")
 
@@ -80,8 +81,8 @@ class OverrideFile:
     ) -> list[OverrideOrder]:
         """Appends orders, and returns those that others have appended.
 
-        `book` has all orders that hold, for when it is written anew; `durable`: waits for the disk;
-        `most`: bytes that are read at most, nearly. Raises `MeshError`.
+        `book` has all orders in force, in case the file is rewritten; `durable`: waits for the
+        disk; `most`: about how many bytes are read at most. Raises `MeshError`.
         """
         try:
             known = self._known
@@ -179,8 +180,8 @@ class OverrideFile:
             self._orders += len(orders)
 
     def _write_anew(self, orders: Sequence[OverrideOrder]) -> None:
-        """Writes a file of these alone, in the place of the other, which is locked, and which stays
-        where there is no room for two."""
+        """Replaces the file, which is locked, by one with these orders only. The old file stays if
+        the disk has no room for both."""
         aside = self.path + ".new"
         flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
         fd = os.open(aside, flags, 0o600)
@@ -206,8 +207,8 @@ def _records(orders: Sequence[OverrideOrder]) -> Iterator[bytes]:
 
 
 def _is_not_cut_off(rest: bytes) -> bool:
-    """Whether what follows the head of a record is more than the begin of one, so that it is the
-    head that is wrong."""
+    """Whether the bytes after the head of a record are a whole record, so that the head is wrong
+    and the record was not cut off."""
     unpacker = msgpack.Unpacker(use_list=False)
     unpacker.feed(rest)
     try:

@@ -50,9 +50,8 @@ CLOSED = (
 
 
 class Runtime:
-    """Owns what runs beside the decisions: the mesh, the side of Redis, upkeep, the file's watch.
-
-    It starts them, stops them, and refuses decisions while they do not run.
+    """Owns the services that run beside the decisions: the mesh, the side of Redis, upkeep, the
+    watch on the file. It starts and stops them, and refuses decisions while they do not run.
     """
 
     def __init__(
@@ -153,7 +152,7 @@ class Runtime:
             raise CrdtbucketError("close a limiter on the event loop on which it was opened")
         if self._closing is None:
             self._closing = asyncio.ensure_future(self._close_on_loop())
-        # It goes on when the caller is cancelled: else the node's name would stay locked.
+        # It goes on when the caller is cancelled: otherwise the node's name would stay locked.
         await asyncio.shield(self._closing)
 
     async def _watch_loop(self) -> None:
@@ -178,7 +177,7 @@ class Runtime:
             self._reload.stop_watch()
 
     def forked(self) -> None:
-        """Called in the child of a fork: what was open stays the parent's alone."""
+        """Called in the child of a fork: everything that was open belongs to the parent alone."""
         open_states = (RuntimeState.ON_LOOP, RuntimeState.IN_THREAD, RuntimeState.OPENING)
         if self.state not in open_states:
             return
@@ -189,7 +188,7 @@ class Runtime:
 
     @property
     def _decides_alone(self) -> bool:
-        """Nothing connects it with others."""
+        """Whether nothing connects this limiter with others."""
         return self._node.alone and self._strong is None
 
     def _begin(self) -> None:
@@ -222,7 +221,8 @@ class Runtime:
 
     def _end(self) -> None:
         self.state = RuntimeState.CLOSED
-        # First of all: peers would never learn of what is taken after the last message to them.
+        # This comes first: peers would never learn of tokens that are taken after the last message
+        # to them.
         self._tables.refuse(LimiterClosed(CLOSED))
         self._node.end()
         self._in_force.wake_waiters()

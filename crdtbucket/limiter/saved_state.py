@@ -31,7 +31,8 @@ class SavedState:
         self._memory: NodeMemory | None = None
         self._saving = ForkLock()  # held while the directory is used: threads save snapshots
         self._saved_at = 0
-        """When (ns) the last snapshot was complete, or this epoch began."""
+        """When (ns) the last snapshot was completed; before the first one, when this epoch
+        began."""
         self._fault = ""
         """Why the last snapshot could not be written; "" where it was."""
 
@@ -41,7 +42,7 @@ class SavedState:
         """Takes the name of the node, and restores what its last epoch has left.
 
         `shared`: other processes use the table, and may have recorded its epoch already. `goes_on`:
-        one of them began this epoch, so that nothing is to be restored. Raises `MeshError`.
+        one of them began this epoch, so there is nothing to restore. Raises `MeshError`.
         """
         directory.open()
         with self._saving:  # a snapshot that is saved now would replace the one that is to be read
@@ -108,7 +109,8 @@ class SavedState:
         except OtherFormat as error:
             LOG.warning(
                 "%s starts its epoch no. %d without memory, as its %s; the next snapshot replaces "
-                "it. For a moment it serves its share of each limit, and then its peers tell it",
+                "it. For 2 s at most, until its peers send their counts, it serves only its share "
+                "of each limit",
                 name,
                 epochs,
                 error,
@@ -124,7 +126,7 @@ class SavedState:
             name,
             epochs,
             counted(keys, "key"),
-            ": the machine has started anew since, so that peers may know better"
+            ": the machine was rebooted since, so the counts of peers may replace them"
             if self._table.inbox.suspects
             else "",
         )

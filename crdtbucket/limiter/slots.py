@@ -1,7 +1,7 @@
 """Slots: a limit on the calls of a key that are in flight, over all nodes. See docs/model.md,
 "Slots".
 
-Those of `strong.strong_slots` are the same, and Redis decides."""
+In `strong.strong_slots` Redis decides instead of this node."""
 
 from __future__ import annotations
 
@@ -64,9 +64,9 @@ class SlotBucket(Bucket):
     ) -> Slot:
         """A slot of `key` that a `with` or `async with` block holds.
 
-        Entering raises `SlotDenied` when all are held. ttl: how long the block may take at most,
-        up to the bucket's, which it is if left out: then the slot is free again, here and on all
-        nodes, also when this process has died. timeout: seconds to wait for a slot, first come
+        Entering raises `SlotDenied` when all are held. ttl: how long the block may take at most, up
+        to the bucket's ttl, which is the default: after that the slot is free again, here and on
+        all nodes, also when this process has died. timeout: seconds to wait for a slot, first come
         first served in this event loop; 0 for a single try, None for ever. Raises `InvalidSpec`,
         and `InvalidKey` for a key of over 508 bytes.
         """
@@ -112,7 +112,7 @@ class SlotBucket(Bucket):
 
 
 class SlotsOfKeys:
-    """The slots that callers wait for: of the bucket that decides on their key at the moment."""
+    """The slots that callers wait for, in the bucket that decides on their key at the moment."""
 
     def __init__(self, bucket: SlotBucket) -> None:
         """`bucket`: the one that the callers name."""

@@ -76,8 +76,8 @@ def fleet_row(
     unseen: Sequence[str] = (),
     mode: int | None = None,
 ) -> dict[str, Any]:
-    """One node, its configuration and how the newest one stands, None where it advertised none; and
-    which members it says it does not see; and in which mode it decides."""
+    """The row of one node: its configuration and the state of the newest one (None if it advertised
+    none), the members that it says it does not see, and the mode in which it decides."""
     version, content, stage = (None, None, None) if config is None else config
     newest = None
     if rollout is not None:

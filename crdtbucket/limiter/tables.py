@@ -16,8 +16,8 @@ from crdtbucket.strong.redis.redis_config import RedisConfig
 
 LOG = logging.getLogger("crdtbucket")
 QUOTA_SUFFIX = "~quota"
-"""What the file of the outage quotas adds to the path of the shared table. `path_for` escapes "~"
-in the names of nodes, so no node's own file is called like that."""
+"""The suffix of the file of the outage quotas, after the path of the shared table. `path_for`
+escapes "~" in the names of nodes, so no node's own file can have this name."""
 
 
 class Tables:
@@ -25,8 +25,8 @@ class Tables:
 
     Without `shared` one table holds all keys. With it, strong buckets count in a table of this
     process alone, under an epoch of its own: each process is one more user of Redis, which decides
-    for all of them, and the records of two processes never mix. What a bucket grants while Redis is
-    gone is one share of the host, so those quotas are in a shared file again.
+    for all of them, and the records of two processes never mix. While Redis is gone, a bucket
+    grants one share for the whole host, so those quotas are in a shared file.
     """
 
     def __init__(
@@ -113,7 +113,8 @@ class Tables:
             table.refuse(error)
 
     def admit(self) -> None:
-        """The limiter is open: decisions are made, unless they are refused for something else."""
+        """The limiter is open: decisions are made, unless there is another reason to refuse
+        them."""
         for table in self.deciding():
             table.admit(LimiterNotOpen)
 
@@ -155,7 +156,7 @@ class Tables:
 
 
 def _check_kind(name: str, given: object, kind: type | tuple[type, ...], fix: str) -> None:
-    """Raises `InvalidSpec` for what is neither None nor of this kind. The message does not repeat
-    the value, which may hold a password."""
+    """Raises `InvalidSpec` for a value that is neither None nor of this kind. The message does not
+    repeat the value, which may hold a password."""
     if given is not None and not isinstance(given, kind):
         raise InvalidSpec(f"{name} is of type {type(given).__name__}", fix, name)

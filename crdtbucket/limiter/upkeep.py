@@ -26,7 +26,7 @@ BEAT_S = 1.0
 SAVE_NS = 10 * NS_PER_SECOND
 SHORTEST_BEAT_S = 0.001
 SWEEP_LEAST = 4_096
-# The whole table is looked over in so many beats, however large it is.
+# The whole table is checked within this many beats, however large it is.
 SWEEP_BEATS = 32
 
 
@@ -109,8 +109,8 @@ class Upkeep:
             self._table.sharing.yield_lead()
 
     def _look_after(self, table: Table) -> bool:
-        """Keeps a table that has no peers. Returns whether it had more changes than one beat may
-        take, so that the next one is due at once."""
+        """Maintains a table that has no peers. Returns whether it had more changes than one beat
+        may handle, so that the next beat is due at once."""
         if table.shared and not table.sharing.lead():
             return False  # another process does
         # Every change counts as sent, so that a key can be evicted when it is full again.

@@ -1,7 +1,8 @@
 """Callers that wait for tokens: one line for each key, first come, first served.
 
 Lines belong to an event loop: callers of one loop are served in their order, loops of different
-threads compete. `take` and `acquire` do not stand in line; they get what is there when they ask.
+threads compete. `take` and `acquire` do not stand in line; they get the tokens that are there when
+they ask.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ MAX_WAITERS = 10_000
 """Callers in one line; a further one gets `WaitTimeout` at once."""
 
 LOOK_AGAIN_NS = NS_PER_SECOND
-"""A line looks at least so often for what peers gave back, and for what a function says."""
+"""A line looks again at least this often, since peers may have given tokens back, and a function
+may return another limit."""
 
 Hash = tuple[int, int]
 
@@ -74,7 +76,8 @@ class Lines(ABC):
         return sum(len(line) for line in found if not line.loop.is_closed())
 
     def expect_changes(self, expected: bool) -> None:
-        """A function says the limits of keys, so lines look again by the clock; or none does."""
+        """Says whether a function returns the limits of keys, so that lines have to look again
+        regularly."""
         self.limits_change = expected
 
     @abstractmethod
@@ -154,8 +157,9 @@ class Waiters(Lines):
 class LocalLine:
     """The callers of one event loop that wait for tokens of one key, the earliest first.
 
-    Only the first one's cost is tried, so a later one never passes an earlier one. One timer is
-    set to the moment when the first could pass. All but `kick` runs on the line's own loop.
+    Only the first caller's cost is tried, so a later caller never passes an earlier one. One timer
+    is set to the moment when the first could pass. Everything except `kick` runs on the line's own
+    loop.
     """
 
     def __init__(
@@ -195,7 +199,7 @@ class LocalLine:
             )
 
     async def join(self, cost: int, timeout_ns: int | None) -> Decision:
-        """Stand in line until served; whoever gives up, in whatever way, frees the place."""
+        """Stands in line until served; a caller that gives up in any way frees its place."""
         turn: asyncio.Future[Decision] = self.loop.create_future()
         if not self._costs:
             self._lines.open(self)
@@ -224,8 +228,8 @@ class LocalLine:
             self.loop.call_soon_threadsafe(self._serve)
 
     def _serve(self) -> None:
-        """Let pass, in order, all that can, and set the timer for the next. Callers whose loop is
-        closed take nothing, in whatever order they are collected."""
+        """Serves, in order, all callers that can pass, and sets the timer for the next. Callers
+        whose loop is closed take nothing, in whatever order they are garbage-collected."""
         while self._costs and not self.loop.is_closed():
             turn, cost = next(iter(self._costs.items()))
             if not turn.done():
@@ -250,7 +254,7 @@ class LocalLine:
         wait_ns = denial.retry_after_ns
         update_interval_ns = self._lines.update_interval_ns
         if update_interval_ns is not None:
-            # What is held back for others is a guess, which an update may correct.
+            # The tokens that are held back for others are a guess, which an update may correct.
             refill_ns = max(self.refill_ns(denial, denial.cost), update_interval_ns)
             wait_ns = min(wait_ns, refill_ns, LOOK_AGAIN_NS)
         elif self._lines.limits_change:
@@ -281,8 +285,8 @@ class LocalLine:
             self._lines.close(self)
 
     def refill_ns(self, decision: Decision, tokens: int) -> int:
-        """How long refill takes from the level of a decision to `tokens` (ns), without what is held
-        back for other nodes."""
+        """How long (ns) the refill takes from the level of a decision to `tokens`, ignoring the
+        tokens that are held back for other nodes."""
         q, p = self._bucket.spec_of(self._key).emission
         return decision.debt + -((decision.limit - tokens) * q // p)
 

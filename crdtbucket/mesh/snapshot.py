@@ -1,9 +1,9 @@
 """Snapshots of a table: the counts and debts from which a node starts after a restart.
 
 A snapshot names the boot of the machine in which it was made, and the time. Within the same boot
-its debts have fallen by just the time since. After another boot its age is unknown: its debts bind
-this node alone until a peer has sent its counts, or none did (docs/model.md, "Identity and
-epochs").
+its debts have fallen by just the time since. After another boot its age is unknown: its debts limit
+only this node, until a peer has sent its counts, or until it is clear that no peer does
+(docs/model.md, "Identity and epochs").
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class OtherFormat(MeshError):
 
 
 def dump(table: Table, roster: Roster) -> list[bytes]:
-    """All indebted entries with their columns, what the positions in them mean, and the time: in
-    pieces, since whoever copies the bytes of a large table at once holds up all threads."""
+    """All indebted entries with their columns, the meaning of the positions in them, and the time.
+    The result comes in pieces, since copying a large table at once would hold up all threads."""
     tables, positions = roster.announced()
     made = table.now()  # before the debts, which then never count as newer than they are
     chunks, place = [], 0
@@ -44,11 +44,10 @@ def dump(table: Table, roster: Roster) -> list[bytes]:
 
 def load(table: Table, roster: Roster, data: bytes, boot: bytes | None = None) -> int:
     """Restores a snapshot into a table that runs under a new epoch. Returns the entries restored;
-    `table.inbox.suspects` of them are suspect. Of more epochs than a node has room for, as after
-    hundreds of starts within which nobody was met, the oldest are left out: debts stay.
-
-    Raises OtherFormat for one of another version of the library, MeshError when it is none, and
-    restores nothing then.
+    `table.inbox.suspects` of them are suspect. If the snapshot has more epochs than a node has room
+    for, as after hundreds of starts without meeting a peer, the oldest are left out, but their
+    debts stay. Raises OtherFormat if another version of the library wrote it, and MeshError if it
+    is not a snapshot; then nothing is restored.
     """
     try:
         form, *rest = unpack(data)

@@ -76,10 +76,9 @@ class StateDir:
         self._lock = lock
 
     def begin_epoch(self, epoch: int, *, handed_over: bool = False) -> int:
-        """Records a new epoch before anything is counted under it. Returns how many there were.
-
-        With `handed_over` it may be the last one again: another process of this node has ended.
-        Raises MeshError when the epoch is one that was used before.
+        """Records a new epoch before anything is counted under it. Returns how many epochs there
+        have been. With `handed_over` it may be the last epoch again, since another process of this
+        node has ended. Raises MeshError if the epoch was used before.
         """
         number, last = self._read_epoch()
         if handed_over and epoch == last:
@@ -110,5 +109,6 @@ class StateDir:
 
 
 def file_stem(node: str) -> str:
-    """The name of a node as the beginning of a file's name: what may not stand there is escaped."""
+    """The name of a node as the beginning of a file's name: characters that are not allowed there
+    are escaped."""
     return _UNSAFE.sub(lambda match: f"%{ord(match[0]):02x}", node)

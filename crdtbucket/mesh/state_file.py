@@ -52,7 +52,7 @@ class StateFile:
                 os.close(opened)
         except OSError as error:
             with contextlib.suppress(OSError):
-                aside.unlink(missing_ok=True)  # what was written of it would keep a full disk full
+                aside.unlink(missing_ok=True)  # its content would keep a full disk full
             raise MeshError(f"{self} cannot be written: {error.strerror}") from error
 
     def remove(self) -> None:
@@ -67,10 +67,9 @@ class KeyFile(StateFile):
     """The file of a private key (PEM), which is never replaced."""
 
     def load(self) -> bytes | None:
-        """The key, None when there is none.
-
-        Raises MeshError for one that cannot be read, or that every user of the host can. The group
-        may: volumes of some platforms give it to the group of their pod.
+        """The key, None when there is none. Raises MeshError if this process cannot read it, or if
+        every user of the host can. The group may read it: volumes of some platforms give it to the
+        group of their pod.
         """
         flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
@@ -86,7 +85,7 @@ class KeyFile(StateFile):
             os.close(file)
 
     def save(self, *pieces: bytes) -> None:
-        """Keeps a new key. Raises MeshError where there is a file already, whatever it is."""
+        """Saves a new key. Raises MeshError if there is a file already, whatever it holds."""
         if os.path.lexists(self.path):
             raise MeshError(f"{self} is there already: it is not replaced")
         super().save(*pieces)

@@ -30,7 +30,7 @@ LOG = logging.getLogger("crdtbucket")
 
 @dataclasses.dataclass
 class RaisedCeiling:
-    """A bucket that keeps a higher ceiling of debt for a while than its definition says."""
+    """A bucket that for a while keeps a higher ceiling of debt than its definition has."""
 
     bucket: Bucket
     until: int
@@ -67,7 +67,7 @@ class InForce:
         """The buckets of limits from outside."""
         self._raised: dict[str, RaisedCeiling] = {}
         self.outside = OutsideLimits(self)
-        """Limits of keys that come from outside of the definitions."""
+        """The limits of keys that come from outside the definitions."""
         for bucket in buckets.values():
             self._note_ceiling(bucket)  # another process may have raised it
         specs = [bucket.spec for bucket in buckets.values()]
@@ -100,7 +100,7 @@ class InForce:
         return group or (self.bucket(name),)
 
     def known(self, key: str) -> Bucket | None:
-        """The bucket with this key, also one that was removed or is of a limit from outside."""
+        """The bucket with this key, even if it was removed or belongs to a limit from outside."""
         return self.buckets.get(key) or self._removed.get(key) or self._overriding.get(key)
 
     def named(self, name: str) -> BucketSpec | None:
@@ -133,7 +133,7 @@ class InForce:
 
     def ceiling(self, spec: BucketSpec) -> int:
         """Tokens that a key of the bucket may owe. A lower ceiling would forgive present debt, and
-        a later change back would give that out again."""
+        a later change back would give these tokens out again."""
         need = spec.capacity + max(spec.max_debt, self._factory.least_debt(spec))
         known = self.known(spec.key)
         if known is None or known.spec == spec:
@@ -150,7 +150,7 @@ class InForce:
         self.config = config
 
     def force(self, config: Config) -> None:
-        """Brings a configuration into force that was found fit before."""
+        """Brings a configuration into force that has been checked before."""
         specs, _ = self.runnable(config)
         if self.strong is not None:
             self.strong.rule_maker.outages(config.degradation)
@@ -198,7 +198,7 @@ class InForce:
 
     def make_override(self, spec: BucketSpec, owner: BucketSpec) -> Bucket:
         """The bucket of an override of `owner`, with this definition from now on. Raises
-        `InvalidSpec` for one that strong mode cannot keep."""
+        `InvalidSpec` for a definition that strong mode does not support."""
         owning = self.known(owner.key)  # a caller may still hold one that was removed
         if self.strong is not None and owning is not None and not owning.immediate:
             self.strong.rule_maker.check(spec, self.ceiling(spec) - spec.capacity)
@@ -206,7 +206,7 @@ class InForce:
         return bucket
 
     def relax(self) -> None:
-        """Puts ceilings that were raised for a time back to what the definitions say. To be called
+        """Lowers ceilings that were raised for a time to those of the definitions. To be called
         every second or so, without the lock."""
         now = self.tables.main.now()
         if not any(now >= one.until for one in list(self._raised.values())):
@@ -250,7 +250,8 @@ class InForce:
         self._follow(bucket)
 
     def _note_ceiling(self, bucket: Bucket) -> None:
-        """Remembers a ceiling that is higher than the definition says, until the debt is paid."""
+        """Remembers a ceiling that is higher than that of the definition, until the debt is
+        paid."""
         spec, ceiling = bucket.spec, bucket.spec.capacity + bucket.max_debt
         self._raised.pop(spec.key, None)
         if ceiling > spec.capacity + max(spec.max_debt, self._factory.least_debt(spec)):
@@ -264,8 +265,8 @@ class InForce:
 
 
 def runnable(config: Config, *, has_redis: bool) -> tuple[tuple[BucketSpec, ...], Mode]:
-    """The buckets that run, and their consistency: all are eventual without a Redis to ask, and
-    all are shadows where `rating.enabled` is false."""
+    """The buckets that run, and their consistency: all are eventual without a Redis to ask, and all
+    are shadows if `rating.enabled` is false."""
     specs, consistency = config.buckets, config.consistency
     if not has_redis:
         specs = tuple(dataclasses.replace(one, consistency=None) for one in specs)
@@ -274,7 +275,7 @@ def runnable(config: Config, *, has_redis: bool) -> tuple[tuple[BucketSpec, ...]
 
 
 def differs(old: BucketSpec, new: BucketSpec) -> bool:
-    """Whether keys of a bucket get other limits, its overrides aside."""
+    """Whether keys of a bucket get other limits, apart from its overrides."""
     return dataclasses.replace(old, overrides=()) != dataclasses.replace(new, overrides=())
 
 

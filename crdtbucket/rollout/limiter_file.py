@@ -1,4 +1,4 @@
-"""Reads the configuration file of a limiter, and says where the state of its roll-out is kept."""
+"""Reads the configuration file of a limiter, and knows where the state of its roll-out is kept."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ class LimiterFile:
 
     path: str
     content: bytes
-    """Its `content_of`, from before it was read: a change in between is then seen as one."""
+    """Its `content_of` from before it was read, so that a change in between is noticed."""
     config: Config
     first: Config
     """The version to begin with: the one before, while the file's own is being rolled out."""
     known: tuple[Config, Position] | None
-    """The version before, and how far that roll-out is; None where there is none."""
+    """The version before, and the state of the roll-out; None if there is none."""
     node: str | None
     mesh: MeshConfig | None
     shared: str | os.PathLike[str] | None
@@ -121,7 +121,7 @@ def rollout_places(
 
 
 def warn_where_eventual(config: Config, *, has_redis: bool) -> None:
-    """Logs that buckets which are to be strong have no Redis to ask."""
+    """Logs that buckets should be strong but have no Redis to ask."""
     asked = {config.consistency, *(spec.consistency for spec in config.buckets)}
     if Mode.STRONG in asked and not has_redis:
         LOG.warning(

@@ -51,10 +51,10 @@ class LiveRollout:
         """The state of the roll-out as a plain dict; None when there was none.
 
         `version`, `hash`; `before`: the version that it replaces; `status`: running, done, halted
-        or rolled back, and the `reason` where it is known here; `stage` of `stages`, from 1, and
-        its `reach` in words; `percent`: of the keys of this node; `since` and `hold`: seconds;
-        `halts`: how often this node halted it; `buckets`: of each that has keys of both versions
-        the calls `admitted` and `denied` under the `old` and the `new` one, since it began.
+        or rolled back, and the `reason` if it is known here; `stage` of `stages`, from 1, and its
+        `reach` in words; `percent`: of the keys of this node; `since` and `hold`: seconds; `halts`:
+        how often this node halted it; `buckets`: for each bucket with keys of both versions, the
+        calls `admitted` and `denied` under the `old` and the `new` one since the roll-out began.
         """
         with self._lock:
             rollout, target, before = self._rollout, self._target, self._before
@@ -79,12 +79,13 @@ class LiveRollout:
 
     @property
     def position(self) -> Position | None:
-        """How far the roll-out is, as peers learn it; None where there was none."""
+        """The position of the roll-out, as peers learn it; None if there was none."""
         return None if self._rollout is None else self._rollout.position
 
     @property
     def running(self) -> tuple[int, int, int] | None:
-        """Version, hash and stage of what is in force, as peers learn it; None without a file."""
+        """Version, hash and stage of the configuration in force, as peers learn it; None without a
+        file."""
         rollout, config = self._rollout, self._in_force.config
         if rollout is not None and rollout.active:
             return (*rollout.position.of, rollout.position.stage + 1)
@@ -136,8 +137,9 @@ class LiveRollout:
     def start(
         self, first: Config, newest: Config, known: tuple[Config, Position] | None = None
     ) -> None:
-        """The buckets were made from `first`. `known`: the version before `newest`, and how far the
-        roll-out of that was in an earlier epoch of this node; it goes on from there."""
+        """The buckets were made from `first`. `known`: the version before `newest`, and the
+        position of its roll-out in an earlier epoch of this node; the roll-out goes on from
+        there."""
         self._in_force.begin(first)
         self._counted = self._in_force.decided()
         if known is not None:
@@ -146,7 +148,7 @@ class LiveRollout:
         self._node.advertise(self.running, self.position)
 
     def change(self, config: Config) -> None:
-        """Brings a version into force that was found fit to be, or begins its first stage."""
+        """Brings a version that has been checked into force, or begins its first stage."""
         with self._lock:
             if not self._replans(config):
                 self._end()
@@ -185,7 +187,7 @@ class LiveRollout:
         self._follow()
 
     def _end(self) -> None:
-        """Another configuration comes into force: a roll-out that is under way is undone."""
+        """Undoes a roll-out that is under way, because another configuration comes into force."""
         if self._rollout is not None and self._before is not None:
             if self._rollout.active:
                 self._in_force.force(self._before)
@@ -205,14 +207,14 @@ class LiveRollout:
                 self._try_to_follow()
 
     def beat(self) -> None:
-        """Does what is due; to be called every second or so."""
+        """Does the periodic work; to be called every second or so."""
         with self._lock:
             rollout = self._rollout
             if rollout is not None:
                 self._exchange()
                 self._is_ordered()
                 rollout.tick(self._table.now(), self._in_force.decided())
-                self._try_to_follow()  # once more, where it failed before
+                self._try_to_follow()  # once more, if it failed before
 
     def _replans(self, config: Config) -> bool:
         """Whether `config` is rolled out already; its stages may have changed."""
@@ -227,14 +229,14 @@ class LiveRollout:
     # ---- what it does ----
 
     def _try_to_follow(self) -> None:
-        """`_follow`, and again at the next beat when something is in the way."""
+        """Calls `_follow`, and again at the next beat if that fails."""
         try:
             self._follow()
         except CrdtbucketError as error:
             LOG.error("the roll-out is not followed yet: %s", error)
 
     def _follow(self) -> None:
-        """Brings the buckets to where the roll-out is; a second time changes nothing."""
+        """Brings the buckets to the position of the roll-out; a second call changes nothing."""
         rollout, before, target = self._rollout, self._before, self._target
         if not (rollout and before and target) or rollout.position == self._followed:
             return
@@ -263,7 +265,7 @@ class LiveRollout:
         return rollout.obey(order, self._table.now())
 
     def _exchange(self) -> None:
-        """Keeps the position, and takes that of the other processes of a shared table."""
+        """Saves the position, and takes over that of the other processes of a shared table."""
         rollout, before = self._rollout, self._before
         if rollout and before and (found := self._store.exchange(rollout.position, before)):
             self._take(rollout, found)

@@ -1,4 +1,4 @@
-"""Takes another configuration, or refuses it with every reason why it cannot come into force."""
+"""Accepts another configuration, or refuses it with every reason why it cannot come into force."""
 
 from __future__ import annotations
 
@@ -54,8 +54,9 @@ class Reload:
         rollout.start(file.first, file.config, file.known)
 
     def change(self, config: Config) -> None:
-        """Brings `config` into force, or begins to, where it has stages. Raises `ConfigError` with
-        all that forbids it, and has then changed nothing; `InvalidSpec` for what is no `Config`."""
+        """Brings `config` into force, or begins its roll-out if it has stages. Raises `ConfigError`
+        with every reason against it, and has then changed nothing; `InvalidSpec` if it is not a
+        `Config`."""
         from crdtbucket.config import Config  # whoever has one has imported it
 
         if not isinstance(config, Config):
@@ -113,7 +114,7 @@ class Reload:
         self.change(changed)
 
     def _refused(self, error: ConfigError, version: int = 0) -> None:
-        """`version`: its number, where the file could be read and has one."""
+        """`version`: its number, if the file could be read and has one."""
         self.counters["refused"] += 1
         first, *more = error.problems
         named = f"version {version}: " if version else ""
@@ -126,7 +127,7 @@ class Reload:
         self.rollout.beat()
 
     def start_watch(self) -> None:
-        """Watches the file from now on, where that was asked for."""
+        """Watches the file from now on, if that was asked for."""
         if self._watch is not None:
             self._watch.start()
 
@@ -136,8 +137,8 @@ class Reload:
             self._watch.stop()
 
     def stats(self) -> dict[str, Any]:
-        """Which configuration is in force, or on its way and at which stage, how many were taken
-        and refused, and why the last one was, if it was."""
+        """Which configuration is in force, or is being rolled out and at which stage; how many were
+        accepted and refused; and why the last one was refused, if it was."""
         version, content, stage = self.rollout.running or (0, None, 0)
         return {
             "version": version,

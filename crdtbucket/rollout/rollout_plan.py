@@ -38,5 +38,5 @@ class RolloutPlan:
     hold_ns: int | None = None
     """How long a stage lasts; until the command, if left out."""
     denied_ratio_rise: Annotated[float, RATIO] | None = None
-    """The new version denies a share of its calls that is more than so much above the old one's; if
-    left out, the roll-out never halts by itself."""
+    """By how much the share of calls that the new version denies may exceed that of the old one
+    before the roll-out halts; if left out, it never halts by itself."""

@@ -1,8 +1,8 @@
 """Keeps a roll-out that is under way: beside a shared table, and in the state directory.
 
-What is kept: the version before it, and how far it was. A file that is rolled out says nothing of
-the one before it, which decides on most keys at first: a node that starts again would have nothing
-else to go by.
+It keeps the version before, and the position of the roll-out. The file that is rolled out does not
+contain the version before, which decides on most keys at first: without this, a restarted node
+would not know it.
 """
 
 from __future__ import annotations
@@ -52,10 +52,9 @@ NUMBERS = (
 class HostRollout:
     """A file beside a shared table with the largest position that any of its processes had.
 
-    It holds the version before, too, as `kept` writes it. Processes of one host are
-    like nodes of a mesh to each other: each follows the largest position that it reads, so a
-    command in one of them moves all. What cannot be read or written is logged once, and tried again
-    at the next call.
+    It holds the version before, too, as `kept` writes it. Processes of one host act like nodes of a
+    mesh: each follows the largest position that it reads, so a command in one of them moves all. A
+    failed read or write is logged once, and tried again at the next call.
     """
 
     def __init__(self, table_path: str) -> None:
@@ -64,15 +63,15 @@ class HostRollout:
         self._fault = ""
 
     def begun(self, target: Config) -> tuple[Config, Position] | None:
-        """The version before `target`, and how far that is; None where the file says nothing of
-        it that could be used."""
+        """The version before `target`, and the position of `target`; None if the file has nothing
+        usable about it."""
         data = self._locked(_read)
         return recalled(data, target) if data and position_in(data) is not None else None
 
     def exchange(self, position: Position, content: Callable[[], bytes]) -> Position | None:
-        """Writes what `content` returns, which holds `position`, where the file has a smaller
-        position or none; otherwise `content` is not called. Returns the position that the file had
-        before."""
+        """If the file has a smaller position or none, writes the result of `content`, which
+        contains `position`; otherwise `content` is not called. Returns the position that the file
+        had before."""
 
         def merge(fd: int) -> Position | None:
             found = position_in(_read(fd))
@@ -86,7 +85,7 @@ class HostRollout:
         return self._locked(merge)
 
     def _locked(self, work: Callable[[int], T]) -> T | None:
-        # Opened each time: a lock on a file that a fork has copied would be that of both.
+        # It is opened each time: after a fork, both processes would own one lock on an open file.
         try:
             file = SharedFile(self.path)
             try:
@@ -124,8 +123,8 @@ class RolloutStore:
         self._fault = ""
 
     def exchange(self, position: Position, before: Config) -> Position | None:
-        """Keeps a new position on disk, and tries again where that failed before; of the processes
-        of a shared table the leader does it. Shows it to the others, and returns theirs."""
+        """Saves a new position on disk, and tries again if that failed before; among the processes
+        of a shared table only the leader does so. Shows it to the others, and returns theirs."""
         mine = self._table.sharing.leading or not self._table.shared
         if mine and position != self._saved and self._write(kept(before, position)):
             self._saved = position
@@ -158,8 +157,8 @@ class RolloutStore:
 def begun(
     target: Config, host: HostRollout | None, state_dir: StateDir | None
 ) -> tuple[Config, Position] | None:
-    """The version before `target` and how far that is, in other processes of the host or in an
-    earlier epoch of this node; None when it was never begun. Raises `MeshError`."""
+    """The version before `target` and the position of `target`, in other processes of the host or
+    in an earlier epoch of this node; None when it was never begun. Raises `MeshError`."""
     found = [None if host is None else host.begun(target)]
     data = None if state_dir is None else state_dir.rollout.load()
     if data is not None:
@@ -173,7 +172,7 @@ def _read(fd: int) -> bytes:
 
 
 def kept(before: Config, position: Position) -> bytes:
-    """The limits of the version before, and how far the one after it is."""
+    """The bytes to keep: the limits of the version before, and the position of the one after it."""
     rules = {name: getattr(before.degradation, name) for name in RULES}
     content = {
         "format": FORMAT,
@@ -187,7 +186,7 @@ def kept(before: Config, position: Position) -> bytes:
 
 
 def position_in(data: bytes) -> Position | None:
-    """The position in what `kept` has written; None where that cannot be read."""
+    """The position in the bytes that `kept` has written; None if they cannot be read."""
     try:
         content = json.loads(data)
         position = Position.read(content["position"])
@@ -197,7 +196,7 @@ def position_in(data: bytes) -> Position | None:
 
 
 def recalled(data: bytes, target: Config) -> tuple[Config, Position] | None:
-    """The version before `target`, and how far `target` was, if `data` is about this version.
+    """The version before `target`, and the position of `target`, if `data` is about this version.
 
     Raises `MeshError` when it is damaged.
     """

@@ -2,9 +2,9 @@
 
 A pure machine: no clock, no I/O. Nodes send each other a `Position`, and the largest one holds:
 that of the later version, then of more changes, then the more cautious one, then the later stage.
-Changes are halts, their ends, and a roll-back: to go on is none, and so overrules no halt, however
-far nodes beyond a partition went. So a command at one node moves all that have the version, and
-nodes that move by time at once agree.
+Halts, their ends, and a roll-back count as changes. Going on to the next stage does not, so it
+never overrules a halt, however far nodes beyond a partition went. So a command at one node moves
+all that have the version, and nodes that go on by time agree at once.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from crdtbucket.errors import CrdtbucketError
 from crdtbucket.rollout.rollout_plan import EVERYWHERE, RolloutPlan, Stage
 
 LEAST_DECISIONS = 100
-"""With fewer decisions of either version their shares of denials are not compared."""
+"""The shares of denials are compared only when each version has made at least this many
+decisions."""
 LEAST_ERRORS = 3.0
-"""A rise of at most so many standard errors is taken for chance."""
+"""A rise of at most this many standard errors is taken for chance."""
 MOST_CHANGES = 2**63 - 1
 LAST_CHANGE = 2**62
 """The number of a roll-back without a signature. It is the last change of a version, so it comes
@@ -34,7 +35,7 @@ FIXED = {
     "degradation.modes": "rating.modes",
     "degradation.webhook": "rating.webhook",
 }
-"""Fields of a configuration that hold for the life of a limiter, and what a file calls them."""
+"""Fields of a configuration that hold for the life of a limiter, with their keys in a file."""
 
 Decided = tuple[int, int]
 """Calls that were admitted and denied."""
@@ -58,8 +59,8 @@ class Status(enum.IntEnum):
 
 @dataclass(frozen=True, order=True)
 class Position:
-    """The progress of a version. Of two positions the larger one holds, so the fields stand in the
-    order in which they count."""
+    """The progress of a version. Of two positions the larger one holds, so the fields are in the
+    order of their precedence."""
 
     version: int
     hash: int
@@ -69,7 +70,7 @@ class Position:
 
     @classmethod
     def read(cls, row: Sequence[int]) -> Position:
-        """The position in a row of `row_of`. Raises `ValueError` for one that has none."""
+        """The position in a row of `row_of`. Raises `ValueError` for a row that has none."""
         version, content, changes, status, stage = row
         return cls(version, content, changes, Status(status), stage)
 
@@ -95,7 +96,7 @@ class Rollout:
     """The roll-out of one version on one node. Times are local ns."""
 
     plan: RolloutPlan
-    """Its stages; the same version may come again with others."""
+    """Its stages; the same version may be loaded again with other stages."""
     position: Position
     region: str
     since: int
@@ -103,7 +104,7 @@ class Rollout:
     old: Counts = field(default_factory=dict)
     """Counts at the time when the old version came into force here."""
     reason: str = ""
-    """Why it stands as it does, where that is known here."""
+    """The reason for its present status, if that is known here."""
     halts: int = 0
     """How often this node has halted it for what it denied."""
     ordered: int = 0
@@ -142,8 +143,9 @@ class Rollout:
         return True
 
     def obey(self, order: Position, now: int) -> bool:
-        """Goes where an operator has ordered this version to be; the counter of the order is in its
-        `changes`. Returns whether the position changed: a later change of this node stays."""
+        """Moves to the position that an operator has ordered for this version; the counter of the
+        order is in its `changes`. Returns whether the position changed: a later change of this node
+        stays."""
         self.ordered = max(self.ordered, order.changes)
         if order <= self.position:
             return False
@@ -151,7 +153,7 @@ class Rollout:
         return True
 
     def check(self, order: Position, known: Position | None) -> None:
-        """Raises `CrdtbucketError` for an operator's order that does not fit how it stands.
+        """Raises `CrdtbucketError` for an operator's order that does not fit the present position.
         `known`: the last one about its version that this node has."""
         position, back = self.position, Status.ROLLED_BACK
         what = f"version {position.version} ({position.hash:016x})"
@@ -169,9 +171,9 @@ class Rollout:
             )
 
     def receive_halt(self, advertised: Position, now: int) -> bool:
-        """`receive` where operators sign what moves a version: of what a peer advertises, only a
-        halt since the last order counts, and this node then halts at its own stage. Returns whether
-        the position changed."""
+        """Replaces `receive` when operators sign commands: of the positions that peers advertise,
+        only a halt since the last order counts, and this node then halts at its own stage. Returns
+        whether the position changed."""
         if (
             advertised.of != self.position.of
             or (advertised.status, self.position.status) != (Status.HALTED, Status.RUNNING)
@@ -182,7 +184,7 @@ class Rollout:
         return True
 
     def tick(self, now: int, counts: Counts) -> bool:
-        """Halts the roll-out where denials jump, and else advances it when it is time. Returns
+        """Halts the roll-out if the denials jump; otherwise advances it when it is time. Returns
         whether it did either."""
         if self.position.status is not Status.RUNNING:
             return False
@@ -227,8 +229,8 @@ class Rollout:
 
     def _advance(self, now: int, reason: str) -> None:
         position, stage = self.position, self.position.stage + 1
-        # It counts as a change only after a halt: else nodes that were cut off and went on would
-        # end a halt of all others.
+        # It counts as a change only after a halt: otherwise nodes that were cut off and went on
+        # would end a halt of all others.
         changes = min(position.changes + (position.status is Status.HALTED), MOST_CHANGES)
         status = Status.RUNNING
         if stage >= len(self.plan.stages):
@@ -255,7 +257,7 @@ class Rollout:
                 continue
             new = _since(new_now, new_then or (0, 0))
             if self.percent == EVERYWHERE:
-                # All keys have the new version: it is compared with the time before this stage.
+                # All keys have the new version, so it is compared with the time before this stage.
                 old = _since(old_then, self.old.get(bucket, ((0, 0), None))[0])
             else:
                 old = _since(old_now, old_then)

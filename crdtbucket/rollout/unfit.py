@@ -28,7 +28,7 @@ RATE = "tokens at a rate"
 
 
 def kind_of(spec: BucketSpec) -> str:
-    """What a bucket limits, in words. A bucket cannot change from one kind to another."""
+    """The kind of a bucket, in words. A bucket cannot change from one kind to another."""
     if spec.period is not None:
         return f"quotas {spec.period}"
     return RATE if spec.slots is None else "slots"
@@ -39,7 +39,7 @@ def fixed(
 ) -> Iterator[Problem]:
     """Settings that differ from the running ones and cannot change. `started`: the running settings
     of a limiter without a file; and of any limiter the present mesh and Redis, unless an argument
-    overrides that of the file. `renewable`: what may change, as a file calls it."""
+    overrides that of the file. `renewable`: the keys of a file that may change."""
     for field, path in FIXED.items():
         new = attrgetter(field)(config)
         if running is not None:
@@ -60,7 +60,8 @@ def fixed(
 
 
 def unfit(config: Config, now: InForce) -> Iterator[Problem]:
-    """Buckets that cannot become what `config` says; `now` has those that are in force."""
+    """Yields the reasons why buckets cannot change to those of `config`; `now` has those in
+    force."""
     specs, consistency = now.runnable(config)
     changed, seen, count = Counter[Table](), set[str](), 0
     if now.buckets and not specs:  # a file that was cut short would end every limit
@@ -119,7 +120,7 @@ def unfit(config: Config, now: InForce) -> Iterator[Problem]:
 def unfit_version(
     config: Config, running: Config | None, rollout: Position | None
 ) -> Iterator[Problem]:
-    """Why `config` cannot be the next version. `rollout`: how far the newest one is."""
+    """Why `config` cannot be the next version. `rollout`: that of the newest version."""
     if rollout is not None and rollout.of == config.version_id:
         if rollout.status is Status.ROLLED_BACK:
             fix = "give what comes next a higher one"

@@ -21,12 +21,11 @@ HANGUP = getattr(signal, "SIGHUP", None)
 
 
 class FileWatch:
-    """Looks at the content of a file from a thread of its own, until it is stopped.
-
-    It reads the file by its name each time: so a file that is replaced, a link that is turned to
-    another file and a mounted directory that is swapped as a whole all count, and nothing depends
-    on what a file system says. A new content is taken when two looks in a row have seen it: so a
-    file that is written in place is not read half-way. On SIGHUP it is taken at once.
+    """Looks at the content of a file from a thread of its own, until it is stopped. It reads the
+    file by its name each time. So it notices when a file is replaced, a link points to another
+    file, or a mounted directory is swapped as a whole, and it does not depend on notifications or
+    times of the file system. A new content is taken when two looks in a row have seen it: so a file
+    that is written in place is not taken half-written. On SIGHUP it is taken at once.
     """
 
     def __init__(
@@ -71,7 +70,8 @@ class FileWatch:
             self._signalled = False
 
     def now(self) -> None:
-        """The file is taken soon, changed or not. Safe from any thread, and in a signal handler."""
+        """Makes the thread take the file soon, changed or not. Safe from any thread, and in a
+        signal handler."""
         self._calls.put(True)
 
     def look(self) -> None:
@@ -98,9 +98,9 @@ class FileWatch:
         try:
             self._take()
         except CrdtbucketError as error:
-            LOG.error("%s is refused, and what was in force stays: %s", self.path, error)
+            LOG.error("%s is refused; the configuration in force stays: %s", self.path, error)
         except Exception:  # logged; a bug must not end the watch
-            LOG.exception("%s could not be taken, and what was in force stays", self.path)
+            LOG.exception("%s could not be taken; the configuration in force stays", self.path)
 
     def _content(self) -> bytes:
         return content_of(self.path)

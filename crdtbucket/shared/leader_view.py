@@ -1,7 +1,7 @@
 """Writes what the leader knows of the mesh into the shared table, and reads it in other processes.
 
-Only one process speaks to the peers, and any may be asked how they are. The leader writes what it
-knows into the table every second; the others read it whole, and add the time since.
+Only one process talks to the peers, but any process may be asked about them. The leader writes what
+it knows into the table every second; the others read it whole, and add the time since then.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ LOG = logging.getLogger("crdtbucket")
 
 
 def publish(table: Table, mesh: dict[str, Any], fleet: Sequence[Sequence[Any]]) -> None:
-    """Writes the stats of the mesh and the rows of the fleet. What does not fit is left out: of so
-    many peers the last ones by name, and `omitted` says how many."""
+    """Writes the stats of the mesh and the rows of the fleet. If not all of it fits, the last peers
+    by name are left out, and `omitted` says how many."""
     rows = [
         (name, state, *(mesh[of].get(name) for of in ("lag", "longest_lag", "keys")))
         for name, state in mesh["peers"].items()

@@ -1,4 +1,4 @@
-"""Chooses the process of a shared table that speaks to the peers; another one follows when it
+"""Chooses the process of a shared table that talks to the peers; another one follows when it
 ends."""
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from crdtbucket.shared.shared_file import SharedFile
 
 LOG = logging.getLogger("crdtbucket")
 ASK_S = 0.2
-"""Between two attempts to get the lead, so that a dead leader is followed within a second."""
+"""Seconds between two attempts to get the lead, so that a dead leader is replaced within a
+second."""
 LOOK_S = 0.01
-"""Between two looks whether another process asks for an early flush, or still uses the table."""
+"""Seconds between two checks whether another process asks for an early flush, or still uses the
+table."""
 ALL_END_S = 5 * ASK_S
 """How long a leader that ends waits for the other processes to end, too. A process that goes on has
 taken the lead well before that, and says goodbye itself when it ends."""
@@ -37,13 +39,14 @@ class LedNode(Protocol):
         """The mesh has started."""
 
     def fail(self) -> None:
-        """The mesh could not start: whichever process leads next makes another one."""
+        """The mesh could not start: the process that leads next makes another one."""
 
     def show(self) -> None:
         """Writes what is known of the mesh into the table; called every second."""
 
     def release(self) -> None:
-        """Gives back what only one process may hold. It takes as long as the disk does."""
+        """Gives back everything that only one process may hold. It takes as long as the disk
+        does."""
 
 
 class Leadership:
@@ -78,7 +81,8 @@ class Leadership:
         self._task = asyncio.create_task(lasting(self._stand_by_and_lead, WORK, LOG))
 
     async def stop(self) -> None:
-        """Leaves the mesh if no other process goes on for this node; else makes way for one."""
+        """Leaves the mesh if no other process goes on for this node; otherwise gives the lead up to
+        one."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -141,7 +145,7 @@ class Leadership:
             LOG.info("this process leads now: it speaks to the peers for all that share the table")
 
     async def _look(self) -> None:
-        # A take of this process calls `on_wake` itself; that of another one leaves only a mark.
+        # A take in this process calls `on_wake` itself; a take in another one only leaves a mark.
         while True:
             await asyncio.sleep(LOOK_S)
             if self._table.outbox.flush_wanted and self._table.on_wake is not None:
@@ -165,6 +169,6 @@ class Leadership:
 
 
 def _interpreter_ends() -> bool:
-    """Whether Python ends, and with it this process: it may close its limiter meanwhile, but it has
-    no threads to give to a mesh that starts."""
+    """Whether Python, and with it this process, is ending: it may still close its limiter, but it
+    cannot start the threads of a mesh."""
     return not threading.main_thread().is_alive()

@@ -1,7 +1,7 @@
 """A file that several processes of one host use, each under a lock of its own, and where it is.
 
-Every process that uses the file holds a shared lock on it until it ends, so that a process which
-comes alone may begin the file anew, and no other may.
+Every process that uses the file holds a shared lock on it until it ends. So a process that finds no
+other may begin the file anew, and no other process may.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _LOCK = struct.Struct("hhqqi4x")
 
 
 def path_for(shared: str | os.PathLike[str], node: str) -> str:
-    """The file that `shared` means: a path, or "auto" for one in memory, of this user and node, in
-    a folder that is this user's alone."""
+    """The file for `shared`: a path, or "auto" for one in memory that belongs to this user and
+    node, in a folder that only this user can access."""
     if shared != AUTO:
         return os.path.abspath(os.fspath(shared))
     name = file_stem(node)
@@ -42,8 +42,9 @@ def own_folder() -> str:
 
 
 def make_own_folder(path: str) -> None:
-    """Makes the folder of a file that "auto" means; nothing for other files. Raises OSError, and
-    SharedTableError where others may use it, who could remove or replace what is in there."""
+    """Makes the folder of an "auto" file; does nothing for other files. Raises OSError, and
+    SharedTableError if other users may write to the folder, who could remove or replace its
+    files."""
     folder = own_folder()
     if os.path.dirname(path) != folder:
         return
@@ -82,7 +83,7 @@ class SharedFile:
             raise
 
     def lock(self) -> bool:
-        """Locks the file. True when no other process uses it; then none can until this lock is
+        """Locks the file. True when no other process uses it; then no other can until this lock is
         given up."""
         deadline = time.monotonic() + MADE_WITHIN_S
         while True:
@@ -99,24 +100,25 @@ class SharedFile:
             time.sleep(0.01)  # only while another process makes the table
 
     def share(self) -> None:
-        """Others may use the file too, from now on."""
+        """From now on, other processes may use the file, too."""
         self._try_lock(fcntl.F_RDLCK)
 
     def alone(self) -> bool:
-        """Whether no other process uses the file. If so, none can begin to while this one lives."""
+        """Whether no other process uses the file. If so, no other can begin to use it while this
+        one lives."""
         return self._try_lock(fcntl.F_WRLCK)
 
     def replaced(self) -> bool:
-        """Whether the path leads to another file by now, so that newcomers share nothing with this
-        process."""
+        """Whether the path now leads to another file, so that new processes share nothing with this
+        one."""
         try:
             return not os.path.samestat(os.stat(self.path), os.fstat(self.fd))
         except FileNotFoundError:
             return True
 
     def cut_off(self, size: int) -> SharedTableError | None:
-        """The error to raise where the file has fewer bytes than `size`; None where it has them
-        all. The kernel ends a process that touches what is gone (SIGBUS)."""
+        """The error to raise if the file has fewer than `size` bytes, else None. The kernel ends a
+        process that touches the missing part (SIGBUS)."""
         is_now = os.fstat(self.fd).st_size
         if is_now >= size:
             return None
@@ -127,8 +129,9 @@ class SharedFile:
         )
 
     def reopen(self) -> None:
-        """In the child of a fork: a lock of its own, which is not the parent's too. Raises
-        `SharedTableError`: then the file is closed here, and the parent has its lock still."""
+        """In the child of a fork: gets a lock of its own, separate from the parent's. If that
+        fails, raises `SharedTableError`; then the file is closed here, and the parent keeps its
+        lock."""
         inherited, self.fd = self.fd, -1
         try:
             self.fd = os.open(f"/proc/self/fd/{inherited}", os.O_RDWR | os.O_CLOEXEC)
@@ -176,10 +179,9 @@ class SharedFile:
             )
 
     def _try_lock(self, kind: int) -> bool:
-        """Changes the lock of this open file to `kind`; what is refused leaves it as it was.
-
-        Not `flock`, which gives the old lock up before it is refused the new one, so that two
-        processes which ask at once could both lose theirs, and one believe that it is alone.
+        """Changes the lock of this open file to `kind`; a refused change leaves it as it was.
+        `flock` is not used: it gives the old lock up before the new one is refused, so two
+        processes that ask at once could both lose theirs, and one could believe that it is alone.
         """
         try:
             fcntl.fcntl(self.fd, fcntl.F_OFD_SETLK, _LOCK.pack(kind, os.SEEK_SET, 0, 0, 0))

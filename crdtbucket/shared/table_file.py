@@ -52,15 +52,16 @@ class Host:
     boot: bytes
     pid_space: int
     time_space: int
-    """By how much its clock is moved, modulo 2^64. The number of a time namespace would not do: the
-    kernel gives it to another one later."""
+    """The offset of its clock, modulo 2^64. The number of the time namespace is not enough: the
+    kernel reuses it for another one later."""
 
     @classmethod
     def here(cls) -> Host:
         """The host on which this process runs. Raises OSError."""
         with open("/proc/sys/kernel/random/boot_id", "rb") as boot:
             number = bytes.fromhex(boot.read().strip().replace(b"-", b"").decode())
-        # Of a process that gave up root the folder is root's: it may be passed, and not be listed.
+        # If a process gave up root, the folder belongs to root: the process may pass through it,
+        # but not list it.
         space = os.stat("/proc/self/ns/pid").st_ino
         return cls(number, space, (clock_offset_ns() or 0) % 2**64)
 
@@ -90,11 +91,10 @@ def open_table(
     virtual: bool = False,
     host: Host | None = None,
 ) -> Table:
-    """The table in a file, made when there is none; without `hash_key` it has one of its own.
-
-    A table that other processes use must be just this one. One that nobody uses is looked through
-    and begun anew where it is damaged, or of another boot, layout, size, secret or node, and that
-    is logged; else its counts go on. A file that is not empty and does not begin as a table does
+    """The table in a file, which is made when there is none; without `hash_key` it has one of its
+    own. A table that other processes use must match exactly. A table that nobody uses is checked;
+    if it is damaged, or of another boot, layout, size, secret or node, it is begun anew, which is
+    logged; otherwise its counts go on. A file that is not empty and does not begin like a table
     belongs to another program, and is left as it is. Raises SharedTableError.
     """
     alone = file.lock()
@@ -149,7 +149,7 @@ def _here(file: SharedFile) -> Host:
 
 
 def _mark(host: Host, owner: str) -> tuple[bytes, int, int, int]:
-    """The marks of a table that only processes of this host, and of the node `owner`, may use."""
+    """The mark of a table that only processes of this host, and of the node `owner`, may use."""
     named = hashlib.blake2b(owner.encode(), digest_size=8).digest()
     return host.boot, host.pid_space, host.time_space, int.from_bytes(named, "big")
 
@@ -157,7 +157,7 @@ def _mark(host: Host, owner: str) -> tuple[bytes, int, int, int]:
 def _wanted(
     mark: tuple[bytes, int, int, int], max_keys: int, hash_key: bytes | None
 ) -> dict[str, Any]:
-    """What the header of a table must say."""
+    """The header that a table must have."""
     fields = dict(zip(("boot", "pid_space", "time_space", "owner"), mark, strict=True))
     fields |= {"layout": LAYOUT, "max_keys": max_keys, "size": table_size(max_keys)[0]}
     return fields if hash_key is None else fields | {"hash_key": hash_key}

@@ -33,16 +33,16 @@ class AskedOverrides:
     """Overrides that come from a function, for `BucketSpec(overrides=...)`."""
 
     ask: Ask
-    """Is called with a key as text, in the process and the thread that takes. Returns the name of
-    a bucket whose numbers hold for the key, a rate such as "100/s burst 200", a `BucketSpec`, or
-    None for the bucket's own limit."""
+    """The function. It is called with a key as text, in the process and the thread that takes.
+    Returns the name of a bucket whose numbers hold for the key, a rate such as "100/s burst 200", a
+    `BucketSpec`, or None for the bucket's own limit."""
     ttl_ns: int
     """The time for which an answer is remembered (ns)."""
 
     def __init__(self, ask: Ask, ttl: str | int | float | timedelta = "60s") -> None:
         """`ttl`: for how long an answer is remembered, above 0 up to a day, such as "60s" or
         seconds. Raises `InvalidSpec`."""
-        # For an object that can be called its method is looked at, except for a `partial`.
+        # For a callable object, its `__call__` method is checked as well.
         either = ask, getattr(ask, "__call__", None)  # noqa: B004
         if not callable(ask) or any(map(inspect.iscoroutinefunction, either)):
             fix = "pass a plain function of a key that does not wait: def limit_of(key): ..."

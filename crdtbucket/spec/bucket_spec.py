@@ -35,9 +35,9 @@ from crdtbucket.spec.rate_text import parse_rate
 MAX_SLOTS = 1_000
 """Most slots of a key; where all are held, a search goes over all of them."""
 SLOT_TOKENS = 1_000
-"""The tokens of a slot's own bucket: a hold that may last the whole ttl takes all of them."""
+"""The tokens of the bucket that stands for one slot: a hold for the whole ttl takes all of them."""
 SLOT_HOLDERS = 64
-"""Nodes that may take one slot before they know of each other, and are all counted."""
+"""Up to so many nodes that take one slot before they know of each other are all counted."""
 _INTERVALS = 1, 366 * 86_400 * NS_PER_SECOND, "above 0 and at most 366 days"
 _SEVERAL = re.compile(r"\s*;\s*(?=\d)")
 Overrides = Union[Sequence[tuple[str, "BucketSpec"]], AskedOverrides, Ask]  # noqa: UP007 - a text
@@ -67,12 +67,13 @@ class BucketSpec:
     max_debt: Annotated[int, WholeRange(0, MAX_TOKENS)]
     """Tokens below empty that updates of others may push to, 0 to 2^53; `capacity` if left out."""
     max_keys: Annotated[int, WholeRange(1, MAX_TOKENS)] | None
-    """Most entries of its keys in the table. Beyond it new keys get `on_table_full`, while keys
-    that owe stay; left out, a [full table](security.md#memory) forgets the keys that owe least."""
+    """Most entries that its keys may have in the table. When so many keys owe tokens, they stay and
+    new keys get `on_table_full`; if left out, a [full table](security.md#memory) forgets the keys
+    that owe least."""
     on_table_full: OnTableFull
     """The answer to a new key while `max_keys` keys of the bucket owe tokens: `deny` or `allow`."""
     consistency: Mode | None
-    """`Mode.STRONG` or `Mode.EVENTUAL`; None for what the limiter says."""
+    """`Mode.STRONG` or `Mode.EVENTUAL`; None for the limiter's default."""
     on_outage: OnOutage | None
     """`quota`, `eventual`, `deny` or `allow`, in place of what the limiter (`rating`) says."""
     overrides: tuple[tuple[str, BucketSpec], ...]
@@ -86,8 +87,8 @@ class BucketSpec:
     """In place of a rate: [how much of a key may be in flight](slots.md) at once, 1 to 1,000. The
     capacity and the refill are then those of one slot."""
     period: CalendarPeriod | None
-    """The period whose quota the capacity is, of a bucket of kind `calendar`; None for one that
-    refills steadily."""
+    """For a bucket of kind `calendar`, the period for which the capacity is the quota; None for a
+    bucket that refills steadily."""
 
     def __init__(
         self,
@@ -110,12 +111,12 @@ class BucketSpec:
         """Check and keep a definition.
 
         `refill_interval` is text with a unit ("250ms", "1s", "5m", "2h", "1d"), a number of
-        seconds, or a `timedelta`. `max_debt` is `capacity` when None. `consistency` is "strong"
-        or "eventual"; `on_outage` is "quota", "eventual", "deny" or "allow". `overrides`: (glob,
-        spec) pairs, whose specs get their name, consistency and, where they say nothing, outage
-        policy and shadow from this one; or a function that is asked for each key, as in
-        `AskedOverrides`, which `overrides_from` is. `slots` is for `concurrency`, and `period` for
-        `calendar`, which see. Raises `InvalidSpec`, naming the field and the fix.
+        seconds, or a `timedelta`. `max_debt` is `capacity` when None. `consistency` is "strong" or
+        "eventual"; `on_outage` is "quota", "eventual", "deny" or "allow". `overrides`: (glob, spec)
+        pairs, whose specs get their name and consistency from this one, and also the outage policy
+        and shadow that they do not set; or a function that is asked for each key, or an
+        `AskedOverrides`, which may also be passed as `overrides_from`. `slots` and `period` are set
+        by `concurrency` and `calendar`. Raises `InvalidSpec`, naming the field and the fix.
         """
         debt = capacity if max_debt is None else max_debt
         vars(self).update(  # the way past `frozen`, which only forbids `self.name = ...`
@@ -191,8 +192,8 @@ class BucketSpec:
     ) -> BucketSpec:
         """A bucket of kind `concurrency`: at most `slots` (1 to 1,000) of a key are in flight.
 
-        `ttl`: how long a slot is held at most, such as "60s": then it is free again, whatever
-        became of its holder; 100 ms to 30 days. `more`: `max_keys` (of slots that are held),
+        `ttl`: how long a slot is held at most, such as "60s", 100 ms to 30 days: after that it is
+        free again, whatever happened to its holder. `more`: `max_keys` (of slots that are held),
         `on_table_full`, `consistency`, `on_outage`, `overrides` (made by `concurrency`, too) and
         `shadow`. Raises `InvalidSpec`.
         """
@@ -208,7 +209,7 @@ class BucketSpec:
 
         `per` is "day", "week" (from Monday) or "month", from midnight to midnight in `time_zone`, a
         name such as "Europe/Berlin". Nothing comes back within a period, and a new one has the
-        whole limit. `more`: as for `BucketSpec`, but for the numbers of a refill. Always eventual.
+        whole limit. `more`: as for `BucketSpec`, except the numbers of a refill. Always eventual.
         Raises `InvalidSpec`.
         """
         period = CalendarPeriod.checked(per, time_zone)
@@ -249,15 +250,15 @@ class BucketSpec:
     def parts(self) -> int:
         """How many parts a calendar bucket has, each with a definition of its own in a table: one
         for the last period, so that its tokens may still be given back, one for the present period,
-        and one for the next, of which nodes take whose clocks are ahead. 0 for other buckets."""
+        and one for the next, from which nodes take whose clocks are ahead. 0 for other buckets."""
         return 0 if self.period is None else CALENDAR_PARTS
 
     @property
     def emission(self) -> tuple[int, int]:
         """Nanoseconds a token as a reduced fraction (q, p): one token takes q / p ns."""
         if self.period is not None:
-            # p is 2 to keep takes off the quick path of the core, which always lets time run; q is
-            # even, so that no level is rounded.
+            # p is 2 so that takes do not use the fast path of the core, which assumes that time
+            # runs; q is even, so that no level is rounded.
             return 2 * (self.interval_ns // self.capacity), 2
         common = math.gcd(self.interval_ns, self.refill_rate)
         return self.interval_ns // common, self.refill_rate // common
@@ -269,7 +270,7 @@ class BucketSpec:
 
     @property
     def definition_hash(self) -> int:
-        """64 bits that name capacity and rate, the same in every process and version."""
+        """64 bits that identify capacity and rate, the same in every process and version."""
         q, p = self.emission
         text = f"crdtbucket definition 1: capacity {self.capacity} emission {q}/{p}"
         if self.period is not None:
@@ -278,9 +279,8 @@ class BucketSpec:
 
 
 def override_of(owner: BucketSpec, glob: str, spec: BucketSpec) -> BucketSpec:
-    """`spec` as an override of `owner`: with its full name, and what it shares with its bucket.
-
-    Raises `InvalidSpec`.
+    """`spec` as an override of `owner`: with its full name and the fields that it inherits. Raises
+    `InvalidSpec`.
     """
     if not isinstance(spec, BucketSpec):
         raise refused(f"the override for {glob!r} is {spec!r}", "make it with BucketSpec(...)")

@@ -76,7 +76,7 @@ class CalendarPeriod:
         else:
             day = moment.toordinal()
             number = day if self.per == "day" else (day - 1) // 7
-        # Where the hour changes around midnight, a date may come twice.
+        # If the clock is changed around midnight, a date may come twice.
         while wall_ns < self.begin_ns(number):
             number -= 1
         while wall_ns >= self.begin_ns(number + 1):
@@ -84,8 +84,8 @@ class CalendarPeriod:
         return number
 
     def begin_ns(self, number: int) -> int:
-        """When a period begins: at its first midnight, or where the hour changes then and that does
-        not exist, at the change."""
+        """When a period begins: at its first midnight. If the clock is changed then and this
+        midnight does not exist, at the change."""
         return _begin_ns(self, number)
 
     def first_day(self, number: int) -> datetime.date:

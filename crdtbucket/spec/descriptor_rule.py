@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from crdtbucket.spec.priority import Floor
 
 ALL = "*"
-"""The key of a rule that names no entry for it: one limit for all."""
+"""The key of a rule that takes no entry as the key: all descriptors share one limit."""
 EMPTY = '""'
 """The key that stands for an empty value, since a key cannot be empty."""
 Entry = tuple[str, str]
@@ -25,18 +25,19 @@ class DescriptorRule:
     bucket: str
     """The service that it takes from."""
     entries: tuple[tuple[str, str | None], ...]
-    """What a descriptor must consist of, in this order: `name=value`, or a `name` alone, whose
-    value is the key; of several the key has all values, of none all share one."""
+    """The entries that a descriptor must consist of, in this order: `name=value`, or a `name`
+    alone, whose value is the key. With several such names the key has all their values, without any
+    all descriptors share one key."""
     domain: str | None = None
     """The domain that the proxy sends; any, if left out."""
     settle: bool = False
     """Charge every hit, into debt if need be, as for costs that are known after the answer."""
     floor: Floor = 0
-    """What is left to [more important](api.md#priorities) calls: a share of the capacity, or
+    """The share of the capacity that is left to [more important](api.md#priorities) calls, or
     `critical`, `normal`, `batch` or `smooth`."""
 
     def key(self, domain: str, entries: Sequence[Entry]) -> str | None:
-        """The key of a descriptor; None when the rule is not about it."""
+        """The key of a descriptor; None when the rule does not cover it."""
         if self.domain not in (None, domain) or len(entries) != len(self.entries):
             return None
         values = []
@@ -54,7 +55,7 @@ class DescriptorRule:
         return self.key(domain, [(name, names[name]) for name, _ in self.entries])
 
     def covers(self, other: DescriptorRule) -> bool:
-        """Whether every descriptor of the other rule is one of this, too."""
+        """Whether this rule covers every descriptor that the other rule covers."""
         return (
             self.domain in (None, other.domain)
             and len(self.entries) == len(other.entries)
@@ -70,5 +71,5 @@ def _joined(values: Sequence[str]) -> str:
         return ALL
     if len(values) == 1:
         return values[0] or EMPTY
-    # Values may come from clients, and none may be able to spell the key of another.
+    # Values may come from clients, and no client may be able to produce the key of another one.
     return "/".join(value.replace("%", "%25").replace("/", "%2F") for value in values)

@@ -64,7 +64,7 @@ def check_duration(
     field_name: str, value: str | int | float | timedelta, low: int, high: int, words: str
 ) -> int:
     """The nanoseconds of a duration. Raises `InvalidSpec` unless they are from `low` to `high`;
-    `words` are that range as the error says it."""
+    `words` describe that range in the error."""
     ns = duration_ns(value, field_name)
     if not low <= ns <= high:
         raise InvalidSpec(f"{field_name} is {value!r}", f"it must be {words}", field_name)
@@ -97,7 +97,8 @@ def check_choice(field_name: str, value: str, choices: tuple[str, ...]) -> str:
 
 
 def check_listed(field_name: str, given: Iterable[T]) -> tuple[T, ...]:
-    """What is given, as a tuple. Raises `InvalidSpec` for a text, whose letters are no list."""
+    """The given items as a tuple. Raises `InvalidSpec` for a text, since its letters are not meant
+    as a list."""
     if isinstance(given, str):
         raise InvalidSpec(f"{field_name} is {given!r}", f'write a list: ["{given}"]', field_name)
     return tuple(given)

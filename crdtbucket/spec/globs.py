@@ -1,8 +1,9 @@
 """The globs of overrides: which one a key matches.
 
 A glob is as in `fnmatch`, case-sensitive and on the whole key: `*`, `?`, `[a-z]`, `[!a-z]`; `[[]`,
-`[*]` and `[?]` stand for the characters themselves. A key given as bytes is looked at as UTF-8, so
-that it has the override of the same key given as text; a byte that is no UTF-8 is one character.
+`[*]` and `[?]` stand for the characters themselves. A key given as bytes is matched as UTF-8, so
+that it has the override of the same key given as text; a byte that is not valid UTF-8 counts as one
+character.
 """
 
 from __future__ import annotations
@@ -86,10 +87,11 @@ class Choice(Generic[T]):
     remembers its answers."""
 
     def __init__(self, choices: Iterable[tuple[str, T]], otherwise: T) -> None:
-        """`otherwise`: for a key that no glob matches, and for what is no key at all."""
+        """`otherwise`: the choice for a key that no glob matches, and for a value that is not a
+        key."""
         self._otherwise = otherwise
-        # Remembered answers do not refer to this object: else up to 65,536 keys would stay, when
-        # a reload has replaced it, until Python's garbage collector runs.
+        # Remembered answers do not refer to this object: otherwise, after a reload has replaced it,
+        # up to 65,536 keys would stay in memory until Python's garbage collector runs.
         self._of = lru_cache(REMEMBERED_KEYS)(_Search(choices, otherwise).of)
 
     def of(self, key: str | bytes) -> T:

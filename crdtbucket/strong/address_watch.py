@@ -16,12 +16,13 @@ LOOK_S = 10.0
 """Between two questions about the name."""
 RESOLVE_S = 5.0
 TURNS_NS = 3_600 * NS_PER_SECOND
-"""Addresses that a name has had within this time take turns, as several of one service do."""
+"""If a name returns to an address that it had within this time, its addresses rotate, as those of a
+service with several servers do."""
 
 
 class AddressWatch:
-    """Asks for the name of one server, and gives up a connection to an address that the name has
-    no more, since nodes that connect anew are at another server by then."""
+    """Resolves the name of one server regularly. When the name no longer has the address of the
+    connection, it gives that connection up, since other nodes now connect to another server."""
 
     def __init__(
         self, link: ServerLink, clock: Callable[[], int], moved: Callable[[], None]
@@ -57,7 +58,7 @@ class AddressWatch:
         if connection is not self._link.connection or used in found or found & known:
             return
         LOG.warning(
-            "Redis %s leads to %s by now, and no more to %s, which still answers: connecting anew",
+            "Redis %s leads to %s now, and no longer to %s, which still answers: connecting again",
             address,
             ", ".join(sorted(found)),
             used,

@@ -1,5 +1,6 @@
-"""Keeps the deadlines of requests that were written to a server. Its timer reads what has arrived
-before it calls an answer missing, and counts only time in which this process could have read it."""
+"""Keeps the deadlines of requests that were written to a server. Before its timer calls an answer
+missing, it reads what has arrived, and it counts only time in which this process could have read
+the answer."""
 
 from __future__ import annotations
 
@@ -23,8 +24,8 @@ class LookTimer:
     """The timer of one queue of deadlines. A busy event loop runs it late, when answers may lie
     unread; a process that was stopped runs it later still, perhaps together with its server.
 
-    So it looks `LOOKS` times within a deadline, and what lies between two looks counts for no more
-    than a quarter of it.
+    So it looks `LOOKS` times within a deadline, and the time between two looks counts for no more
+    than a quarter of the deadline.
     """
 
     def __init__(
@@ -106,7 +107,8 @@ class Deadlines:
     def __init__(
         self, home: object, deadline_ns: int, overdue: Callable[[PendingRequest], None]
     ) -> None:
-        """`overdue` is called for each request whose deadline has passed, and is to give it up."""
+        """`overdue` is called for each request whose deadline has passed, and must give the request
+        up."""
         self._home = home
         self._deadline_ns = deadline_ns
         self._overdue = overdue

@@ -1,4 +1,5 @@
-"""Sends requests to one server, books the answers, and decides here what stays unanswered."""
+"""Sends requests to one server, books the answers, and decides in this process the requests that
+stay unanswered."""
 
 from __future__ import annotations
 
@@ -97,8 +98,9 @@ class Dispatcher:
     # ---- decisions ----
 
     async def acquire(self, bucket: BucketCore, key: str | bytes, cost: int) -> Decision:
-        """The server's decision, or within the deadline that of the mode without it. The deadline
-        begins when the request is written, for which it may wait behind others."""
+        """The server's decision or, if it does not come within the deadline, that of the mode
+        without the server. The deadline begins when the request is written; before that it may wait
+        behind others."""
         if self._unyielded >= UNYIELDED:
             self._unyielded = 0
             await asyncio.sleep(0)
@@ -159,8 +161,8 @@ class Dispatcher:
         being moved to this server."""
         pending.request.sent_by(self._link.fence)
         self._deadlines.take_over(pending)
-        # Whether a server that takes over a slot has the script is not known before it is asked,
-        # and it would be asked in vain: ASKING holds for one command.
+        # The whole script is sent, since nobody knows whether a server that takes over a slot has
+        # it. A first request without it would be lost, as ASKING holds for one command only.
         self._transmit(pending, source=asking, asking=asking)
 
     def _transmit(
@@ -186,7 +188,8 @@ class Dispatcher:
         """All replies of one read have been handed out."""
         self._asked = None
         self.tally.tell()
-        # Answers end a silence. What was written meanwhile, or is open still, may begin one.
+        # Answers end a silence. Requests that were written meanwhile, or are still open, may begin
+        # a new one.
         connection = self._link.connection
         if self._deadlines.let_go() and connection is not None and connection.oldest_ns:
             self.health.asked()
@@ -229,7 +232,7 @@ class Dispatcher:
         """Books an answer. Returns what `Ledger.book` does, or the same request to be sent again.
         Raises `RedisReplyError`."""
         request = pending.request
-        # A denial, and a request that the script sends back, write nothing.
+        # The server writes nothing for a denial, or for a request that the script sends back.
         wrote = answer.status is script.ALLOWED and request.cost > 0
         assert pending.sent is not None
         self.tally.add(pending.sent, wrote=wrote, late=pending.done, queued=bool(self._waiting))

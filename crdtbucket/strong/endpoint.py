@@ -42,7 +42,7 @@ class EndpointOwner(Protocol):
     to it."""
 
     def next_fence(self) -> int:
-        """A number above all that this process has used."""
+        """A fence above all that this process has used."""
 
     def known_run_id(self, address: Address) -> str | None:
         """The server at an address as an earlier epoch met it; see `Supervisor`."""
@@ -138,8 +138,9 @@ class Endpoint:
 
     @property
     def upkeep(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
-        """What runs for the server until it is cancelled. Each is a task of its own: a task around
-        all would measure a blocked loop later, and take it for a slow Redis."""
+        """The coroutines that run for the server until they are cancelled. Each becomes a task of
+        its own: one task around all of them would notice a blocked loop later, and take it for a
+        slow Redis."""
         works = [self.supervisor.run, self.address_watch.run]
         return works if self.watch is None else [*works, self.watch.run]
 
@@ -158,8 +159,9 @@ class Endpoint:
         return self.dispatcher.usable()
 
     def serve(self, ranges: Ranges) -> None:
-        """The server has these slots now. One that gave away the slot of its probe would answer
-        every probe with another server's address, and never be strong again."""
+        """The server has these slots now. The probe moves to a key in them: a server that gave away
+        the slot of its probe would answer every probe with another server's address, and would
+        never be strong again."""
         if ranges != self._ranges:
             self._ranges = ranges
             self.supervisor.probe_with(self._owner.probe(ranges))

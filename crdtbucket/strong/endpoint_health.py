@@ -40,8 +40,9 @@ class EndpointHealth:
         lock: ForkLock,
         listener: HealthListener,
     ) -> None:
-        """`now`: local ns that count; see `Endpoint`. `lock`: that of the ledger; threads report
-        answers, too: one at a time, so that the time does not go back."""
+        """`now`: local ns without the time for which the process was stopped; see `Endpoint`.
+        `lock`: the ledger's lock. Threads report answers too, and must do so one at a time, so that
+        the time does not go back."""
         self.controller = controller
         self.now = now
         self._lock = lock
@@ -88,8 +89,8 @@ class EndpointHealth:
     def answered_by_thread(
         self, latency_ns: int, wrote: bool, on_loop: Callable[[Callable[[], None]], None]
     ) -> None:
-        """A request of a thread was answered in time. What follows from that is done by `on_loop`,
-        on the event loop. Call it under the lock of the ledger."""
+        """A request of a thread was answered in time. `on_loop` runs the consequences on the event
+        loop. Call it under the lock of the ledger."""
         self._latency.add(latency_ns)
         change = self.controller.answered(self.now(), latency_ns, wrote=wrote)
         if change is not None or self.controller.slow is not self._slow:
@@ -169,8 +170,9 @@ class EndpointHealth:
             LOG.info("Redis %s: no longer slow", address)
 
     def outlook(self) -> dict[str, Any] | None:
-        """Where the endpoint is not strong: for how many `seconds`, for what `reason`, and what it
-        lacks before it is strong again, as of `ReturnOutlook`, in seconds."""
+        """For an endpoint that is not strong: for how many `seconds` it has not been, the `reason`,
+        and what it still lacks before it is strong again, with the fields of `ReturnOutlook` in
+        seconds."""
         with self._lock:
             now = self.now()
             found = self.controller.outlook(now)
@@ -187,7 +189,7 @@ class EndpointHealth:
         }
 
     def stats(self) -> dict[str, Any]:
-        """Numbers for people and metrics."""
+        """Numbers about the answers, for people and metrics."""
         seconds = dict(self._mode_ns)
         seconds[self.mode] = seconds.get(self.mode, 0) + self.now() - self._mode_since
         return {

@@ -92,7 +92,8 @@ class Endpoints:
         await asyncio.gather(*(one.supervisor.connect() for one in self.by_address.values()))
 
     async def run(self) -> None:
-        """Settles what an earlier epoch left unsettled, then starts the upkeep of all endpoints."""
+        """Settles what the previous epoch left unsettled, then starts the upkeep of all
+        endpoints."""
         # The earlier epoch comes first, before this one takes anything.
         for endpoint in self.by_address.values():
             if endpoint.usable():
@@ -222,7 +223,7 @@ class Endpoints:
         return next(self._fences)
 
     def known_run_id(self, address: Address) -> str | None:
-        # Another server than the one that the previous epoch met may lack what that one held.
+        # If this is not the server that the previous epoch met, it may lack what that one held.
         return "" if self._met is None else self._met.get(str(address))
 
     def owns(self, endpoint: Endpoint, name: bytes) -> bool:

@@ -3,7 +3,7 @@
 On one connection answers come in the order in which the server ran the requests, so the ledger is
 never behind the server's record. A thread that sends requests over its own connection breaks that
 order: the record in its answer may hold tokens of requests whose answers are not booked yet. This
-module says how many tokens these may be, and whether a request was alone with its key.
+module computes how many tokens that may be, and whether a request was the only one on its key.
 """
 
 from __future__ import annotations

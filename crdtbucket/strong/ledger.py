@@ -1,9 +1,7 @@
-"""The ledger: it counts what one node and the store owe each other. No I/O here.
-
-Redis is one more replica: every request carries this node's own column, so that any request
-settles what an earlier one left open. A request without an answer is counted as taken here, and as
-refunded too when the caller was denied; the next settling corrects the store. No request is sent
-twice.
+"""The ledger: it counts what one node and the store owe each other. No I/O here. Redis is one more
+replica: every request carries this node's own column, so any request also settles what an earlier
+one left open. A request without an answer is counted as taken here, and as refunded too when the
+caller was denied; the next settling corrects the store. No request is sent twice.
 """
 
 from __future__ import annotations
@@ -31,8 +29,8 @@ from crdtbucket.strong.store_rules import Place, RuleBook
 from crdtbucket.strong.unsettled import Unsettled
 
 SYNC_NS = 100_000_000
-"""For so long (ns) after all columns of a key were compared with the store, this node's own level
-may deny a call without a request."""
+"""Time (ns) after all columns of a key were compared with the store, during which this node's own
+level may deny a call without a request."""
 REMEMBERED_SYNCS = 100_000
 
 
@@ -167,9 +165,9 @@ class Ledger:
             return decision
 
     def ended(self, request: StoreRequest, answer: ScriptAnswer | None = None) -> None:
-        """A request that was given up has been answered after all; its tokens are counted here, and
-        the store has more only where a peer had settled them before. Or the store does not run
-        it: it was never sent, or the decision is asked for in another way."""
+        """A request that was given up has been answered after all. Its tokens are already counted
+        here, and the store has more only if a peer had settled them before. Or the store does not
+        run the request: it was never sent, or the decision is asked for in another way."""
         with self.lock:
             if answer is not None and answer.status in (ScriptStatus.ALLOWED, ScriptStatus.DENIED):
                 self._check_record(request, answer, 0)
@@ -266,7 +264,7 @@ class Ledger:
         unbooked = min(ahead, self.in_flight.unbooked(request)) if ahead > 0 else 0
         unclaimed = ahead - unbooked
         if unclaimed > 0:
-            # A request of an abandoned connection ran after all, and no caller got its tokens.
+            # A request of an abandoned connection ran after all, but no caller got its tokens.
             request.replica.void(*request.place, unclaimed)
             self.counters["unclaimed_charges"] += 1
             self.unsettled.add(*request.item)

@@ -13,8 +13,9 @@ from crdtbucket.strong.quota import Quota
 from crdtbucket.strong.store_rules import RuleBook, Rules
 
 NODES_NS = 100_000_000
-"""For so long (ns) charges use the number of nodes that was asked for last. A decision asks anew;
-tokens that were charged before nodes came or went are in the older parts anyway."""
+"""Time (ns) for which charges use the last known number of nodes. A decision asks for the number
+again; tokens that were charged before nodes came or went are counted in parts of the older price
+anyway."""
 
 
 class LocalDecisions:
@@ -41,7 +42,7 @@ class LocalDecisions:
         else:
             BucketReplica(bucket).open_call(key, cost)  # checks both arguments, and makes the entry
             if rule == "deny":
-                # Nothing is given, whatever the bucket holds; nobody knows until when.
+                # Denies, whatever the bucket holds; nobody knows when Redis is back.
                 denial = deny(bucket, key, cost, Mode.FALLBACK, NS_PER_SECOND)
                 q, p = denial.spec.emission
                 return denial._show(-(-denial.limit * q // p))
@@ -53,8 +54,8 @@ class LocalDecisions:
         return decision
 
     def policy(self, bucket: BucketCore, key: str | bytes) -> tuple[int, int] | None:
-        """The most that the quota of a key grants, as in `Quota.policy`; None where the bucket does
-        something else in an outage."""
+        """The most that the quota of a key grants, as in `Quota.policy`; None if the bucket's rule
+        in an outage is not a quota."""
         rules = self._rules.of_key(bucket, key)
         return rules.quota.policy(self._nodes()) if rules.on_outage == "quota" else None
 
@@ -68,7 +69,7 @@ class LocalDecisions:
         return {"rule": "quota", "tokens": tokens, "seconds": filled_ns / NS_PER_SECOND}
 
     def charge(self, rules: Rules, key: str | bytes, cost: int) -> None:
-        """Counts tokens in the quota that something else than the quota admitted."""
+        """Counts in the quota tokens that another rule admitted."""
         rules.quota.charge(key, cost, self._nodes_lately())
 
     def give_back(self, bucket: BucketCore, key: str | bytes, tokens: int) -> None:
@@ -84,8 +85,8 @@ class LocalDecisions:
     def _from_quota(
         self, bucket: BucketCore, quota: Quota, key: str | bytes, cost: int
     ) -> Decision:
-        """The decision of the quota and of the bucket. Its caller sees what is left of the one that
-        has less: the next calls get no more."""
+        """The decision on which the quota and the bucket must agree. The caller sees the rest of
+        the one that has less, since the next calls get no more."""
         opened = BucketReplica(bucket).open_call(key, cost)
         if opened is None:
             return bucket.take_as(key, cost, Mode.FALLBACK)

@@ -18,34 +18,34 @@ class Quota:
     """One bucket's share on one node, per key: charged in every mode, given out in an outage.
 
     The share is `share_among` the nodes, of capacity and rate. It is kept as a bucket of the whole
-    limit in which a token costs 1 / share, so nothing is rounded but that price, and that upwards:
-    all nodes together never give out more than the limit.
+    limit in which a token costs 1 / share, so only that price is rounded, upwards: all nodes
+    together never give out more than the limit. A share of the capacity that is under one token
+    still gives single tokens, at the share's rate, if the capacity has one token for each node:
+    otherwise a small bucket would be closed for as long as Redis is gone. A call that costs more
+    than the share ever holds, or more than an equal part of the capacity, is denied until Redis is
+    back: whole tokens cannot be split, and the limit must hold.
 
-    A share of the capacity that is under one token still gives single tokens, at the share's rate,
-    as long as one for each node fits the capacity: else a small bucket would be shut for as long as
-    Redis is gone. What costs more than the share ever holds, or more than an equal part of the
-    capacity, is denied until Redis is back: whole tokens cannot be split, and the limit binds.
-
-    The quota is charged for what every other mode admits too, so a switch of modes grants nothing
-    twice; and for costs that are settled. What comes back of any of it is granted again: the
-    tokens were not used, so what all nodes use together stays within the limit.
+    The quota is also charged for what the other modes admit, so a switch of modes grants nothing
+    twice, and for costs that are settled. Tokens of these that come back may be granted again: they
+    were not used, so what all nodes use together stays within the limit.
     """
 
     def __init__(self, table: Table, spec: BucketSpec, ratio: Fraction, *, fleet: bool) -> None:
-        """`table`: one of the quotas alone, whose counts no peer gets; a later quota of the same
+        """`table`: a table for quotas only, whose counts no peer gets; a later quota of the same
         bucket in it goes on from what this one has charged. `ratio`: above 0, at most 1; `fleet`:
-        of all nodes together, not of each."""
+        the ratio is that of all nodes together, not of each."""
         # Fewer parts where the core could not count so many, in all or in a second.
         most = MAX_TOKENS // max(spec.capacity, spec.refill_rate)
         self._parts = min(FINEST, most, spec.interval_ns // spec.refill_rate)
         rate = spec.refill_rate * self._parts
-        # At least the parts that one token costs, where the core can count that far.
+        # At least the parts that one token costs, if the core can count that far.
         longest = MAX_SPAN_NS * rate // spec.interval_ns - 1
         one = min(math.ceil(self._parts / ratio), longest, MAX_TOKENS)
         self._core = BucketCore(
             table,
             BucketSpec(
-                # Where tokens have other parts, the debt in the old parts is meaningless.
+                # If tokens now have a different number of parts, a debt in the old parts is
+                # meaningless.
                 spec.name if self._parts == FINEST else _odd_name(spec.key, self._parts),
                 max(spec.capacity * self._parts, one),
                 rate,
@@ -73,7 +73,7 @@ class Quota:
         self._core.refund(decision)
 
     def debt_ns(self, key: str | bytes, nodes: int) -> int:
-        """The debt (ns) of the whole bucket in which as many whole tokens are left as of the
+        """The debt (ns) that leaves as many whole tokens in the whole bucket as are left in the
         share of a key among `nodes` nodes."""
         capacity = self._spec.capacity
         left = self._core.peek(key, 1).remaining // self._token_price(nodes)
@@ -93,8 +93,8 @@ class Quota:
         self._core.settle(key, min(self._price(cost, nodes), self._core.spec.capacity))
 
     def give_back(self, key: str | bytes, tokens: int, nodes: int) -> None:
-        """Takes out tokens that came back, at their price among so many nodes now; a share is full
-        at most."""
+        """Gives tokens back at the price among the present number of nodes; a share is never more
+        than full."""
         more, each = self._price_ratio_among(nodes)
         BucketReplica(self._core).give_back(key, min(tokens * more // each, MAX_TOKENS))
 
@@ -115,7 +115,7 @@ class Quota:
 
 
 def share_among(nodes: int, ratio: Fraction, *, fleet: bool) -> Fraction:
-    """The part of a limit that one of so many nodes grants alone: no more than `ratio`, nor than an
+    """The part of a limit that one of so many nodes grants alone: at most `ratio`, and at most an
     equal part; with `fleet`, an equal part of `ratio`."""
     return ratio / nodes if fleet else min(ratio, Fraction(1, nodes))
 

@@ -11,8 +11,8 @@ from crdtbucket.strong.window import Window
 
 class ReadTally:
     """Sums up answers before they are reported. Answers to commands that were written together have
-    the same latency, and hundreds of them may come in one read, so the mode and the figures get
-    them in one call."""
+    the same latency, and hundreds of them may come in one read, so the mode controller and the
+    statistics get them in one call."""
 
     def __init__(
         self,

@@ -20,8 +20,8 @@ LOG = logging.getLogger("crdtbucket.strong")
 ELSEWHERE = ("MOVED", "ASK", "CROSSSLOT")
 US_PER_SECOND = 1_000_000
 UNKNOWN_AFTER_US = 60 * US_PER_SECOND
-"""Time (us) in which a region may still be about to begin; after that it is logged that no beat of
-it has come."""
+"""Time (us) in which a region may still be starting; after that it is logged that no beat of it has
+come."""
 TRIES = 16
 """Tags that are tried one after the other until a server of a cluster holds the slot of one."""
 
@@ -30,8 +30,8 @@ class RegionWatch:
     """Sends the own region's beat to one server, and keeps the beats of other regions that the
     server has.
 
-    Every process does so; which of them comes first in `EVERY_MS` writes the beat, and the others
-    read. The answer's words go with every call to that server (`ServerLink.beats`).
+    Every process does so; the first one in each `EVERY_MS` writes the beat, and the others only
+    read. The answer is sent along with every call to that server (`ServerLink.beats`).
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class RegionWatch:
 
     def states(self) -> dict[str, dict[str, Any]]:
         """The state of each other region: `state` (seen, silent, or unknown before its first beat),
-        `late` (s behind, None when unknown), and `nodes`."""
+        `late` (seconds that its updates are behind, None when unknown), and `nodes`."""
         beats, found = self.beats, {}
         for region in self._regions.others:
             late = None if beats is None else beats.late_us(region)
@@ -92,7 +92,7 @@ class RegionWatch:
         return self._silent
 
     def nodes_elsewhere(self) -> int:
-        """Processes of all other regions, as these said last."""
+        """The number of processes in all other regions, as these last stated."""
         return 0 if self.beats is None else self.beats.nodes - self.beats.own.nodes
 
     def _of_tag(self, tag: int) -> BeatArguments:

@@ -20,7 +20,8 @@ CHUNK = 32
 AGAIN_NS = NS_PER_SECOND // 10
 LONGEST_PAUSE_NS = 5 * NS_PER_SECOND
 SHARE = 20
-"""A pass that leaves something rests for so many times as long as it took."""
+"""After a pass that leaves something, the next one waits this many times as long as the pass
+took."""
 PROGRESS_NS = 5 * NS_PER_SECOND
 
 
@@ -71,7 +72,8 @@ class Resync:
             self.everything_due |= everything and not complete
         ended = now()
         if self.due:
-            # Some keys are of another endpoint, or had no answer: looking at them costs time, too.
+            # Some keys belong to another endpoint, or had no answer: looking at them costs time,
+            # too.
             pause = SHARE * (ended - started) if complete else 0
             self.at = ended + min(max(pause, AGAIN_NS), LONGEST_PAUSE_NS)
         return complete

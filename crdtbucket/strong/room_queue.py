@@ -14,7 +14,7 @@ from crdtbucket.strong.deadlines import LookTimer
 from crdtbucket.strong.store_request import SentRequest
 
 Opened = Callable[[bool], "SentRequest | Decision"]
-"""Makes the request to send; without the server, for False, the decision."""
+"""Makes the request to send (for True), or decides without the server (for False)."""
 
 
 class Room(Protocol):
@@ -43,8 +43,8 @@ class QueuedRequest(NamedTuple):
 class RoomQueue:
     """Decisions that wait until requests may be sent, first come, first served. As long as the
     server answers, a caller waits for its place. When the server answers nothing for two deadlines,
-    the queue is decided here: after one deadline already, a short pause of the server would end the
-    wait of a whole burst, though the server was never asked."""
+    this node decides the queued calls. After a single deadline, a short pause of the server would
+    end the wait of a whole burst, although the server was never asked."""
 
     def __init__(self, deadline_ns: int, room: Room) -> None:
         """`deadline_ns`: of one request that was sent."""
@@ -67,8 +67,8 @@ class RoomQueue:
         return found if isinstance(found, Decision) else self._room.send(found)
 
     def admit(self) -> None:
-        """Sends them while there is room, and decides them here when the server is not in use any
-        more."""
+        """Sends waiting requests while there is room, or decides them here when the server is no
+        longer in use."""
         while self.requests:
             usable = self._room.usable()
             if usable and self._room.full():

@@ -29,7 +29,8 @@ class RuleMaker:
         forget_after_ms: int | None,
     ) -> None:
         """`regions`: of a replicated Redis. `forget_after_ms`: silence after which a node, or a
-        whole region, shares the limits no more; None for a limiter without a mesh."""
+        whole region, no longer counts among those that share the limits; None for a limiter without
+        a mesh."""
         self.degradation = degradation
         self._shared = tables.file is not None
         self._quotas = tables.quotas
@@ -50,7 +51,7 @@ class RuleMaker:
         return Rules(self._arguments(spec, max_debt), self._on_outage(spec), quota)
 
     def of_slots(self, spec: BucketSpec) -> SlotRules:
-        """The rules of a definition of slots. Raises `InvalidSpec` where they cannot be strong."""
+        """The rules of a definition of slots. Raises `InvalidSpec` if they cannot be strong."""
         check_strong_slots(spec, self._shared, self._replicated)
         assert spec.slots is not None, "a definition of slots"
         return SlotRules(spec.slots, self._on_outage(spec), self._ratio, self._fleet)
@@ -63,8 +64,8 @@ class RuleMaker:
             self.of_slots(spec)
 
     def outages(self, degradation: Degradation) -> None:
-        """Changes what buckets without an `on_outage` of their own do in an outage. Their rules are
-        to be made anew afterwards. What holds for the life of a limiter stays."""
+        """Changes what buckets without an `on_outage` of their own do in an outage. Their rules
+        must be made again afterwards. Settings that hold for the life of a limiter stay."""
         own = self.degradation
         self.degradation = replace(
             degradation, modes=own.modes, webhook=own.webhook, on_mode_change=own.on_mode_change

@@ -28,8 +28,8 @@ class LinkListener(Protocol):
 
 
 class ServerLink:
-    """At most one connection at a time. Each has a fence, a number above those of all before it,
-    so that the script refuses what an earlier connection still carries."""
+    """At most one connection at a time. Each has a fence, a number above those of all earlier
+    connections, so that the script refuses requests that still arrive over an earlier one."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class ServerLink:
 
     async def open(self, timeout: float) -> tuple[RedisConnection, ServerFacts] | None:
         """A new connection, which is not in use yet, and the facts about its server. None when the
-        server has moved meanwhile: no answer of the old one is waited for. Raises
+        server has moved meanwhile; then it does not wait for an answer of the old one. Raises
         `RedisUnavailable`, and `asyncio.TimeoutError` when the facts took too long."""
         opening = self._opening = asyncio.ensure_future(self._opened(timeout))
         try:
@@ -110,7 +110,7 @@ class ServerLink:
         self.fence = self._next_fence()
 
     def note_beats(self, words: bytes) -> None:
-        """Calls to this server say this of the beats of the other regions from now on."""
+        """From now on calls to this server carry these beats of the other regions."""
         self.beats = words
 
     def book(
@@ -119,8 +119,8 @@ class ServerLink:
         """Books an answer of the server. Returns what `Ledger.book` does. `forgot` is called when
         the server lacks a record that it held. Call it under the lock of the ledger."""
         if answer.status is FENCED:
-            # A later connection has sent one for its key: that of another server, from which the
-            # key has come here, or that of a thread.
+            # A later connection has sent a request for its key: the connection of another server,
+            # from which the key was moved to this one, or that of a thread.
             assert isinstance(request, StoreRequest), "others have no fence"
             if request.call.fence == self.fence:
                 self.raise_fence()

@@ -27,9 +27,9 @@ MS = 1_000_000
 MOST_GONE = 500
 """Ids that one call frees; the next one frees others."""
 DRIFT = 500
-"""The clocks may differ by one part in so many. A hold with at most that part of its ttl and a
-second left may have ended by Redis' clock, so a missing record does not mean that Redis has lost
-it."""
+"""The speeds of the clocks may differ by one part in this many. If at most that part of a hold's
+ttl, and a second, is left, the hold may have ended by Redis' clock: a missing record then does not
+mean that Redis has lost it."""
 
 
 class SlotLedger(RequestLedger):
@@ -62,7 +62,8 @@ class SlotLedger(RequestLedger):
         return bucket in self._rules
 
     def name(self, item: Item) -> bytes:
-        """The Redis key of a key's slots; in a cluster it is where the key of a record would be."""
+        """The Redis key of a key's slots; in a cluster it is on the same node as the key of a
+        record would be."""
         return self._names.key(*item) + b":slots"
 
     def new(
@@ -80,8 +81,8 @@ class SlotLedger(RequestLedger):
         return rules.share(self._nodes()) if rules.on_outage == "quota" else None
 
     def outage(self, bucket: BucketCore) -> dict[str, object]:
-        """What callers of a bucket get without the store: its `rule`, and of the rule "quota" the
-        `tokens` that a key has here: slots, which are not counted by time."""
+        """What callers of a bucket get without the store: its `rule`, and for the rule "quota" the
+        `tokens` that a key has here, which are slots and do not refill."""
         share = self.share(bucket)
         rule: dict[str, object] = {"rule": self._rules[bucket].on_outage}
         return rule if share is None else {**rule, "tokens": share}
@@ -134,8 +135,8 @@ class SlotLedger(RequestLedger):
         return self._deny(hold, Mode.STRONG, answer.left_ms * MS)
 
     def give_up(self, request: SlotRequest, mode: Mode, wanted: bool = True) -> Decision | None:
-        """Decides under `mode` what Redis did not answer in time. It may have the hold, or may
-        still record it: then it is freed there, unless it is held here."""
+        """Decides under `mode` what Redis did not answer in time. Redis may have the hold, or may
+        still record it: then the hold is freed there later, unless it is held here."""
         hold = request.hold
         self._leave(request.item, request.gone)
         if hold is None:
@@ -211,8 +212,8 @@ class SlotLedger(RequestLedger):
             self.pending.pop(item, None)
 
     def _known(self, item: Item, alive: tuple[SlotHold, ...] | list[SlotHold]) -> int | None:
-        """The time at which the record with this node's holds began; None where it is not certain
-        that the record exists."""
+        """The time at which the record with this node's holds began; None if it is not certain that
+        the record exists."""
         now = self._table.now()
         for hold in alive:
             if hold.stored and hold.deadline_ns - now > NS_PER_SECOND + hold.ttl_ns // DRIFT:

@@ -37,7 +37,8 @@ class SlotHold:
 
 @dataclass(slots=True, eq=False)
 class SlotRequest:
-    """A call about one key: for a hold, or to record and free what Redis has otherwise."""
+    """A call about one key: it asks for a hold, or makes Redis record and free holds until it
+    agrees with this node."""
 
     ledger: RequestLedger
     item: Item

@@ -87,7 +87,8 @@ class Store:
     # ---- start and stop ----
 
     async def start(self) -> None:
-        """Connects, or learns within the time-out that it cannot: that is a mode, no error."""
+        """Connects, or finds within the time-out that it cannot: that changes the mode, and is no
+        error."""
         await self._places.locate()
         await self._places.connect()
         await self._upkeep.register()
@@ -175,7 +176,8 @@ class Store:
                     begun.append((endpoint, one))
             await asyncio.gather(*(future for _, future in begun))
         except BaseException:
-            # No caller gets the other decisions: their tokens go back, also those still to come.
+            # No caller gets the other decisions, so their tokens go back, also those of decisions
+            # still to come.
             self._give_back(*(one for one in found if isinstance(one, Decision)))
             for endpoint, future in begun:
                 endpoint.dispatcher.abandon(future, self.ledger.refund)
@@ -238,7 +240,8 @@ class Store:
     # ---- settling ----
 
     def unsettle(self, bucket: BucketCore, key: str | bytes) -> None:
-        """Counts of a key changed beside the store: they are settled soon. From any thread."""
+        """Counts of a key changed without the store: they are settled soon. Safe from any
+        thread."""
         self.unsettle_places(bucket, [bucket.hash(key)])
 
     def unsettle_places(self, bucket: BucketCore, places: Sequence[tuple[int, int]]) -> None:
@@ -263,9 +266,9 @@ class Store:
     # ---- what the endpoints ask and report: the methods of `EndpointsListener` ----
 
     def barred(self) -> bool:
-        """Whether no server may be used, even if it works, since this process may hash keys in
-        another way than the others. While the server with their list is unreachable, the last known
-        answer holds."""
+        """Whether no server may be used, even if it works, because this process may hash keys in
+        another way than the others. While the server with the list of processes is unreachable, the
+        last known answer holds."""
         if self._upkeep.registered:
             return bool(self.registry.conflict)
         holder = self._places.at(self.registry.name)

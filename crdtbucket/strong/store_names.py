@@ -57,13 +57,14 @@ class StoreNames:
 
     def _column(self, node: str, epoch: int, generation: int, taken: int, refunded: int) -> Column:
         owner = script.owner_name(epoch, node)
-        # The region in which it asks, as Redis or the mesh says; b"" when neither does.
+        # The region in which the node asks, as known from Redis or the mesh; b"" when it is
+        # unknown.
         home = self._homes.get(owner) or self._region_of(node).encode()
         return Column(owner, generation, taken, refunded, home)
 
     def origin(self, column: Column) -> int:
-        """The number that the owner of a column has in the table. Remembers the region in which
-        the owner asks, where Redis says it. Raises `WireError`, `RedisReplyError`."""
+        """The number that the owner of a column has in the table. Remembers the region in which the
+        owner asks, if Redis states it. Raises `WireError`, `RedisReplyError`."""
         epoch, node = script.read_owner(column.owner)
         origin = self._table.epochs.origin(self._roster.node(node), epoch)
         if column.home:

@@ -1,6 +1,6 @@
-"""What a node knows of the regions of a replicated Redis, over all servers of its own region, and
-the claim of its own region's name, which shows two causes of a second limit: two servers that are
-used under one name, and regions that hash keys differently."""
+"""What a node knows of the regions of a replicated Redis, from all servers of its own region; and
+the claim of its own region's name. The claim detects two faults that give out a limit twice: two
+servers that are used under one region's name, and regions that hash keys differently."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ PATIENCE_S = 0.5
 
 
 class RegionClaim:
-    """Writes which server is the region's and how its nodes hash keys, and looks what stands there.
-
-    A server that restarts, or fails over, has a new run id and claims the region once. Two servers
-    that are both used under one name overwrite each other's claims again and again.
+    """Writes into Redis which server belongs to the region and how its nodes hash keys, and reads
+    the claim that was there. A server that restarts, or fails over, has a new run id and claims the
+    region once. Two servers that are both used under one name overwrite each other's claims again
+    and again.
     """
 
     def __init__(self, prefix: str, regions: Regions, table: Table) -> None:

@@ -93,7 +93,7 @@ class StoreRequest:
     place: Place
     call: ScriptCall
     rules: Rules
-    """The rules when the request was made: the answer is in their definition."""
+    """The rules when the request was made: the answer uses the units of their definition."""
     ledger: RequestLedger
     replica: BucketReplica = field(init=False)
     """The bucket's counts, in which answers of the store are booked."""
@@ -106,10 +106,10 @@ class StoreRequest:
     is_in_flight: bool = field(default=False, init=False)
     key_in_flight: KeyInFlight | None = field(default=None, init=False)
     mark: int = field(default=0, init=False)
-    """What shows whether it is alone: when it began, so many requests of threads (for one that a
-    thread sends, so many of all, itself included) had begun on the key, none of others was in
-    flight, and it is alone as long as no more begin. -1: one was in flight. This and the two fields
-    before it belong to `RequestsInFlight`."""
+    """Shows whether the request is alone on its key. It is the number of requests of threads (for a
+    request of a thread: of all requests, itself included) that had begun on the key when this one
+    began, while no other was in flight; the request is alone as long as no more begin. -1: another
+    was in flight. This and the two fields before it belong to `RequestsInFlight`."""
 
     def __post_init__(self) -> None:
         self.replica, self.item = BucketReplica(self.bucket), (self.bucket, self.place)
@@ -122,7 +122,7 @@ class StoreRequest:
         return made is rules or made.arguments.definition == rules.arguments.definition
 
     def held_back_ns(self, answer: ScriptAnswer) -> int:
-        """How long (ns) a denied call has to wait more because a part of the bucket is held back
+        """How much longer (ns) a denied call has to wait because a part of the bucket is held back
         for silent regions."""
         arguments = self.rules.arguments
         if not answer.hold_ns:

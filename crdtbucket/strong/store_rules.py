@@ -39,9 +39,9 @@ class SlotRules:
     fleet: bool
 
     def share(self, nodes: int) -> int:
-        """The slots of a key that this node alone may hold among `nodes` nodes, as `Quota` has it
-        for tokens: its share of all, rounded down. One, where that is none and there is a slot for
-        each node. All nodes together never have more than there are."""
+        """The slots of a key that this node alone may hold among `nodes` nodes, as `Quota` does for
+        tokens: its share of all slots, rounded down; one if the share is none and there is a slot
+        for each node. All nodes together never have more than all slots."""
         each = share_among(nodes, self.ratio, fleet=self.fleet)
         return math.floor(self.slots * each) or int(nodes <= self.slots)
 

@@ -57,8 +57,8 @@ class AskingBucket(Bucket):
         return self._store
 
     def outage(self) -> dict[str, Any] | None:
-        """What callers get while the store is unreachable, as of `LocalDecisions.outage`; None
-        while it decides."""
+        """What callers get while the store is unreachable, as in `LocalDecisions.outage`; None
+        while the store decides."""
         return self.store.ledger.outage(self) if self.mode is Mode.FALLBACK else None
 
 
@@ -91,16 +91,16 @@ class StrongBucket(AskingBucket):
         raise AcquireRequired(self.spec.name, "take_burst", MANY)
 
     def peek(self, key: str | bytes, cost: SupportsIndex = 1, floor: Floor = 0) -> Decision:
-        """What this node's own level would get now. Raises `InvalidCost` for a `floor`, as
-        `acquire` does."""
+        """What a call would get now by this node's own level. Raises `InvalidCost` for a `floor`,
+        as `acquire` does."""
         self._check_floor(floor)
         return super().peek(key, cost)
 
     async def acquire(self, key: str | bytes, cost: int = 1, floor: Floor = 0) -> Decision:
-        """Redis' decision, if this node's own level agrees; else, within the deadline, that of the
-        mode in which the bucket is. The deadline begins when the call is written: among very many
-        it waits for room before that. Never waits for tokens. Raises as `take` of a plain
-        bucket, and `InvalidCost` for a `floor`."""
+        """The decision of Redis, which this node's own level must confirm; if it does not come
+        within the deadline, that of the present mode. The deadline begins when the call is written:
+        if very many are in flight, the call first waits for room. Never waits for tokens. Raises as
+        `take` of a plain bucket, and `InvalidCost` for a `floor`."""
         self._check_floor(floor)
         return await self.store.acquire(self.of(key), key, cost)
 
@@ -145,15 +145,15 @@ class StrongBucket(AskingBucket):
         return None if found is None else (found[0], found[1] / NS_PER_SECOND)
 
     def returned(self, key: str | bytes, tokens: int) -> None:
-        """Tokens of a key came back: to the quota of an outage as well, and Redis learns of it
-        within a moment."""
+        """Tokens of a key came back: adds them to the quota of an outage as well, and Redis learns
+        of it within a moment."""
         super().returned(key, tokens)
         self.store.ledger.returned(self, key, tokens)
         self.store.unsettle(self, key)
 
     def charged(self, key: str | bytes, tokens: int) -> None:
-        """Tokens of a key were settled: in the quota of an outage as well, and Redis learns of it
-        within a moment."""
+        """Tokens of a key were settled: charges them to the quota of an outage as well, and Redis
+        learns of it within a moment."""
         self.store.ledger.charged(self, key, tokens)
         self.store.unsettle(self, key)
 

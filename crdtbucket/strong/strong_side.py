@@ -49,8 +49,9 @@ class StrongSide:
         region: str,
         forget_after_ms: int | None,
     ) -> None:
-        """`forget_after_ms`: silence after which a node, or a whole region, shares the limits no
-        more. Raises `InvalidSpec` for what strong mode cannot keep."""
+        """`forget_after_ms`: silence after which a node, or a whole region, no longer counts among
+        those that share the limits. Raises `InvalidSpec` for a definition that strong mode does not
+        support."""
         self.regions: Regions | None = None
         """The regions of a replicated Redis."""
         if config.active_active:
@@ -93,7 +94,7 @@ class StrongSide:
         if bucket not in self._buckets:
             self._buckets.append(bucket)
             if self.store is not None:
-                # Again, where the event loop has given all buckets another mode meanwhile.
+                # Set again, in case the event loop has given all buckets another mode meanwhile.
                 while bucket.mode is not (mode := self.store.mode):
                     bucket.switch(mode)
                 bucket.attach(self.store)
@@ -140,7 +141,7 @@ class StrongSide:
             nodes=self._sharing,
             on_unsettled=self._wake,
         )
-        # Without a mesh a process learns nothing of the others, and would spend the whole limit.
+        # Without a mesh a process knows nothing of the others, and would give out the whole limit.
         degraded = Mode.FALLBACK if machine is None else Mode.EVENTUAL
         previous = self._previous_epoch
         self.store = Store(

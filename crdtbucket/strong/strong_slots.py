@@ -23,7 +23,7 @@ class StrongSlotBucket(AskingBucket, SlotBucket):
     """A bucket of slots whose decisions come from a Redis that all nodes share: the limit is exact
     for as long as Redis answers.
 
-    What is held is booked in the table of this node too, where eventual mode finds it.
+    Slots that are held are also counted in the table of this node, where eventual mode finds them.
     """
 
     __slots__ = ("_store",)
@@ -84,7 +84,8 @@ class StrongSlot(Slot):
         except WaitTimeout as error:
             if not took(error.decision):
                 raise
-            # Its turn did not come: what is free as far as this node knows was not asked for.
+            # This caller's turn did not come: Redis was not asked for a slot that this node
+            # believes free.
             denial = deny(bucket, self.key, SLOT_TOKENS, bucket.mode, NS_PER_SECOND)
             raise WaitTimeout(str(error), denial) from error
 
@@ -101,7 +102,7 @@ class StrongSlot(Slot):
 
 
 def _checked(bucket: Bucket) -> StrongSlotBucket:
-    """The bucket, which is of this kind as that is which it overrides."""
+    """The bucket, which is of this kind because the bucket that it overrides is."""
     assert isinstance(bucket, StrongSlotBucket), "an override is of the kind of its bucket"
     return bucket
 

@@ -45,8 +45,8 @@ class StrongWaiters(Lines):
         *,
         by_time: bool = True,
     ) -> Decision:
-        """Waits as `wait` does; `ask` is what asks the store. `by_time`: tokens come back by time
-        alone, so a caller with less patience than that takes waits in vain."""
+        """Waits as `wait` does; `ask` asks the store. `by_time`: tokens come back by time alone, so
+        a caller whose timeout is shorter than that would wait in vain."""
         bucket, patience = self._bucket, patience_ns(timeout)
         now = self._strong.table.now
         end = None if patience is None else now() + patience

@@ -31,7 +31,8 @@ EVICTION_NS = NS_PER_SECOND
 POLICY_NS = 60 * NS_PER_SECOND
 """Between two looks at whether a server has begun to evict."""
 LATE_NS = 10_000_000
-"""A look at a silence that is later than this (ns) takes its time."""
+"""If a check for silence runs later than this (ns), it first waits until the loop has had time to
+read answers."""
 LAST_SETTLING_S = 2.0
 """The start and the end of a limiter wait no longer than this for what is still to be settled."""
 Probe = tuple[script.Arguments, script.ScriptCall]
@@ -51,8 +52,8 @@ class Supervisor:
         probe: Probe,
         run_id: str | None,
     ) -> None:
-        """`run_id`: of the server as it was last met, as of `ServerFacts`; "" when it never was,
-        None when it was and is not known."""
+        """`run_id`: the run id (see `ServerFacts`) of the server when it was last met; "" if it was
+        never met, None if it was met but the run id is unknown."""
         self.facts = ServerFacts()
         """The last facts about the server."""
         self.run_id = run_id
@@ -64,7 +65,7 @@ class Supervisor:
         self._config = config
         self._probe = probe
         self._probes = 0
-        # While decisions wait for it, a server that does not even connect is found out in time.
+        # While decisions wait for a server, it is noticed in time if it does not even connect.
         self._quickly = min(config.connect_timeout, self._health.controller.outage_after)
         self._look_at = 0
         self._was_replica = False
@@ -120,9 +121,9 @@ class Supervisor:
             await self._rest()
 
     async def _silent(self, now: int, late: bool) -> bool:
-        """Returns whether the silence goes on after the loop has had time to read answers that are
-        already here. `late`: this process looks late, as after it was stopped; a thread that waits,
-        or the server, may have gone on only now."""
+        """Returns whether the silence goes on after the loop has had time to read answers that have
+        already arrived. `late`: this check runs late, for example because the process was stopped;
+        a waiting thread, or the server, may have resumed only now."""
         within_s = min(self._config.deadline, self._health.controller.outage_after)
         for _ in range(LOOKS if late else 1):
             await asyncio.sleep(within_s / LOOKS if late else LOOK_S)
@@ -193,8 +194,8 @@ class Supervisor:
         self._look_at = now + (EVICTION_NS if self.facts.evicts else POLICY_NS)
 
     async def _look_at_memory(self, now: int) -> None:
-        """Whether the server has evicted keys: it does not say so, until a node that knows what was
-        taken of one of them asks for it."""
+        """Checks whether the server has evicted keys: otherwise nobody notices before a node asks
+        for an evicted key of which it knows the takes."""
         connection, health = self._link.connection, self._health
         assert connection is not None
         self._look_later(now)

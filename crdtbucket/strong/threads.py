@@ -2,8 +2,8 @@
 
 Threads count and book in the same ledger as the event loop, under its lock. A request without an
 answer in time ends its connection: the server may still run it, as any request of an ended
-connection, and a new fence keeps it out. Whatever concerns the server's mode, beyond plain answers,
-is done on the event loop.
+connection, and a new fence keeps it out. Everything that concerns the server's mode, except plain
+answers, is done on the event loop.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from crdtbucket.strong.redis.script import ALLOWED
 from crdtbucket.strong.store_request import StoreRequest
 
 IDLE_NS = NS_PER_SECOND
-"""A connection that was not used for so long is looked at before it is used."""
+"""A connection that was idle for this long is checked before it is used."""
 AGAIN_NS = NS_PER_SECOND
-"""After a connection that could not be made, the event loop decides for so long."""
+"""After a connection could not be made, the event loop decides for this long (ns)."""
 
 
 class Threads:
@@ -118,7 +118,8 @@ class Threads:
                         return result
                     request = result
                 left -= now_ns() - connection.asked_ns
-            # It did not run, or has to be sent again and there is no time left for that.
+            # The request did not run, or it has to be sent again and there is no time left for
+            # that.
             return self._give_up(endpoint, request)
         except (AnswerTooLate, RedisConnectionLost) as error:
             return self._lost(endpoint, request, error)

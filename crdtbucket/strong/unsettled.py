@@ -9,7 +9,7 @@ from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.strong.store_request import Item
 
 CARRY_NS = NS_PER_SECOND
-"""A key that nodes without the store take of is added at most once in this time (ns)."""
+"""A key from which nodes without the store take is added at most once in this time (ns)."""
 SCAN = 128
 """Places of the table that are looked at together."""
 
@@ -39,7 +39,7 @@ class Unsettled:
         self._carry_at = 0
 
     def add(self, bucket: BucketCore, place: tuple[int, int], tokens: int = 0) -> None:
-        """The counts of this key changed without the store, which `tokens` were admitted of."""
+        """The counts of this key changed without the store; `tokens` of them were admitted."""
         item = (bucket, place)
         if len(self.pending) >= self._table.max_keys and item not in self.pending:
             self._drop_evicted()
@@ -84,7 +84,7 @@ class Unsettled:
                 self.add(bucket, (lo, hi), tokens)
 
     def push(self, entries: Iterable[int]) -> None:
-        """A peer that does not reach the store has taken of these entries: `carry` adds them."""
+        """A peer that does not reach the store has taken from these entries: `carry` adds them."""
         for name, lo, hi in self._table.hashes(entries):
             bucket = self._by_name.get(name)
             if bucket is not None:

@@ -14,11 +14,13 @@ MOST = 1024
 """A distant server needs many calls in flight; with more than this many, no more are decided per
 second."""
 _MEMORY = 32
-"""A server that has become slower for good is known to be so after some times as many windows."""
+"""The quickest latency adapts by one part in this many per window, so a server that has become
+slower for good is recognised after a small multiple of as many windows."""
 
 
 class Window:
-    """The bound on calls in flight at one server, moved by how long answers take. No I/O, no clock.
+    """The bound on calls in flight at one server, which follows the latency of its answers. No I/O,
+    no clock.
 
     Answers that take longer than the quickest ones by more than `spare_ns` waited for other calls
     of ours: then the window shrinks. Else it grows.
@@ -38,7 +40,7 @@ class Window:
             self._least_ns = least = latency_ns
         self._answers += answers
         if self._answers < self.size:
-            return  # one change for each window of answers: those under way left under the last one
+            return  # one change per window: calls under way left under the last size
         self._answers = 0
         if latency_ns - least > self._spare_ns:
             self.size = max(LEAST, self.size * 3 // 4)

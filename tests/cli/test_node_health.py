@@ -44,7 +44,7 @@ def test_nothing_is_wrong() -> None:
         ({"ready": False, "not_ready": "two are called so"}, "eu-1 is not ready: two are called"),
         (
             {"refused": "x.yaml:3:9: no"},
-            "eu-1: its file is refused, and what was in force stays: x",
+            "eu-1: its file is refused, and the configuration in force stays: x",
         ),
         ({"warming_up": True, "ready": False}, "eu-1 has no answer from the mesh yet"),
         ({"alone": True}, "eu-1 has no peer: none of its calls made a link: its log"),

@@ -228,8 +228,8 @@ def test_a_late_commit_is_charged_in_full_counted_and_logged(
             time.advance(5)
             reservation.commit(0)
     line = (
-        "bucket llm: a reservation was committed when its estimate had gone back after a ttl of "
-        "5 s; charged in full, with {}. Give a longer ttl{}"
+        "bucket llm: a reservation was committed after its estimate had gone back after a ttl of "
+        "5 s; the cost of {} is charged in full. Give a longer ttl{}"
     )
     assert caplog.messages == [
         line.format(10, ""),
@@ -250,8 +250,8 @@ def test_a_commit_after_the_block_is_late_too(
         reservation.commit(412)
     (record,) = caplog.records
     assert record.getMessage().endswith(
-        "committed when its estimate had gone back at the end of its block; charged in full, "
-        "with 412. Commit before the block ends"
+        "committed after its estimate had gone back at the end of its block; the cost of 412 is "
+        "charged in full. Commit before the block ends"
     )
     assert left(bucket) == 588
     assert bucket.reservations.late_commits == 1

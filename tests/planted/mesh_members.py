@@ -277,7 +277,7 @@ MUTATIONS = (
     Mutation(
         "what_came_before_a_tombstone_was_withdrawn_is_asked_for_in_the_next_pass",
         "mesh",
-        "                peer.digest_due = now  # finds what it has shown before\n",
+        "                peer.digest_due = now  # so that digests find what it has shown before\n",
         "",
         suite("mesh/protocol/test_pruning", "withdrawn_where"),
     ),

@@ -120,7 +120,9 @@ def test_what_is_refused_is_logged_once(path: Path, caplog: pytest.LogCaptureFix
         taker.look(5)
         assert len(caplog.records) == 1
         message = caplog.records[0].getMessage()
-        assert message.startswith(f"{path} is refused, and what was in force stays: 2 problems")
+        assert message.startswith(
+            f"{path} is refused; the configuration in force stays: 2 problems"
+        )
         assert "a: is bad (fix it)" in message
         assert "b: is worse" in message
         taker.error = ZeroDivisionError("a planted bug")

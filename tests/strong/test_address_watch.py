@@ -81,8 +81,8 @@ async def test_it_moves_when_the_name_has_the_address_no_more(
     assert await watch.sees("10.0.0.3", "10.0.0.3") == 1
     (line,) = caplog.messages
     assert line == (
-        "Redis redis.example:6379 leads to 10.0.0.3 by now, and no more to 10.0.0.1, which still "
-        "answers: connecting anew"
+        "Redis redis.example:6379 leads to 10.0.0.3 now, and no longer to 10.0.0.1, which still "
+        "answers: connecting again"
     )
 
 

@@ -35,14 +35,14 @@ AGAIN = (
 class ASGILimitMiddleware:
     """Asks the rules before the application; a denied request does not reach it.
 
-    What is denied is answered at once: a request by a problem document, a WebSocket before it is
-    accepted. Answers are not held back: header fields go with the first message.
+    A denial is answered at once: a request by a problem document, a WebSocket before it is
+    accepted. Answers are not held back: the header fields are added to the first message.
     """
 
     def __init__(
         self, app: App, limits: Limits | Callable[[], Limits], *, open_limiter: bool = True
     ) -> None:
-        """limits: the rules, or a function that makes them, and their limiter, each time that the
+        """limits: the rules, or a function that makes them and their limiter each time that the
         server starts the application. open_limiter: opens the limiter when the server starts the
         application, and closes it when the server ends (ASGI lifespan). False: the program does.
         """
@@ -138,7 +138,7 @@ def _with_fields(deferred: DeferredFields, send: Send) -> Send:
 
 
 async def _watched(app: App, scope: Scope, receive: Receive, send: Send, verdict: Verdict) -> None:
-    """Calls the application, and gives the verdict the status of its answer, and its end."""
+    """Calls the application, and tells the verdict the status of its answer and when it ends."""
     status = 500  # of an application that never answers
     adding = _with_fields(verdict.deferred, send)
 
@@ -202,7 +202,7 @@ class Lifespan:
             except Exception:
                 if self._answered:
                     raise
-                # As servers do: an application that knows no lifespan raises, and is served.
+                # As servers do, it serves an application that raises because it knows no lifespan.
                 LOG.info("the application has no ASGI lifespan", exc_info=True)
                 await self._send({"type": "lifespan.startup.complete"})
                 await self._receive()

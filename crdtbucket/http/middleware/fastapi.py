@@ -25,7 +25,7 @@ ARGUMENT = "crdtbucket_verdict"
 
 
 class DeniedRequest(HTTPException):
-    """A request was denied, or is too large. `install` answers it; else FastAPI does, with
+    """A request was denied, or is too large. `install` answers it; without that FastAPI does, with
     `detail`."""
 
     def __init__(self, answer: Answer, verdict: Verdict) -> None:
@@ -38,9 +38,9 @@ class DeniedRequest(HTTPException):
 def limit_dependency(limits: Limits) -> Dependency:
     """A dependency that asks the rules before the route and gives it the `Verdict`.
 
-    Denied, it raises `DeniedRequest`; for a WebSocket, which it keeps from being accepted,
-    `WebSocketException`. Header fields go with the allowed answers that FastAPI makes; a response
-    that the route makes itself has them when it copies `verdict.fields`.
+    On a denial it raises `DeniedRequest`, or for a WebSocket, which is then not accepted,
+    `WebSocketException`. FastAPI's own allowed answers get the header fields; a response that the
+    route makes itself has them if it copies `verdict.fields`.
     """
     check_limits(limits)
     if limits.may_refund:

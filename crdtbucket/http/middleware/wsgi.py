@@ -49,7 +49,7 @@ class WSGILimitMiddleware:
 
     @property
     def limits(self) -> Limits:
-        """The limits of this process, made and opened when they are first asked for."""
+        """The limits of this process, which are made and opened at the first use."""
         if self._limits is None:
             with self._opening:
                 if self._limits is None:
@@ -81,8 +81,8 @@ class WSGILimitMiddleware:
         return self.app(environ, start_response)
 
     def close(self) -> None:
-        """Closes the limiter if this middleware has opened it. Without a call the end of the
-        process does."""
+        """Closes the limiter if this middleware has opened it. If nobody calls this, the end of the
+        process closes it."""
         if self._open_limiter and self._here is not None:
             self._here.limiter.close()
 

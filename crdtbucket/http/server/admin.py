@@ -1,4 +1,4 @@
-"""The admin side: it changes a running node, asks for a token, and logs each change."""
+"""The admin side: it changes a running node, needs the admin token, and logs each change."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from crdtbucket.limiter.facade import Limiter
 
 AUDIT = logging.getLogger("crdtbucket.audit")
 DOCTOR_STEP_S = 1.5
-"""Seconds for each step, so that the whole is done within the deadline of a request."""
+"""Seconds for each step, so that the examination ends within the deadline of a request."""
 
 
 class Admin:
@@ -64,7 +64,7 @@ class Admin:
         ]  # fmt: skip
 
     async def status(self, _: web.BaseRequest) -> web.StreamResponse:
-        """Answers with the state of the node: what an operator asks for first."""
+        """Answers with the state of the node, which an operator looks at first."""
         stats = self._limiter.stats()
         return respond(
             {
@@ -115,7 +115,7 @@ class Admin:
         return respond({"ok": all(one.level != "wrong" for one in found), "checks": checks})
 
     async def reset(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Gives back what is charged to a key, as far as this node has charged it."""
+        """Gives back to a key what this node has charged to it."""
         body = await read(request, bodies.Reset)
         if self._limiter.signs:
             AUDIT.warning("reset from %s: refused: not signed", asker(request))
@@ -163,7 +163,8 @@ class Admin:
         return respond(state)
 
     async def order(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Takes an operator's order. Of several workers the one that speaks to the peers does."""
+        """Takes an operator's order. With several workers, the one that talks to the peers does
+        so."""
         body = await read(request, bodies.Order)
         who = asker(request)
         try:
@@ -182,7 +183,7 @@ class Admin:
         return respond({"new": new})
 
     async def reload(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Brings the file as it is now into force, all of it or nothing."""
+        """Brings the present content of the file into force, all of it or nothing."""
         who = asker(request)
         try:
             await asyncio.to_thread(self._limiter.reload)
@@ -191,7 +192,7 @@ class Admin:
                 "reload from %s: refused with %s", who, counted(len(error.problems), "fault")
             )
             faults = [(problem.path, str(problem)) for problem in error.problems]
-            raise Refusal(409, f"{error}; what was in force stays", faults) from error
+            raise Refusal(409, f"{error}; the configuration in force stays", faults) from error
         except CrdtbucketError as error:
             raise Refusal(409, str(error)) from error
         config = self._limiter.stats()["config"]

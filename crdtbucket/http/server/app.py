@@ -107,8 +107,9 @@ class Api:
         self.metrics.begun()
         path = ""
         try:
-            # No web page can send X-Forwarded-For: its browser would ask this server for leave
-            # first (a CORS preflight), and get none. So a request with it comes from a proxy.
+            # No web page can send X-Forwarded-For: its browser would first ask this server for
+            # permission (a CORS preflight), and get none. So a request with this field comes from a
+            # proxy.
             forwarded = request.path == FORWARD_AUTH and "X-Forwarded-For" in request.headers
             self._hosts.check(request, forwarded=forwarded)
             self.tokens.check(request)

@@ -35,7 +35,7 @@ MAX_HANDLES = 100_000
 """Most takes that can be refunded, and most reservations."""
 REFUNDABLE_S = 600
 LATE_S = 600
-"""A reservation is known for so long after its ttl."""
+"""A reservation can be found for this long (s) after its ttl."""
 COUNTED_KEYS = 1_024
 HALF_LIFE_S = 60
 ONE_OF_MANY = ("allowed", "remaining", "retry_after")
@@ -55,7 +55,7 @@ class RefundableTake:
 
 @dataclass
 class OpenReservation:
-    """An estimate that is set aside; `late` says whether its commit came after its end."""
+    """An open reservation; `late` says whether its commit came after its end."""
 
     bucket: Bucket
     reservation: Reservation
@@ -94,7 +94,7 @@ class Calls:
         ]  # fmt: skip
 
     async def take(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Takes tokens; 429 when they are not there."""
+        """Takes tokens; answers 429 when there are too few."""
         body = await read(request, bodies.Take)
         bucket = self._limiter.bucket(body.bucket)
         place = bucket.of(body.key)
@@ -217,7 +217,7 @@ class Calls:
         return respond({"results": results}, self._fields(answer.binding))
 
     def _checked(self, one: bodies.Peek, place: int, refusals: dict[int, Refusal]) -> Bucket | None:
-        """The bucket of one take of many; None when the take is one that cannot be made."""
+        """The bucket of one take of many; None when this take is impossible."""
         try:
             bucket = self._limiter.bucket(one.bucket)
             bucket.peek(one.key, one.cost, one.floor or 0)

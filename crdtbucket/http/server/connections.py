@@ -1,9 +1,8 @@
-"""Limits how many connections a server has and how long each may take, as aiohttp has no limit of
-its own.
-
-A connection that is silent, sends its head or body too slowly or does not read its answers is
-aborted. One too many is surplus: it may still ask for health and for the admin side, so that
-operators see a server that others have filled, and gets a 503 for anything else.
+"""Limits how many connections a server has and how long each may take, since aiohttp has no such
+limits. A connection that is silent, sends its head or body too slowly or does not read its answers
+is aborted. A connection beyond the limit is surplus: it may still ask for health and for the admin
+side, so that operators can examine a server that others have filled, and gets a 503 for anything
+else.
 """
 
 from __future__ import annotations
@@ -25,9 +24,9 @@ from crdtbucket.http.server.serve_settings import ServeSettings
 
 LOG = logging.getLogger("crdtbucket.http")
 SWEEPS = 10
-"""A deadline is kept to a tenth of the shortest one."""
+"""Deadlines are checked this many times within the shortest of them."""
 MAX_SURPLUS = 64
-"""Surplus connections at once; for a further one the oldest of them is refused."""
+"""Most surplus connections; for one more, the oldest of them is refused."""
 LAST_REQUESTS_S = 0.1
 """Seconds after the server has begun to end in which a request on an idle connection is still
 answered: its client could not know. If the connection were closed at once, the client would not
@@ -65,8 +64,9 @@ class Connections:
         self._sweep(asyncio.get_running_loop())
 
     async def drain(self) -> None:
-        """Ends idle connections within a moment, each other one with its answer; waits for all of
-        them, within the deadline. (aiohttp's own shutdown drops bodies that are on their way.)"""
+        """Ends idle connections within a moment, and each other one after its answer; waits for
+        all of them, within the deadline. (aiohttp's own shutdown drops bodies that are on their
+        way.)"""
         self.draining = True
         self._empty.clear()  # it has been set whenever the last connection has ended
         deadline = self.settings.drain_deadline
@@ -118,7 +118,7 @@ class Connections:
             self._empty.set()
 
     def stop(self) -> None:
-        """No deadline is kept after this."""
+        """From now on no deadline is checked."""
         if self._timer is not None:
             self._timer.cancel()
 
@@ -135,7 +135,8 @@ class Connections:
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         settings = self.settings
         shortest = min(settings.head_deadline, settings.request_deadline, settings.idle_deadline)
-        # First: after a bug below, which the loop logs, slow clients would be kept for ever.
+        # The next call is scheduled first: otherwise, after a bug below, which the loop logs, slow
+        # clients would stay connected for ever.
         self._timer = loop.call_later(shortest / SWEEPS, self._sweep, loop)
         now = now_ns()
         for connection in [one for one in self.open if one.deadline_ns <= now]:
@@ -190,7 +191,7 @@ class ClientConnection(web.RequestHandler):
     def accepted(self, transport: asyncio.BaseTransport) -> asyncio.Transport:
         """The connection gets a place, or is surplus, and has a deadline from here on."""
         connections = self._connections
-        # uvloop's transports are no subclass of asyncio's, though they have all of it.
+        # uvloop's transports are not a subclass of asyncio's, but have all of its methods.
         self._pipe = cast("asyncio.Transport", transport)
         by_unix_socket = isinstance(transport.get_extra_info("sockname"), (str, bytes))
         if not by_unix_socket:

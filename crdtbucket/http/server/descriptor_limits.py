@@ -95,7 +95,7 @@ class Charged:
         self.shadow = bucket.of(key).spec_of(key).shadow
         self.settles = rule.settle and cost > 0
         self.takes = cost > 0 and not self.settles
-        """Whether its cost is taken if those of all others are there."""
+        """Whether its cost is taken if there are enough tokens for all others."""
         try:
             self.decision = bucket.peek(key, cost if self.takes else 1, self.floor)
             self.over = not self.decision.allowed
@@ -130,8 +130,8 @@ class DescriptorLimits:
         self._reported: set[tuple[str, ...]] = set()
 
     async def decide(self, domain: str, descriptors: Sequence[Descriptor]) -> RateLimitAnswer:
-        """Takes the costs of all descriptors, or of none when one of them is over its limit; but
-        what a rule settles is charged in any case. Raises `Refusal` for a malformed request."""
+        """Takes the costs of all descriptors, or of none when one of them is over its limit; costs
+        that a rule settles are charged in any case. Raises `Refusal` for a malformed request."""
         _check(domain, descriptors)
         charges = [self._charged(domain, one) for one in descriptors]
         limited = [one for one in charges if one is not None]
@@ -155,7 +155,8 @@ class DescriptorLimits:
         for rule in () if config is None else config.descriptors:
             key = rule.key(domain, descriptor.entries)
             if key is not None:
-                # Answered however long it is, since a proxy passes requests on that get an error.
+                # It is answered however long it is, since a proxy lets requests pass that get an
+                # error.
                 bucket = self._limiter.bucket(rule.bucket)
                 return Charged(rule, bucket, str(shortened(key)), descriptor.cost)
         self.report(domain, [name for name, _ in descriptor.entries])
@@ -191,12 +192,12 @@ class DescriptorLimits:
         return RateLimitAnswer(OVER_LIMIT, tuple(statuses), fields, body)
 
     def report(self, domain: str, names: Iterable[str]) -> None:
-        """Logs a kind of descriptor that no rule is about, once."""
+        """Logs a kind of descriptor that no rule covers, once."""
         kind = (domain, *names)
         if kind not in self._reported and len(self._reported) < MAX_REPORTED:
             self._reported.add(kind)
             LOG.warning(
-                "no rule of envoy.descriptors is about [%s] of the domain %r with these values: "
+                "no rule of envoy.descriptors covers [%s] of the domain %r with these values: "
                 "such a descriptor is not limited",
                 ", ".join(kind[1:]),
                 domain,

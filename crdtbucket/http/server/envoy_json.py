@@ -1,4 +1,4 @@
-"""The rate limit service of Envoy as JSON over HTTP, for those who have no gRPC.
+"""The rate limit service of Envoy as JSON over HTTP, for clients without gRPC.
 
 Names and values are those of the protocol's own JSON form.
 """

@@ -2,8 +2,8 @@
 
 They are described here and not generated, so that there is no file that depends on the version of
 the compiler; the pool is private, so that a program may have Envoy's own messages beside them. On
-the wire a message is its numbers and types alone. Texts that may come from a client are bytes
-here: of one that is not UTF-8 a text would be an error, and with that a way around the limit.
+the wire a message consists only of numbers and types. Texts that may come from a client are bytes
+here: a text that is not UTF-8 would be an error, and so a way around the limit.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Decisions for a proxy that asks about each request before it passes it on.
 
 nginx (`auth_request`), Traefik (`ForwardAuth`), Caddy (`forward_auth`) and their like send the head
-of the client's request. Which limit holds stands in the query of the address that they ask, so each
-route of the proxy has its own, and nothing of it comes from the client.
+of the client's request. The query of the address that they ask names the limit, so each route of
+the proxy can have its own, and no part of it comes from the client.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ from crdtbucket.limiter.facade import Limiter
 FORWARD_AUTH = "/v1/forward-auth"
 MAX_RULES = 8
 MAX_KEPT = 256
-"""Rules are read once for each query; of more different ones than this, each time."""
+"""Rules are parsed once for each query, for at most this many different queries; others are parsed
+each time."""
 STATUSES = (401, 403, 429, 503)
 
 
@@ -85,7 +86,7 @@ class ForwardedRequest(Request):
 
     @property
     def address(self) -> str:
-        """The client's address; the proxy that asks is trusted to report it."""
+        """The client's address, as reported by the proxy, which is trusted."""
         return client_address(None, self._values("x-forwarded-for"), (UNIX, *self._trusted))
 
     def _values(self, name: str) -> Sequence[str]:
@@ -197,8 +198,9 @@ class Key:
             self.sources.append((source, None if source == "address" else name.lower()))
 
     def of(self, request: Request) -> str:
-        """The key of a request. With several sources it names its own, so that no client can put
-        another client's address into a header. Raises `InvalidKey`."""
+        """The key of a request. With several sources the key names its source, so that no client
+        can pass for another one by putting that one's address into a header. Raises
+        `InvalidKey`."""
         for source, name in self.sources:
             value = request.address if name is None else request.header(name)
             if value:

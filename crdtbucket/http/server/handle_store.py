@@ -23,7 +23,7 @@ class HandleStore(Generic[T]):
         return len(self._items)
 
     def full(self, now: int) -> bool:
-        """Whether one more item would take the place of another."""
+        """Whether one more item would replace another one."""
         self._expire(now)
         return len(self._items) >= self.limit
 

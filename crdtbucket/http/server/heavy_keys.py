@@ -1,8 +1,8 @@
 """The heaviest keys of a stream, in bounded memory.
 
-The Space-Saving sketch (Metwally, Agrawal, El Abbadi, 2005): of `size` counters the least goes to
-a key that has none, with its count, which is then that key's `error`. No count is too low, none is
-too high by more than its error, and every key above total / size has a counter.
+The Space-Saving sketch (Metwally, Agrawal, El Abbadi, 2005): a key without a counter takes over the
+lowest of the `size` counters together with its count, which becomes that key's `error`. No count is
+too low, none is too high by more than its error, and every key above total / size has a counter.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class HeavyKeys:
         self._half_life = half_life_ns
         self._next = now + half_life_ns
         self._counters: dict[str, KeyCounter] = {}
-        # Least first; a pair whose count is outdated is set right when it comes to the top.
+        # Lowest first; a pair with an outdated count is corrected when it comes to the top.
         self._heap: list[tuple[int, str]] = []
 
     def __len__(self) -> int:

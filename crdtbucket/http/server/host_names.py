@@ -1,5 +1,5 @@
-"""Checks the names under which a server is asked, so that no web page reads it through somebody's
-browser.
+"""Checks the name by which a request addresses the server, so that no web page can read from it
+through somebody's browser.
 
 A page of a foreign site can make its own name resolve to 127.0.0.1 (DNS rebinding). The browser
 then lets it read whatever this server answers, and sends the page's name in `Host`. And any page
@@ -35,7 +35,7 @@ class Hosts:
         self._named = frozenset(_configured(name) for name in allowed)
         self._own = LOOPBACK | {_plain(host) for host in bound - _EVERYWHERE} | self._named
         self._known: set[str] = set()
-        """Values of `Host` that were right before."""
+        """Values of `Host` that have passed the check before."""
         self._addresses = not bound.isdisjoint(_EVERYWHERE)
 
     def check(self, request: web.BaseRequest, *, forwarded: bool = False) -> None:

@@ -21,7 +21,7 @@ class JsonAnswer(web.StreamResponse):
     status 204 has no body.
 
     aiohttp's own response collects its fields and is written in five steps, which cost more than a
-    decision and its answer. A client that does not read is waited for as there.
+    decision and its answer. As there, the server waits for a client that does not read.
     """
 
     def __init__(

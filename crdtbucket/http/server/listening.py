@@ -33,8 +33,8 @@ class Listening:
     """One address that is taken."""
 
     def __init__(self, address: str, *, shared: bool = False) -> None:
-        """`address`: "host:port" or "unix:/path". `shared`: processes that this one forks have
-        sockets of the same port, and it alone removes the file. Raises `CannotListen`."""
+        """`address`: "host:port" or "unix:/path". `shared`: child processes of this one have
+        sockets of the same port, and only this one removes the file. Raises `CannotListen`."""
         self._path: str | None = None
         self._process = os.getpid() if shared else 0
         try:
@@ -57,8 +57,8 @@ class Listening:
             raise CannotListen(f"cannot listen on {address!r}: {reason}{fix}") from error
         self.socket.setblocking(False)
         self.name, self.local = UNIX + str(self._path), True
-        """Where it is reached, "http://host:port" or "unix:/path"; and whether only this host can
-        reach it."""
+        """Its address for clients, "http://host:port" or "unix:/path"; and whether only this host
+        can reach it."""
         if self._path is None:
             host, port = self.socket.getsockname()[:2]
             self.name = f"http://{Address(host, port)}"
@@ -80,7 +80,7 @@ class Listening:
         second call does nothing."""
         if self._path is not None:
             return  # all workers have the same socket
-        # It fails where it was done before, and on macOS: there they wait for that server.
+        # This fails if it was done before, and on macOS: there connections wait for that server.
         with contextlib.suppress(OSError):
             self.socket.shutdown(socket.SHUT_RD)
 

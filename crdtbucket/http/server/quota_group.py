@@ -22,7 +22,7 @@ class QuotaPlace(NamedTuple):
     """The bucket and key that a bucket id of an Envoy takes from."""
 
     bucket: str
-    """Empty where no rule is about the bucket id."""
+    """Empty if no rule covers the bucket id."""
     key: str
     floor: Floor = 0
 
@@ -68,7 +68,7 @@ class QuotaGroup:
         wants = self._wants(now, spare, half)
         room = half - self._held_without(wants)
         if 2 * room < min(half, 2 * sum(wants.values())):
-            # The others hold so much that the refill could not be passed on.
+            # The others hold so much that the refill could not be handed out.
             wants = self._wants(now, spare, half, anew=True)
             room = half - self._held_without(wants)
         total = min(sum(wants.values()), room, capacity)

@@ -141,8 +141,9 @@ def _actions(action: QuotaAction) -> Iterator[dict[str, Any]]:
         yield {**sent, **_assignment({"blanket_rule": ADMIT_ALL})}
     else:
         if not (action.extends and action.tokens):
-            # Envoy would keep of a bucket that follows another one what was left of that, or the
-            # part of it. It sees both of these at once, so that no request is denied by the first.
+            # When one bucket follows another, Envoy keeps what was left in the earlier one, or the
+            # same part of it. So both actions are sent together: Envoy sees them at once, and the
+            # first one denies no request.
             yield {**sent, **_assignment({"blanket_rule": DENY_ALL})}
         if action.tokens:
             fill = {"tokens_per_fill": {"value": 1}, "fill_interval": {"seconds": YEAR_S}}

@@ -1,5 +1,5 @@
-"""Schedules the groups of Envoys: each is looked at by itself, so that a store that is slow about
-one key holds up no other."""
+"""Schedules the groups of Envoys: each is handled by itself, so that a store that is slow for one
+key delays no other."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ class QuotaSchedule:
         self._turns: defaultdict[str, asyncio.Semaphore] = defaultdict(
             lambda: asyncio.Semaphore(AT_ONCE)
         )
-        """The turns of each bucket: a store is not asked about all its keys at once."""
+        """Bounds the concurrent work per bucket, so that a store is not asked about all keys of a
+        bucket at once."""
         self._lines = RepeatedLines(IDLE_NS)
         """The failures to assign, by bucket."""
         self._due: list[tuple[int, int, QuotaGroup]] = []

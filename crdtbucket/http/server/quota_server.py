@@ -2,8 +2,8 @@
 requests by themselves and report afterwards.
 
 Each bucket id of an Envoy stands for a bucket and key by the same rules as a descriptor. The node
-takes tokens for it as any caller does, so that a mesh shares them as it shares all, and assigns
-them to the Envoy. What the Envoy admits without an assignment is charged when it is reported.
+takes tokens for it like any caller, so a mesh shares them as usual, and assigns them to the Envoy.
+What the Envoy admits without an assignment is charged when it is reported.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class QuotaServer:
         weigh: Weigh,
         clock: Callable[[], int] = now_ns,
     ) -> None:
-        """`descriptors`: logs bucket ids that no rule is about, as it does descriptors."""
+        """`descriptors`: also logs bucket ids that no rule covers, as it does for descriptors."""
         self.requests: Counter[tuple[str, str]] = Counter()
         """Requests reported, by bucket ("" without a rule) and code."""
         self.streams: set[QuotaStream] = set()
@@ -100,8 +100,8 @@ class QuotaServer:
         return now if unfollowed else due
 
     def close(self, stream: QuotaStream) -> None:
-        """The Envoy of this stream is gone. What it was assigned and has not reported stays
-        charged: it may have been used, or may be yet."""
+        """The Envoy of this stream is gone. Tokens that it was assigned and has not reported stay
+        charged: they may have been used, or may still be used."""
         self.streams.discard(stream)
         for one in list(stream.ids.values()):
             self._forget(one)
@@ -224,7 +224,7 @@ class QuotaServer:
         for one in list(group.members):
             self._follow(one, now)
         for one in [one for one in group.members if one.ended(now)]:
-            # What its Envoy uses until it reads this it never reports, so that stays charged.
+            # Its Envoy never reports what it uses until it reads this, so that stays charged.
             one.stream.put(QuotaAction(one.bucket_id, abandon=True))
             self._forget(one)
         if not group.members:

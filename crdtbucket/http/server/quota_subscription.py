@@ -19,13 +19,13 @@ from crdtbucket.base.clock import NS_PER_SECOND
 ASSIGNED_S = 30
 """How long an assignment is in force at an Envoy that is sent nothing more."""
 APPLIED_NS = NS_PER_SECOND
-"""An assignment that was sent so long before a report came is in force at the Envoy by then, and
-has replaced those before it."""
+"""An assignment that was sent at least this long (ns) before a report came is in force at the Envoy
+by then, and has replaced earlier ones."""
 IDLE_NS = 60 * NS_PER_SECOND
-"""A bucket id that no request was for in so long is abandoned."""
+"""A bucket id without a request for this long (ns) is abandoned."""
 LEAST_RATE = 1e-6
 AT_ONCE = 200
-"""Bucket ids or keys that are dealt with at a time: other calls are answered in between."""
+"""Bucket ids or keys that are handled in one go: other calls are answered in between."""
 OLDEST, NEWEST = 0, -1
 
 BucketId = tuple[tuple[bytes, bytes], ...]
@@ -131,7 +131,7 @@ class QuotaSubscription:
     def report(self, usage: QuotaUsage, now: int) -> int:
         """Books a report. Returns the tokens that it used without an assignment: they are not paid.
 
-        Gives back what is paid and cannot be used any more: of assignments that were replaced."""
+        Gives back tokens of replaced assignments that are paid for and can no longer be used."""
         elapsed = max(now - self.reported_at, NS_PER_SECOND) / NS_PER_SECOND
         requests = usage.allowed + usage.denied
         seen = requests / elapsed
@@ -154,7 +154,7 @@ class QuotaSubscription:
         return max(0.0, self._left - self.rate * (now - self._left_at) / NS_PER_SECOND)
 
     def wanted(self, now: int, pace: int, spare: int, *, anew: bool = False) -> int:
-        """Tokens for a new assignment; 0 when the one that it has will do, unless `anew`.
+        """Tokens for a new assignment; 0 when the present one is enough, unless `anew`.
 
         `pace`: how long it is to last (ns). `spare`: tokens for requests beyond the expected
         ones."""
@@ -218,8 +218,8 @@ class QuotaSubscription:
             one.decision.bucket.refund(one.decision, one.tokens)
 
     def _taken_out(self, tokens: int, end: int) -> Iterator[_Paid]:
-        """Takes so many tokens out of those that are paid for, as far as there are any, from the
-        oldest or the newest take on."""
+        """Removes up to `tokens` tokens from those that are paid for, beginning with the oldest or
+        the newest take."""
         while tokens > 0 and self._paid:
             paid = self._paid[end]
             part = min(tokens, paid.tokens)

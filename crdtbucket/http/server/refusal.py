@@ -119,15 +119,16 @@ async def read(request: web.BaseRequest, kind: type[B]) -> B:
         found = error.errors(include_url=False, include_input=False)
         faults = [(".".join(map(str, one["loc"])), _fault_in_words(one, kind)) for one in found]
         raise Refusal(400, in_words(faults), faults) from None
-    # Without escapes the quotes show how many texts there are: the names and the texts among the
-    # values. Only if they are not as many as the body has, it is read again to see why.
+    # Without escapes, the number of quotes shows how many texts there are: the names and the texts
+    # among the values. Only if the parsed body has another number, it is read again to find the
+    # reason.
     if b"\\" in raw or raw.count(b'"') != 2 * body.texts():
         json.loads(raw, object_pairs_hook=_without_duplicates)
     return body
 
 
 def _fault_in_words(fault: ErrorDetails, kind: type[RequestBody]) -> str:
-    """What is wrong with a field, in words without terms of the library that checks it."""
+    """The fault of a field, in words without terms of the library that checks it."""
     if fault["type"] == "missing":
         return "is missing"
     if fault["type"] == "extra_forbidden":
@@ -156,7 +157,7 @@ def amount_in(field: str) -> Iterator[None]:
 
 
 def known(item: T | None, missing: str) -> T:
-    """The item of an id. Raises `Refusal` where there is none; `missing` is the reason in words."""
+    """The item of an id. Raises `Refusal` if there is none; `missing` is the reason in words."""
     if item is None:
         raise Refusal(404, missing, [("id", "unknown")])
     return item

@@ -20,29 +20,33 @@ class ServeSettings:
     listen: tuple[str, ...] = (DEFAULT_LISTEN,)
     """Each "host:port", or "unix:/path" for a socket that only this host can reach."""
     allowed_hosts: tuple[str, ...] = ()
-    """Further names by which it may be asked, and whose pages may ask it; "*" for any. Without
-    them: the addresses that it listens on, localhost, and any address where it listens on all."""
+    """Further names by which clients may address the server, and whose web pages may use it; "*"
+    for any. It always accepts the addresses that it listens on, localhost, and any address if it
+    listens on all."""
     token: InitVar[str | None] = None
     """The token that /v1/ asks for; without one it is open."""
     admin_token: InitVar[str | None] = None
-    """The token that the admin side asks for, which opens /v1/ as well; without one that side is
+    """The token that the admin side needs, which opens /v1/ as well; without one the admin side is
     off."""
     tls_cert: str | None = None
     tls_key: str | None = None
-    """PEM files, of which TCP addresses are served by TLS. Changed files come into use by
+    """PEM files, with which TCP addresses are served by TLS. Changed files come into use by
     themselves."""
     insecure: bool = False
-    """Listen where other hosts reach it without a token or without TLS, too."""
+    """Allow listening where other hosts can reach it without a token or without TLS."""
     grpc: str | None = None
-    """Where Envoy's rate limit services are answered, "host:port" or "unix:/path"; or nowhere."""
+    """The address of Envoy's rate limit services, "host:port" or "unix:/path"; None: they are
+    off."""
     config: str | None = None
-    """The limiter's file, which the node examines when it is asked to; without one it refuses."""
+    """The limiter's file, for the examination of the node by itself; without one it refuses
+    that."""
     legacy_fields: bool = False
     """Answer with `X-RateLimit-*` too."""
     fallback_503: bool = False
     """Deny with 503 instead of 429 while a bucket decides by the rule of an outage."""
     retry_jitter: float = 0.0
-    """At most so much is added to `Retry-After`, so that clients do not return all at once."""
+    """A random time of up to this many seconds is added to `Retry-After`, so that clients do not
+    return all at once."""
     max_connections: int = 1_000
     max_connections_per_address: int = 0
     """The most connections from the address of another host, IPv6 by its /64; 0: half of all.
@@ -55,7 +59,7 @@ class ServeSettings:
     idle_deadline: float = 60.0
     """Between two requests of a connection; the head of the second one included."""
     drain_deadline: float = 10.0
-    """Seconds for requests under way when the server is asked to end."""
+    """Seconds for requests under way when the server is told to end."""
     calls_need: TokenDigest | None = field(init=False, repr=False, default=None)
     admin_needs: TokenDigest | None = field(init=False, repr=False, default=None)
     """The digests of the two tokens, which are not kept themselves."""

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("crdtbucket.http")
 LAST_WORDS_S = 0.1
-"""Seconds for handlers whose connections have ended, or did not within the deadline."""
+"""Seconds for handlers whose connections have ended, or have not ended within the deadline."""
 ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -58,8 +58,8 @@ class SidecarServer:
         self._envoy: EnvoyService | None = None
 
     def bind(self) -> None:
-        """Takes all addresses, on the running event loop where one of them is for gRPC. Raises
-        `CannotListen`, and then has none, and `CrdtbucketError` for a package that is missing."""
+        """Binds all addresses, on the running event loop if one of them is for gRPC. Raises
+        `CannotListen`, after which none is bound, and `CrdtbucketError` for a missing package."""
         settings = self.api.settings
         if settings.tls_cert is not None and settings.tls_key is not None:
             files = settings.tls_cert, settings.tls_key
@@ -103,10 +103,10 @@ class SidecarServer:
 
     def _warn(self, address: str) -> None:
         if self.api.settings.calls_need is None:
-            LOG.warning("%s is reached from other hosts, and each can take tokens", address)
+            LOG.warning("other hosts can reach %s, and each of them can take tokens", address)
         elif self._certificate is None:
             LOG.warning(
-                "%s is reached from other hosts without TLS: the token can be read on the way",
+                "other hosts can reach %s without TLS: the token can be read on the way",
                 address,
             )
 
@@ -159,9 +159,9 @@ async def serve(
 ) -> None:
     """Opens the limiter and serves it until SIGTERM or SIGINT; then ends in order.
 
-    The requests that are open are answered, then the mesh is left, Redis is sent what was counted
-    without it, and the snapshot is written. A second signal ends the process at once.
-    `until_closed`: the reading end of a pipe; the server ends as well when the other end is closed.
+    The open requests are answered, then the node leaves the mesh, sends Redis what was counted
+    without it, and writes the snapshot. A second signal ends the process at once. `until_closed`:
+    the reading end of a pipe; the server ends as well when the other end is closed.
     """
     server.bind()  # first, as a node without an address should not join
     ending = asyncio.Event()

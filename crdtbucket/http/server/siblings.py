@@ -1,8 +1,8 @@
 """The other worker processes of a server, which a worker asks over private Unix sockets.
 
 Handles of takes and reservations, heavy keys and the counts of answers belong to one worker. A
-client may reach any worker, so a worker passes on what another one has to answer, and adds up what
-all of them count.
+client may reach any worker, so a worker forwards requests that another one must answer, and adds up
+the counts of all.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ class Siblings:
         self._sessions: dict[int, aiohttp.ClientSession] = {}
 
     def asked_by_one(self, request: web.BaseRequest) -> bool:
-        """Whether another worker asks, which gets the answer of this worker alone."""
+        """Whether the request comes from another worker, which gets only the answer of this
+        worker."""
         if not self.address:
             return False
         transport = request.transport
@@ -56,8 +57,8 @@ class Siblings:
         return index if index in self._others else None
 
     async def answer_of_owner(self, handle: str, request: web.BaseRequest) -> web.Response | None:
-        """What the worker that gave out a handle answers; None for those of this one, and when that
-        worker is gone."""
+        """The answer of the worker that gave out a handle; None for handles of this worker, and
+        when that worker is gone."""
         owner = self.owner(handle)
         return None if owner is None else await self.forward(owner, request)
 

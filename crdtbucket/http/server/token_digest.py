@@ -14,9 +14,9 @@ class TokenDigest:
     """The digest of a token that some requests have to show."""
 
     def __init__(self, token: str, field: str) -> None:
-        """Keeps the digest alone. Raises `InvalidSpec`, which names the `field`, for a text that is
-        too short to be a secret: the digest of a random text cannot be turned back, that of a
-        short one can be searched."""
+        """Keeps only the digest. Raises `InvalidSpec`, which names the `field`, for a text that is
+        too short to be a secret: the digest of a long random text cannot be inverted, but short
+        texts can be tried one by one."""
         if len(token) < LEAST_TOKEN:
             fix = f"use {LEAST_TOKEN} characters or more, such as `openssl rand -hex 32` prints"
             words = field.replace("_", " ")

@@ -69,7 +69,7 @@ class Tokens:
 
 
 def asker(request: web.BaseRequest) -> str:
-    """Who asks, for the audit log: the client's address, where the request came by TCP."""
+    """The sender, for the audit log: the client's address, if the request came by TCP."""
     return request.remote or "the socket"
 
 

@@ -161,7 +161,7 @@ class Views:
         return respond({"status": "ok"})
 
     def not_ready(self) -> str:
-        """The reason why no traffic should be sent here; "" where there is none."""
+        """The reason why no traffic should be sent here; "" if there is none."""
         if self._draining:
             return DRAINING
         if self._limiter.stats()["warming_up"]:

@@ -29,7 +29,7 @@ from crdtbucket.limiter.facade import Limiter
 LOG = logging.getLogger("crdtbucket.http")
 PASSED_ON = (*ENDING, signal.SIGHUP)
 AGAIN_S = 5
-"""After so long a worker that could not start is started again, while others serve."""
+"""Seconds after which a worker that could not start is started again, while others serve."""
 
 
 def run_loop(main: Coroutine[Any, Any, None]) -> None:
@@ -113,7 +113,7 @@ class WorkerPool:
         self._settings = settings
         self._ending = False
         self._status = 0
-        # A worker reads the end of this pipe when this process is gone, however it ended.
+        # Workers notice by the end of this pipe that this process is gone, however it ended.
         self._alive, self._life = os.pipe()
 
     def run(self) -> int:
@@ -195,8 +195,8 @@ class WorkerPool:
             worker.has_served = True
             self._start(worker)
         elif worker.has_served and any(one.serves for one in self._workers):
-            # What fails now, such as a file that was changed, is read at a start only: the other
-            # workers do not need it.
+            # The cause, such as a changed file, only matters at a start: the other workers are not
+            # affected.
             for address in worker.listening:
                 address.pause()
             LOG.error(

@@ -28,8 +28,8 @@ class EngineListener(Protocol):
 
 
 class Engine(Protocol):
-    """A client of a message engine that connects again for ever. It keeps no message while it is
-    not connected, and loses those that the server does not take."""
+    """A client of a message engine that connects again for ever. It drops messages while it is not
+    connected, and those that the server does not accept."""
 
     kind: str
     """The kind of the engine, as in `mesh.transport`."""
@@ -50,8 +50,8 @@ class Engine(Protocol):
         """Sends `data` to all nodes, this one left out. Raises nothing."""
 
     async def verify(self) -> str:
-        """A right that this node lacks on the engine, or what the server is too small for; "" where
-        nothing is wrong. To be called while it is connected."""
+        """The reason why the engine cannot be used: a right that this node lacks, or a message size
+        that is too small; "" if nothing is wrong. To be called while it is connected."""
 
     async def stop(self) -> None:
         """Sends what was published before, and ends."""

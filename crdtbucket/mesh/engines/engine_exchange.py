@@ -1,10 +1,11 @@
 """All channels of one process over an engine: which nodes are there, and which channel a message
 belongs to.
 
-The engine says at once that nobody is subscribed where a killed process was, but it says the same
-of a node on the other side of a broken gateway, and of one whose network it has given up. So a
-channel counts as ended by the peer only when the peer was connected with the very server that says
-so, and was seen a moment ago: a silence of seconds before is a cut, and no end.
+After a process is killed, the engine says at once that nobody is subscribed under its name. But it
+says the same about a node on the other side of a broken gateway, and about one whose network
+connection it has given up. So a channel counts as ended by the peer only when the peer was
+connected with the very server that says so, and was seen a moment ago: after seconds of silence it
+is a cut, and not an end.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ from crdtbucket.mesh.links.counters import LOG, MeshCounters
 from crdtbucket.mesh.mesh_config import MeshConfig
 
 ASK_S = 0.5
-"""Between two questions to the engine whether a peer is there; they go with frames."""
+"""Seconds between two questions to the engine whether a peer is there; they are sent along with
+frames."""
 ANNOUNCE_S = 5.0
 ALONE_AFTER = 6
 """Announcements after which a node that has met no other node logs it."""
@@ -54,7 +56,7 @@ class ExchangeHost(Protocol):
     """The node that uses an exchange."""
 
     def called(self, channel: EngineChannel) -> bool:
-        """A node dials, and its first message waits. False: the call is not taken."""
+        """A node dials, and its first message waits. Returns False if the call is not accepted."""
 
     def sighted(self, name: str) -> None:
         """A node has announced itself, or another process that has this node's name."""
@@ -113,7 +115,7 @@ class EngineExchange:
         return channel
 
     async def invite(self, name: str) -> None:
-        """Has a node dial this one: it announces itself to that node alone."""
+        """Makes a node dial this one, by an announcement to that node alone."""
         message = Envelope(INVITES, False, 0, self._announcement())
         await self._engine.publish(name, message.encode(), asks=False)
 
@@ -149,9 +151,9 @@ class EngineExchange:
         self.online.clear()
         if not self._failing:
             LOG.warning(
-                "%s is not there (%s): until it is, this node decides alone, by what it predicts "
-                "for the others; it connects again by itself. See that the server runs, and that "
-                "mesh.servers and mesh.credentials are right",
+                "%s cannot be reached (%s): until it can, this node decides alone, by what it "
+                "predicts for the others; it connects again by itself. Check that the server runs, "
+                "and that mesh.servers and mesh.credentials are right",
                 self._engine.kind,
                 why,
             )
@@ -231,9 +233,9 @@ class EngineExchange:
             self._connected.clear()
             if number == ALONE_AFTER and not self.sightings:
                 LOG.warning(
-                    "no other node has announced itself at %s yet. If others run, see that "
-                    "mesh.subject_prefix and mesh.mesh_name are theirs, and that mesh.servers are "
-                    "joined with their servers",
+                    "no other node has announced itself at %s yet. If others run, check that they "
+                    "have the same mesh.subject_prefix and mesh.mesh_name, and that mesh.servers "
+                    "are joined with their servers",
                     self._engine.kind,
                 )
             await self._engine.announce(self._announcement())

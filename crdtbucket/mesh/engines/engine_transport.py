@@ -63,8 +63,9 @@ class EngineTransport:
         fresh = [n for n, one in self._exchange.sightings.items() if now - one.at < FRESH_S]
         found = [f"{self._kind}:{encode_name(name)}" for name in fresh]
         found += [one for one in known if one.startswith(f"{self._kind}:")]
-        # Its own announcements are left out of the sightings: who announces itself under its name
-        # is another process, which is dialled, so that one of the two learns of the conflict.
+        # The sightings do not contain this process' own announcements: if one has its name, it
+        # comes from another process, which is dialled, so that one of the two learns of the
+        # conflict.
         has_namesake = self._host.name in fresh
         return [one for one in dict.fromkeys(found) if has_namesake or one != self.address]
 
@@ -105,7 +106,7 @@ class EngineTransport:
     # -- for the exchange
 
     def sighted(self, name: str) -> None:
-        """Dials a node at once that is here and has no link, or has it dial."""
+        """Dials a node that has announced itself and has no link, or makes it dial this one."""
         address = f"{self._kind}:{encode_name(name)}"
         if not self._running or self._host.links.get(name) is not None:
             self._host.found()
@@ -116,7 +117,7 @@ class EngineTransport:
             self._host.found(address)
 
     def called(self, channel: EngineChannel) -> bool:
-        """Takes a call, as long as not too many have to prove themselves."""
+        """Accepts a call, unless too many callers have not proved their identity yet."""
         name = channel.peer_name
         if not self._running:
             return False

@@ -97,8 +97,8 @@ class NatsEngine:
             )
         try:
             await client.publish(self._subjects.to(self._subjects.node), b"")
-            # The library's ping goes out before what waits: the answer to the first one may come
-            # before the message was sent, that to the second one follows the refusal.
+            # The library sends its ping before queued messages: the answer to the first ping may
+            # come before the message was sent, but the answer to the second one follows a refusal.
             await client.flush(int(CONNECT_S))
             await client.flush(int(CONNECT_S))
         except (NatsError, OSError, asyncio.TimeoutError) as error:
@@ -106,8 +106,9 @@ class NatsEngine:
         return f"{self._refused}: {RIGHTS_FIX}" if self._refused else ""
 
     async def stop(self) -> None:
-        """Closes the connection, after what it has taken. The task that keeps it does that, and
-        nobody else: the second to close would break off what the first one still sends."""
+        """Closes the connection after the messages that it has accepted were sent. Only the task
+        that keeps the connection does so: a second one that closes would cut off what the first
+        still sends."""
         await self._tasks.end()
 
     async def _send(self, subject: str, data: bytes, reply: str) -> bool:
@@ -214,8 +215,8 @@ class NatsEngine:
 
 
 async def _has_room(client: Client) -> bool:
-    """Whether the server takes what is sent: at most `MAX_UNSENT` bytes wait. Waits a moment for
-    that."""
+    """Whether the server reads what is sent, so that at most `MAX_UNSENT` bytes wait. Waits a
+    moment for that."""
     waits = WAITS
     while client.is_connected and client.pending_data_size > MAX_UNSENT and waits:
         waits -= 1
@@ -237,7 +238,7 @@ async def _close(client: Client) -> None:
         await within(CLOSE_S, client.close())
     except (NatsError, OSError, asyncio.TimeoutError) as error:
         LOG.debug("closing the connection to NATS: %s", str(error) or type(error).__name__)
-    # The library has no way to break a connection, and waits for ever where nothing is taken.
+    # The library cannot abort a connection, and waits for ever if the server reads nothing.
     writer = getattr(client._transport, "_io_writer", None)
     sock = writer and writer.get_extra_info("socket")
     if writer is not None and sock is not None and sock.fileno() >= 0:

@@ -28,8 +28,8 @@ def _in_hex(match: re.Match[str]) -> str:
 
 
 def decode_name(text: str) -> str | None:
-    """The name that `encode_name` made this of; None when it made it of none, or of one that cannot
-    be logged."""
+    """The name from which `encode_name` made this text; None if there is none, or if it cannot be
+    logged."""
     if _ENCODED.fullmatch(text) is None:
         return None
     data = re.sub(r"_(..)", lambda match: chr(int(match[1], 16)), text).encode("latin-1")
@@ -78,7 +78,7 @@ class Subjects:
         return f"{self.prefix}.{self.mesh}.f.{encode_name(self.node)}.{encode_name(name)}"
 
     def sender(self, subject: str) -> str | None:
-        """The node that alone may publish there, by the last part; None without a name."""
+        """The only node that may publish there, as named by the last part; None without a name."""
         return decode_name(subject.rpartition(".")[2])
 
     def is_announcement(self, subject: str) -> bool:

@@ -26,7 +26,8 @@ class BackgroundTasks:
         self.spawn(lasting(work, what, LOG))
 
     def repeat(self, what: str, look: Callable[[], None], seconds: float) -> None:
-        """Calls `look` at once and then every so many seconds, as `keep` does."""
+        """Calls `look` at once and then every `seconds`; after a bug it begins again, as `keep`
+        does."""
 
         async def looks() -> None:
             while True:

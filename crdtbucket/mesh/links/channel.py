@@ -16,8 +16,8 @@ class ChannelLost(Exception):
     """The channel ended, broke, or was not made; the text says how."""
 
     def __init__(self, text: str, *, by_peer: bool = True) -> None:
-        """`by_peer`: the peer's side ended or refused it; False when nothing came back from there,
-        or when the fault does not say that the peer is gone."""
+        """`by_peer`: the peer's side ended or refused it; False when nothing came back from the
+        peer, or when the error does not show that the peer is gone."""
         super().__init__(text)
         self.by_peer = by_peer
 
@@ -65,8 +65,8 @@ class Channel(Protocol):
 
 
 class Transport(Protocol):
-    """Finds peers and makes channels to them. What dials this node becomes a link, which it gives
-    to its `MeshEndpoint`."""
+    """Finds peers and makes channels to them. When a peer dials this node, the connection becomes a
+    link, which the transport gives to its `MeshEndpoint`."""
 
     @property
     def address(self) -> str:

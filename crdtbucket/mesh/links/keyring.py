@@ -24,8 +24,8 @@ def hash_key(config: MeshConfig) -> bytes:
 
 class Keyring:
     """The secrets that a node accepts, the used one first, and its hash key. The secret of
-    observers is accepted from callers alone, so no process that has only this one can answer a call
-    as a node."""
+    observers is accepted only from callers, so a process that has only that secret cannot answer a
+    call as a node."""
 
     def __init__(self, config: MeshConfig, key: bytes | None = None) -> None:
         """`key`: of the hash of bucket keys; that of `hash_key` when it is not given."""
@@ -92,6 +92,6 @@ def keyed_digest(key: bytes, data: bytes, person: bytes, size: int) -> bytes:
 
 def _any_equal(one: bytes, several: tuple[bytes, ...]) -> bool:
     found = False
-    for other in several:  # all of them, so that the time taken does not show which one it was
+    for other in several:  # all are compared, so that the time does not show which one matched
         found |= hmac.compare_digest(one, other)
     return found

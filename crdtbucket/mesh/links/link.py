@@ -19,8 +19,8 @@ STALE_S = 1.0
 """Seconds after which a frame that waits is dropped: each round carries all that is not
 acknowledged. A longer queue only makes newer frames late, and a late frame is not acknowledged but
 repeated, so there would be more and more of them."""
-# After so much input, or so much time, the loop serves others: a peer that sends without pause must
-# not own it.
+# After this much input, or this much time, the loop serves others: a peer that sends without pause
+# must not occupy it.
 _TURN_FRAMES = 16
 _TURN_BYTES = 65_536
 _TURN_S = 0.005
@@ -95,8 +95,8 @@ class Link:
         return self._loop.time() - self._last_seen
 
     def give_up(self, *, silent_s: float, stuck_s: float) -> None:
-        """Ends it at once when the peer was silent for longer, or has not taken for longer what is
-        being sent."""
+        """Ends the link at once when the peer was silent for longer than `silent_s`, or has read
+        nothing of what is being sent for longer than `stuck_s`."""
         since = self._sending_since
         if since is not None and self._loop.time() - since > stuck_s:
             self.abort(f"it took nothing for {stuck_s:g} s")
@@ -124,8 +124,9 @@ class Link:
                 self._lost(by_peer=error.by_peer)
                 return
             if self._closing:
-                # Nothing more is read of it, but what is queued may still go out: `close` ends the
-                # channel after that. Whatever the peer goes on to send, others have their turn.
+                # Nothing more is read from the peer, but queued frames may still go out: `close`
+                # ends the channel after that. However much the peer goes on to send, other links
+                # have their turn.
                 await asyncio.sleep(0)
                 continue
             kind, body = self._session.open(data)

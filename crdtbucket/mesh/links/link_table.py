@@ -26,11 +26,11 @@ class LinkVerdict(enum.Enum):
 class LinkTable:
     """The authenticated links of a node, one a peer.
 
-    Both nodes of a pair may call at the same time; then the call of the node whose name sorts
-    first stays. In every other case a second connection means that its maker has lost the first,
-    which this end may not have noticed yet. `serial` tells the cases apart: a dialer that had a
-    link when it saw the listener's hello would not have gone on, and it had every link that this
-    end already had before it sent that hello.
+    Both nodes of a pair may call at the same time; then the call of the node whose name sorts first
+    stays. In every other case a second connection means that the node that made it has lost the
+    first, which this end may not have noticed yet. `serial` tells the cases apart: a dialer that
+    had a link when it saw the listener's hello would not have gone on, and it had every link that
+    this end already had before it sent that hello.
     """
 
     def __init__(self, own_name: str) -> None:
@@ -61,12 +61,12 @@ class LinkTable:
         return any(count > 1 for count in self._by_source().values())
 
     def yields_to(self, address: str) -> bool:
-        """Whether a dial of this address would make room for itself where there is none."""
+        """Whether a dial of this address would get a place even if there is no room."""
         return address in self.places.free() and self._newest("") is not None
 
     def make_room(self, peer: NodeInfo, host: str, place: str, most: int) -> Link | None:
-        """The link that gives way to a new one to this peer; None where fewer than `most` are up,
-        or the peer has one already. Raises `HandshakeError` where none gives way."""
+        """The link that gives way to a new one to this peer; None if fewer than `most` are up, or
+        the peer has one already. Raises `HandshakeError` if none gives way."""
         if len(self) < most or peer.name in self._links:
             return None
         if (link := self.giving_way(host, place)) is None:
@@ -74,10 +74,10 @@ class LinkTable:
         return link
 
     def giving_way(self, host: str, place: str) -> Link | None:
-        """Which link gives way to one of this host, which has the place of the address `place`,
-        where there is no room: the one that had that place; the newest one of the host that has
-        most links without a place, if that of the caller has fewer by two at least; for a place
-        the newest one without."""
+        """The link that gives way, when there is no room, to one of this host, which may have the
+        reserved place of the address `place`. With a reserved place: the link that had this place,
+        or the newest link without a place. Otherwise: the newest link of the host that has most
+        links without a place, if the caller's host has fewer by at least two."""
         holder = self.places.holder(place)
         crowding = self._crowding(host) if holder is None else holder
         return self._newest("") if crowding is None and place else crowding
@@ -110,7 +110,7 @@ class LinkTable:
         made, old = entry
         if old.instance != instance:
             return LinkVerdict.OTHER_PROCESS
-        # A dialer makes one attempt at a time, so it has lost the first where it makes a second.
+        # A dialer makes one attempt at a time, so if it makes a second, it has lost the first.
         has_lost = old.dialed == dialed or (not dialed and made <= serial)
         goes_first = dialed == (self._own_name < peer.name)
         return LinkVerdict.REPLACE if has_lost or goes_first else LinkVerdict.DUPLICATE

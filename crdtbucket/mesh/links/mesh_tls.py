@@ -22,8 +22,8 @@ NOT_TRUSTED = "does not trust this node's certificate (its log says why)"
 
 
 def followed(config: MeshConfig, make: Callable[[MeshConfig], ssl.SSLContext | None]) -> TlsFiles:
-    """The TLS context that `make` makes of the files, followed as they change. Raises `MeshError`
-    for a file that fails."""
+    """The TLS context that `make` makes from the files, made again when they change. Raises
+    `MeshError` for a file that fails."""
     return LoadedFiles(config.tls_files, partial(make, config), LOG)
 
 
@@ -46,8 +46,9 @@ def dialer_context(config: MeshConfig) -> ssl.SSLContext | None:
     """The context for calling peers; None without certificates. Raises `MeshError` for a file that
     fails.
 
-    With `tls_ca` a peer is whoever that authority signed, under any host name: peers are called by
-    addresses that change. Without it the system's authorities must vouch for the name called.
+    With `tls_ca` a peer needs a certificate of that authority, under any host name, since the
+    addresses of peers change. Without it one of the system's authorities must have signed the name
+    that is called.
     """
     if config.tls_cert is None:
         return None
@@ -66,9 +67,9 @@ def is_mutual(context: ssl.SSLContext | None) -> bool:
 
 
 def calling(config: MeshConfig) -> TlsFiles:
-    """The context for calling peers, followed as `followed` does. Each time the files are loaded, a
-    certificate is reported that this node itself would refuse: from a peer that refuses it, TLS of
-    Python's event loops brings no reason. Raises `MeshError`."""
+    """The context for calling peers, followed as `followed` does. Whenever the files are loaded, it
+    reports a certificate that this node itself would refuse, since Python's TLS does not pass on
+    the reason of a peer that refuses it. Raises `MeshError`."""
 
     def load(config: MeshConfig) -> ssl.SSLContext | None:
         context = dialer_context(config)
@@ -89,7 +90,7 @@ def tls_fault(error: ssl.SSLError) -> str:
 
 def own_fault(config: MeshConfig) -> str:
     """Why nodes with the same authorities refuse the certificate of this node, and what to do; ""
-    where they accept it, or any. Raises `MeshError` for a file that fails."""
+    if they accept it, or accept any. Raises `MeshError` for a file that fails."""
     if config.tls_cert is None or not config.mutual_tls:
         return ""
     _, error = _own_certificate(config)
@@ -118,17 +119,17 @@ def not_certified(names: Sequence[str], name: str) -> str:
 
 
 def check_certified(config: MeshConfig, name: str) -> None:
-    """Raises `MeshError` where this node's certificate is not for its name, as then no other node
-    would link with it, and for a file that fails. A certificate that the authorities of this node
-    have not signed is left to others to judge."""
+    """Raises `MeshError` if this node's certificate is not for its name, since no other node would
+    link with it, and for a file that fails. It does not judge a certificate that the authorities of
+    this node have not signed."""
     names, error = _own_certificate(config)
     if error is None and name not in names:
         raise MeshError(f"this node's {not_certified(names, name)}")
 
 
 def _own_certificate(config: MeshConfig) -> tuple[tuple[str, ...], ssl.SSLError | None]:
-    """The names (DNS) in the certificate of this node, or why this node would not take it from
-    another one, by a handshake with itself."""
+    """The names (DNS) in the certificate of this node, or why this node would refuse it from
+    another one; found by a handshake with itself."""
     listener, dialer = listener_context(config), dialer_context(config)
     assert listener is not None, "who checks names has certificates"
     assert dialer is not None
@@ -165,8 +166,8 @@ def _client_context(config: MeshConfig, signed: str, *, names: bool) -> ssl.SSLC
 
 
 def _load(context: ssl.SSLContext, config: MeshConfig, signed: str) -> None:
-    """The node's own certificate and key, and the authorities of the others, as far as they are
-    given; these have `signed`."""
+    """Loads the node's own certificate and key, and the authorities that have `signed` the others',
+    as far as they are given."""
     cert, key, authorities = config.tls_cert, config.tls_key, config.tls_ca
     if cert is not None and key is not None:
         named = f"mesh.tls.cert {cert!r} with mesh.tls.key {key!r}"

@@ -66,13 +66,13 @@ class NodeKey:
         return self._private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
     def sign(self, data: bytes) -> bytes:
-        """64 bytes that this key alone can make of `data`."""
+        """The signature of `data`: 64 bytes that only this key can make."""
         return self._private.sign(data)
 
 
 class LinkKey:
-    """An X25519 key for one handshake: both ends derive a secret from two of these, which no one
-    else can."""
+    """An X25519 key for one handshake: both ends derive a secret from their two keys, which nobody
+    else can derive."""
 
     def __init__(self) -> None:
         from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey

@@ -20,7 +20,7 @@ from crdtbucket.mesh.links.peer_keys import PeerKeys
 
 @dataclass(frozen=True)
 class OperatorBooks:
-    """What operators have ordered, as this process keeps it. Without arguments they can order
+    """The orders of operators that this process keeps. Without arguments operators can order
     nothing."""
 
     commands: CommandBook = field(default_factory=CommandBook)
@@ -28,7 +28,7 @@ class OperatorBooks:
 
 
 class OperatorOrders:
-    """Passes on what operators have ordered between `start` and `stop`, on one event loop."""
+    """Passes the orders of operators on, from `start` to `stop`, on one event loop."""
 
     def __init__(
         self,
@@ -39,8 +39,8 @@ class OperatorOrders:
         tasks: BackgroundTasks,
         on_forged: Callable[[Link, WireError], None],
     ) -> None:
-        """`peer_keys`: where orders about members hold. `on_forged` gets a frame that no honest
-        peer sends."""
+        """`peer_keys`: applies orders about members. `on_forged` gets a frame that no honest peer
+        sends."""
         self._members = EjectionSpread(peer_keys, links, refusals, tasks)
         self._commands = CommandSpread(books.commands, links, refusals)
         self._overrides = OverrideSpread(books.overrides, links, tasks, on_forged)
@@ -61,14 +61,14 @@ class OperatorOrders:
         self._commands.change(operators)
 
     def order(self, order: EjectOrder | CommandOrder) -> bool:
-        """From now on an order holds here and at all peers; False where it holds here already. Safe
-        from any thread. Raises `MeshError`."""
+        """Brings an order into force here and at all peers; False if it is in force here already.
+        Safe from any thread. Raises `MeshError`."""
         if isinstance(order, CommandOrder):
             return self._commands.order(order)
         return self._members.order(order)
 
     def begin(self, link: Link) -> None:
-        """A link has begun: its peer gets all orders that hold."""
+        """A link has begun: its peer gets all orders in force."""
         for one in self._spreads:
             one.begin(link)
 

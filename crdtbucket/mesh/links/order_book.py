@@ -1,5 +1,5 @@
-"""Keeps the orders of operators that hold at a node: of all orders about one thing the newest
-one."""
+"""Keeps the orders of operators that are in force at a node: of all orders about one subject only
+the newest one."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from crdtbucket.mesh.state_file import StateFile
 
 Order = TypeVar("Order", bound=SignedOrder)
 Refused = Callable[[str], None]
-"""Is called with a sentence for each order that is left out: which one, and why."""
+"""Called for each order that is ignored, with a sentence that says which one, and why."""
 
 
 class OrderBook(Generic[Order]):
-    """Keeps the orders that hold at this node. Of two orders about one thing that with the higher
-    counter holds, so that an old one that is played again changes nothing, and all nodes come to
-    the same whatever way orders travel. Safe from any thread."""
+    """Keeps the orders in force at this node. Of two orders about one subject the one with the
+    higher counter holds, so that replaying an old one changes nothing, and all nodes end with the
+    same orders, whatever way these travel. Safe from any thread."""
 
     READS: ClassVar[type[SignedOrder]]
     """The kind of orders."""
@@ -51,7 +51,7 @@ class OrderBook(Generic[Order]):
         """Other operators give orders from now on. Orders that hold go on until this process
         ends."""
         before, self.operators = self.operators, frozenset(operators)
-        if not before:  # it does not know what was ordered meanwhile
+        if not before:  # orders may have been given meanwhile that it does not know
             self.remembers = False
 
     def about(self, *what: str | bool) -> Order | None:
@@ -65,10 +65,9 @@ class OrderBook(Generic[Order]):
             return [self._order(row) for row in self._rows.values()]
 
     def take(self, order: Order) -> bool:
-        """From now on an order holds, also after a restart; False where it holds already.
-
-        Raises `MeshError` for one that no operator has signed, one that is older than what holds,
-        and when there is no room.
+        """Brings an order into force, also after a restart; False if it is in force already. Raises
+        `MeshError` if no operator has signed it, if it is older than the one in force, and when
+        there is no room.
         """
         self.check_operator(order)
         with self.lock:
@@ -86,16 +85,17 @@ class OrderBook(Generic[Order]):
     def merge(self, data: bytes, refused: Refused = LOG.warning) -> list[Order]:
         """Takes the orders that a peer passes on; returns those that are new.
 
-        Orders of operators that this node does not know are left out: its file may be older, or
-        newer; `refused` is called for each. So are, in silence, orders that are older than those
-        that hold, which a peer that was cut off does not know yet. Raises `WireError` for a forged
-        one.
+        It ignores orders of operators that this node does not know, since its file may be older, or
+        newer, and calls `refused` for each. It also ignores, silently, orders that are older than
+        those in force, since a peer that was cut off does not know the newer ones yet. Raises
+        `WireError` for a forged one.
         """
         return self.merge_rows(unpacked(data), refused)
 
     def merge_rows(self, rows: object, refused: Refused) -> list[Order]:
         """Merges orders that were unpacked, as `merge` does."""
-        # All are checked first: an order that is held and not returned would never be obeyed.
+        # All are checked before any is added: an order that is in the book but was not returned
+        # would never be obeyed.
         wanted = [one for one in self._read(rows) if self._is_wanted(one, refused)]
         return self._hold(wanted, refused)
 
@@ -136,7 +136,7 @@ class OrderBook(Generic[Order]):
         return True
 
     def _hold(self, orders: Iterable[Order], refused: Refused) -> list[Order]:
-        """Adds the orders for which there is room and that are newer than what holds; returns
+        """Adds the orders for which there is room and that are newer than those in force; returns
         these."""
         new = []
         with self.lock:
@@ -154,8 +154,8 @@ class OrderBook(Generic[Order]):
         return new
 
     def _place(self, order: Order) -> str:
-        """Adds an order that is newer than what holds. Returns why there is no room for it; ""
-        where there is."""
+        """Adds an order that is newer than the one in force. Returns the reason if there is no room
+        for it, else ""."""
         lacks = "" if order.about in self._rows else self._make_room(order)
         if not lacks:
             self._put(order)
@@ -165,8 +165,8 @@ class OrderBook(Generic[Order]):
         self._rows[order.about] = order.row()
 
     def _make_room(self, order: Order) -> str:
-        """Called before `order` is added, about which nothing is held. Returns why it cannot be
-        added; "" where it can."""
+        """Called before an `order` about a new subject is added. Returns the reason if it cannot be
+        added, else ""."""
         raise NotImplementedError
 
     def _took(self, orders: list[Order]) -> None:
@@ -180,8 +180,8 @@ class OrderBook(Generic[Order]):
             self._forget(self._kept)
 
     def _forget(self, kept: StateFile) -> None:
-        """Called when an order could not be written to `kept`. What stands there may stay: after a
-        restart those orders hold, and peers send the others."""
+        """Called when an order could not be written to `kept`. The content of the file may stay:
+        after a restart those orders hold, and peers send the others."""
 
     def _load(self, kept: StateFile) -> None:
         data = kept.load()
@@ -201,7 +201,7 @@ class OrderBook(Generic[Order]):
                 self._rows[order.about] = order.row()
             else:
                 LOG.warning(
-                    "no operator of mesh.operator_keys has signed that %s: it holds no more",
+                    "no operator of mesh.operator_keys has signed that %s: it no longer holds",
                     order.in_words(),
                 )
 

@@ -1,4 +1,4 @@
-"""Passes orders of operators on to all linked peers, and has this node obey them."""
+"""Passes orders of operators on to all linked peers, and makes this node obey them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ REPEAT_S = 10.0
 WAIT_S = 5.0
 """Seconds for which another thread waits until an order was taken."""
 LEARNS_S = 15.0
-"""After its first link a node without memory learns for so long which resets are past."""
+"""Seconds after its first link in which a node without memory learns which resets are past."""
 MAX_SAID = 256
 """Most different refusals that are logged only once; all are counted as often as they happen."""
 
@@ -56,8 +56,8 @@ class OrderSpread(ABC, Generic[Order]):
             link.offer(self._book.encode(), self.KIND)
 
     def order(self, order: Order) -> bool:
-        """From now on an order holds here and at all peers; False where it holds here already. Safe
-        from any thread. Raises `MeshError`: see `OrderBook.take`."""
+        """Brings an order into force here and at all peers; False if it is in force here already.
+        Safe from any thread. Raises `MeshError`: see `OrderBook.take`."""
         if self._loop is None or self._loop.is_closed():
             raise MeshError("the mesh of this node does not run")
         if runs_here(self._loop):
@@ -107,7 +107,7 @@ class OrderSpread(ABC, Generic[Order]):
             link.offer(data, self.KIND)
 
     def _refused(self, text: str) -> None:
-        # An honest peer whose file lists other operators repeats its orders for ever.
+        # An honest peer whose file lists other operators repeats their orders for ever.
         again = text in self._said
         if not again and len(self._said) < MAX_SAID:
             self._said.add(text)
@@ -140,8 +140,8 @@ class EjectionSpread(OrderSpread[EjectOrder]):
 
 
 class CommandSpread(OrderSpread[CommandOrder]):
-    """Passes commands on. Resets are obeyed once: a node that does not remember which ones an
-    earlier process has obeyed learns from its peers first which ones are past."""
+    """Passes commands on. Each reset is obeyed once: a node that does not remember which ones an
+    earlier process has obeyed first learns from its peers which ones are past."""
 
     KIND = Kind.COMMANDS
     _book: CommandBook

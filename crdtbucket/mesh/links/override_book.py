@@ -1,8 +1,7 @@
-"""Keeps the limits that operators have given to keys: of all orders about a key the newest one.
-
-Of two orders about one key the higher counter holds, so that an old one that is played again
-changes nothing, and all nodes come to the same whatever way orders travel. Orders are counted in
-shards, whose digests show two nodes where they differ.
+"""Keeps the limits that operators have given to keys: of all orders about a key only the newest
+one. Of two orders about one key the one with the higher counter holds, so that replaying an old one
+changes nothing, and all nodes end with the same orders, whatever way these travel. Orders are
+divided into shards, whose digests show two nodes where they differ.
 """
 
 from __future__ import annotations
@@ -63,8 +62,8 @@ class OverrideBook(OrderBook[OverrideOrder]):
             return [OverrideOrder(*self._rows[about]) for about in self._shards[number]]
 
     def listed(self, bucket: str | None, after: tuple[str, str], most: int) -> list[OverrideOrder]:
-        """Up to `most` limits that are given, of one bucket or of all, by bucket and key, from the
-        first one after `after` on."""
+        """Up to `most` of the given limits, of one bucket or of all, sorted by bucket and key,
+        beginning after `after`."""
         with self.lock:
             found: list[OverrideOrder] = []
             first = after if bucket is None or after > (bucket, "") else (bucket, "")
@@ -89,15 +88,16 @@ class OverrideBook(OrderBook[OverrideOrder]):
             return taken
 
     def recall(self, orders: Sequence[OverrideOrder], *, send: bool) -> None:
-        """Takes what this node had checked and kept, perhaps in another process; `send`: to peers,
-        too, at once. Orders that no present operator has signed no longer hold."""
+        """Takes orders that this node had checked and kept, perhaps in another process; `send`:
+        also sends them to peers at once. Orders that no present operator has signed no longer
+        hold."""
         kept = orders
         if self._is_signed:
             kept = [one for one in orders if fingerprint_of(one.public) in self.operators]
         if len(kept) < len(orders):
             LOG.warning(
                 "no operator of mesh.operator_keys has signed %d of the %d limits of keys that "
-                "were kept: these hold no more",
+                "were kept: these no longer hold",
                 len(orders) - len(kept),
                 len(orders),
             )

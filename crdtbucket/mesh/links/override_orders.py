@@ -43,8 +43,8 @@ class OverrideOrder(SignedOrder):
     def sign(
         cls, signer: NodeKey, mesh_name: str, bucket: str, key: str, counter: int, limit: str | None
     ) -> OverrideOrder:
-        """An order of whoever has the key `signer`. `counter`: above that of every earlier one
-        about the key, up to 2^63 - 1. Raises `MeshError` for what cannot be ordered."""
+        """An order of the operator with the key `signer`. `counter`: above that of every earlier
+        order about the key, up to 2^63 - 1. Raises `MeshError` for an impossible order."""
         return cls(bucket, key, counter, limit, b"", b"").signed_with(signer, mesh_name)
 
     @property

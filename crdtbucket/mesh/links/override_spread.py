@@ -1,9 +1,9 @@
 """Passes the limits that operators give to keys on, to all linked peers.
 
-A new order goes to every linked peer at once. When a link begins, and then every so often, both
-ends send the digests of their shards, and each asks the other for the shards that differ, some at a
-time and each shard of one peer only: so a node that comes late gets everything once, and what a
-link has lost comes later. Signatures are checked page by page between other work.
+A new order goes to every linked peer at once. When a link begins, and then regularly, both ends
+send the digests of their shards, and each asks the other for the shards that differ, some at a time
+and each shard from one peer only: so a node that comes late gets everything once, and what a link
+has lost comes later. Signatures are checked page by page between other work.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class OverrideSpread:
         self._waiting: deque[tuple[Link, tuple[object, ...]]] = deque()
         self._working = False
         self._new: dict[str, list[OverrideOrder]] = {}
-        """By peer, what holds since this was last written to the audit log."""
+        """By peer, the orders that came into force since the audit log was last written."""
         self._compared_at = 0.0
         self._theirs: dict[Link, tuple[int, ...]] = {}
         """The digests that came last over each link."""
@@ -143,8 +143,8 @@ class OverrideSpread:
         self._ask()
 
     def _audit(self) -> None:
-        """Writes which orders of peers hold here now. Of very many the node where they were given
-        has written each."""
+        """Writes to the audit log which orders of peers came into force. If there are very many, it
+        writes only their number: the node where they were given has logged each."""
         for peer, orders in self._new.items():
             if len(orders) > MOST_NAMED:
                 number = counted(len(orders), "override")

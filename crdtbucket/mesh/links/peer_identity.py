@@ -27,10 +27,10 @@ class PeerIdentity:
     """Random 64 bits of the process; 0 for an observer, whose processes are not distinguished."""
     proof: Proof
     key: bytes | None = None
-    """The public half of the key by which it has signed the handshake; None: it did not."""
+    """The public half of the key by which it has signed the handshake; None if it did not sign."""
 
     used: bytes = b""
-    """Names the secret that both had, as a `Keyring` knows it."""
+    """The name by which a `Keyring` knows the secret that both ends had."""
     certified_names: tuple[str, ...] = ()
     """The names (DNS) in the certificate that it has shown."""
 

@@ -49,8 +49,8 @@ class PeerKeys:
         ejections: Ejections | None = None,
     ) -> None:
         """`name`, `own`: of this node. `allowed`: fingerprints by name. `pins`: the file of what is
-        pinned. `ejections`: who is refused whatever it shows. Raises `MeshError` when the file is
-        damaged."""
+        pinned. `ejections`: the nodes and keys that are refused in any case. Raises `MeshError`
+        when the file is damaged."""
         self.ejections = Ejections() if ejections is None else ejections
         self.policy = policy
         self.own = own
@@ -147,8 +147,8 @@ class PeerKeys:
         if known is None and len(self._pins) >= MAX_PINS:
             if not self._full:
                 LOG.warning(
-                    "%d keys are pinned, as many as there may be: that of %s and of all that come "
-                    "later are not; take names out of %s, or list keys in mesh.allowed_keys",
+                    "%d keys are pinned, which is the most: those of %s and of all later names are "
+                    "not pinned; take names out of %s, or list keys in mesh.allowed_keys",
                     MAX_PINS,
                     name,
                     self._file or _PINNED,
@@ -197,16 +197,16 @@ class PeerKeys:
 
 
 def load_for(config: MeshConfig) -> None:
-    """Imports now what the keys of this configuration need: whoever follows a process that has
-    ended has no time for it. Raises `MeshError` for what is not installed."""
+    """Imports now what the keys of this configuration need, since a process that takes over from
+    one that has ended has no time for it. Raises `MeshError` for a package that is not
+    installed."""
     if config.identity_policy in KEYED or config.operator_keys:
         load_cryptography()
 
 
 def peer_keys_of(config: MeshConfig, name: str, state: StateDir | None) -> PeerKeys:
-    """What a node of this configuration knows of keys. Makes its own when it has none yet.
-
-    Raises `MeshError` for a key that cannot be used, and for what is missing.
+    """The keys that a node of this configuration knows. Makes its own key when it has none yet.
+    Raises `MeshError` for a key that cannot be used, and for a missing one.
     """
     orders = None if state is None else state.orders
     ejections = Ejections(config.operator_keys, config.mesh_name, orders)

@@ -12,8 +12,8 @@ class ReservedPlaces:
     """Assigns the place of each configured address to one link.
 
     A place belongs to the node that answers when this node dials the address. Until a dial
-    succeeds, a call has it that comes from the host which the last dial reached: two nodes without
-    room could not admit each other otherwise. What a peer states about itself gives it no place.
+    succeeds, it belongs to a caller from the host that the last dial reached: otherwise two nodes
+    without room could not admit each other. A peer's statements about itself give it no place.
     """
 
     def __init__(self) -> None:
@@ -32,8 +32,8 @@ class ReservedPlaces:
             self._hosts[address] = source_of(host)
 
     def of(self, dialed: str, host: str, old: Link | None) -> str:
-        """The address whose place a new link has, which replaces `old`: `dialed`, or, of a call
-        from this host, one whose place no other link has; "" for none."""
+        """The address whose place a new link, which replaces `old`, gets: `dialed`, or for a call
+        from this host an address whose place no other link has; "" for none."""
         if dialed:
             return dialed if dialed in self._hosts else ""
         source = source_of(host)
@@ -49,7 +49,7 @@ class ReservedPlaces:
         return self._links.get(address)
 
     def without(self, links: Iterable[Link]) -> list[Link]:
-        """The links without a place, of these."""
+        """Those of these links that have no place."""
         held = {id(one) for one in self._links.values()}
         return [one for one in links if id(one) not in held]
 

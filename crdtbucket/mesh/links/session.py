@@ -1,11 +1,12 @@
-"""Proves who may talk on a link, and seals every frame after that: no sockets, no clock.
+"""Proves the identity of both ends of a link, and seals every frame after that: no sockets, no
+clock.
 
 Both sides send a hello with a fresh nonce, then frames sealed with keys that only a holder of the
 shared secret can derive from the two hellos. The first sealed frame of each side (`PROVE` from the
 dialer, `ACCEPT` or `BYE` from the listener) is its proof. A seal covers a counter that is not sent,
-so a frame that was changed, cut, repeated, left out or moved to another link fails. Where the
-carrier may lose messages the counter is sent as well, and only what rises is opened: frames may be
-left out there. Contents are authenticated, not hidden: that is what TLS is for.
+so a frame that was changed, cut, repeated, left out or moved to another link fails. If the carrier
+may lose messages, the counter is sent as well, and only frames with a rising counter are opened:
+there frames may be missing. Contents are authenticated, not hidden: that is what TLS is for.
 
 Where both nodes have a key of their own, the seals also depend on two keys that are made for this
 link alone, and each side signs both hellos and the result. So a member that relays the messages of
@@ -76,10 +77,9 @@ QUIET = frozenset({Reason.SELF, Reason.DUPLICATE, Reason.LEAVING, Reason.HANDOVE
 
 
 class HandshakeError(MeshError):
-    """No link: `reason` says which check failed, `peer` is who it claimed to be (or None).
-
-    `from_peer` is true when an authenticated peer said so, false when this node found it out.
-    `me` is how this node introduced itself, where the peer refuses.
+    """No link: `reason` says which check failed, `peer` is the claimed identity of the peer (or
+    None). `from_peer` is true when an authenticated peer reported the failure, false when this node
+    found it. `me` is how this node introduced itself, if the peer refuses.
     """
 
     def __init__(
@@ -150,7 +150,8 @@ class Handshake:
         return self._session
 
     def read_hello(self, data: bytes) -> NodeInfo:
-        """Reads who the peer claims to be, which is proved only once a frame of `session` opens.
+        """Reads the claimed identity of the peer, which is proved only once a frame of `session`
+        opens.
 
         Raises `HandshakeError`: both sides come to the same verdict from the two hellos.
         """
@@ -196,7 +197,7 @@ class Handshake:
         return self._node_key is not None and self.peer_key is not None
 
     def proof(self) -> bytes:
-        """What goes with this side's first frame: the signature, where both sides have a key."""
+        """The content of this side's first frame: the signature, if both sides have a key."""
         if self._node_key is None or self.peer_key is None:
             return b""
         return self._node_key.sign(self.session.to_sign(self._cluster, dialer=self._dialer))
@@ -247,7 +248,8 @@ class Session:
         outward = keyed_digest(root, b"", b"cb-mesh-dialer", 32)
         inward = keyed_digest(root, b"", b"cb-mesh-listener", 32)
         sealing, opening = (outward, inward) if dialer else (inward, outward)
-        # Hash objects with the keys, which are copied for each frame: new ones would cost more.
+        # Hash objects that contain the keys and are copied for each frame, which is cheaper than
+        # making new ones.
         self._seal_mac = hashlib.blake2b(digest_size=MAC_BYTES, key=sealing)
         self._open_mac = hashlib.blake2b(digest_size=MAC_BYTES, key=opening)
         self._lossy = lossy

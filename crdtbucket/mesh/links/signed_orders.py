@@ -22,12 +22,13 @@ Order = TypeVar("Order", bound="SignedOrder")
 
 
 class SignedOrder(ABC):
-    """The base of frozen dataclasses whose fields are what is ordered, the key and the signature,
-    as they are sent and kept. Of two orders about the same that with the higher counter holds."""
+    """The base of frozen dataclasses whose fields are the content of the order, the key and the
+    signature, as they are sent and kept. Of two orders about the same subject the one with the
+    higher counter holds."""
 
     __slots__ = ()
     PURPOSE: ClassVar[bytes]
-    """Is signed before the order itself, so that no order passes for one of another kind."""
+    """A prefix of the signed bytes, so that no order passes for one of another kind."""
     WHAT: ClassVar[str] = "order"
     """The word of messages for such an order."""
     MOST: ClassVar[int]
@@ -60,8 +61,8 @@ class SignedOrder(ABC):
 
     @abstractmethod
     def is_known(self) -> bool:
-        """False for an order of a later version; raises `WireError` for what no version can order.
-        The fields may be anything."""
+        """False for an order of a later version; raises `WireError` if no version knows such an
+        order. The fields may be anything."""
 
     @classmethod
     def read(cls: type[Order], rows: object) -> Iterator[Order]:
@@ -98,7 +99,7 @@ class SignedOrder(ABC):
         return orders[0]
 
     def checked(self: Order) -> Order:
-        """The same order. Raises `MeshError` for one that says what cannot be ordered."""
+        """The same order. Raises `MeshError` for an impossible order."""
         try:
             return next(self.read((self.row(),)))
         except WireError as error:

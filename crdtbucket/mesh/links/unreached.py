@@ -1,4 +1,4 @@
-"""Which entries of `mesh.peers` no node is linked at, since when, and why."""
+"""Lists the entries of `mesh.peers` at which no node is linked, since when, and why."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class PeerSource:
     entry: str
     addresses: tuple[str, ...]
     fault: str = ""
-    """Why a name could not be resolved when it was last asked for; "" where it could."""
+    """Why the last attempt to resolve the name failed; "" if it did not."""
     since: int = 0
     """When that fault began, ns by `now_ns`; 0 without one."""
 
@@ -38,7 +38,7 @@ class DialState:
     """The node last met there."""
     linked: bool = False
     own: bool = False
-    """This very process answered there."""
+    """Whether this process itself answered there."""
     reason: str = ""
     """Why the last call made no link; "" before the first has ended."""
     left: bool = False
@@ -52,7 +52,7 @@ class DialState:
 
 @dataclass(frozen=True)
 class Unreached:
-    """An entry of `mesh.peers` that no node is linked at."""
+    """An entry of `mesh.peers` at which no node is linked."""
 
     address: str
     node: str
@@ -67,8 +67,9 @@ class Unreached:
 def unreached(
     sources: Iterable[PeerSource], state: Callable[[str], DialState | None], now: int
 ) -> list[Unreached]:
-    """The entries of which calls failed and no address is linked, for `MISSED_NS` at least. `state`
-    of an address: None when it is not called. A name is reached once one of its addresses is."""
+    """The entries whose dials failed and of which no address has been linked for at least
+    `MISSED_NS`. `state` returns None for an address that is not dialled. A name is reached once one
+    of its addresses is."""
     rows = (_row(source, state) for source in sources)
     missed = (one for one in rows if one is not None and now - one.since >= MISSED_NS)
     return list(islice(missed, MOST_ROWS))

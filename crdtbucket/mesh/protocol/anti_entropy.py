@@ -19,26 +19,27 @@ PERIOD_NS = 10_000_000_000
 SLICE = 1024
 """Entries of a slice, about."""
 MOST_PLACES = 2**19
-"""A slice goes over so many places of the table at most, used or not."""
+"""The most places of the table, used or not, that one slice covers."""
 MOST_ITEMS = 2048
 """Items in an answer; what a slice holds beyond that is compared in a later pass."""
 MOST_COMPARED = 65_536
-"""Where a peer's digest goes over more entries here, it is not answered: it holds few, and will
-answer the narrower digests that this node sends. No frame may hold up the event loop."""
+"""If a peer's digest covers more entries here, this node does not answer it, since no frame may
+hold up the event loop. The peer holds few entries in that range, so it will answer the narrower
+digests that this node sends."""
 TOLERANCE_NS = 1_000_000_000
 """Debts of an entry that differ by less count as equal: they were measured at different times."""
 LAST = 2**64 - 1
 _ITEM = struct.Struct("<QQQQ")
 MOST_BYTES = MOST_ITEMS * _ITEM.size
-"""More items of one frame are not looked at, and hashes of half the bytes."""
+"""Items of one frame beyond this many bytes are ignored, and hashes beyond half of it."""
 
 
 def next_digest(table: Table, link: PeerState, now: int) -> dict[str, Any]:
     """The next digest for this link, as fields of a frame; empty when none is due."""
     if now < link.digest_due:
         return {}
-    # By the keys that are held, not by those that owe: else one slice would be the whole table
-    # where few keys owe.
+    # Counted by the keys that are held, not by those that owe: otherwise, when few keys owe, one
+    # slice would be the whole table.
     slices = 1 + max(len(table) // SLICE, table.max_keys // MOST_PLACES)
     first = link.digest_from
     last = min(LAST, first + (LAST + 1) // slices)
@@ -51,8 +52,8 @@ def next_digest(table: Table, link: PeerState, now: int) -> dict[str, Any]:
 
 
 def respond(table: Table, out: Outbox, link: PeerState, frame: wire.Frame, now: int) -> list[bytes]:
-    """The frames that answer what a frame of this peer says of a range: its digest, its items, or
-    the hashes that it asks for."""
+    """The frames that answer a frame of this peer about a range: its digest, its items, or the
+    hashes that it asks for."""
     frames: list[bytes] = []
     digest = frame.digest
     if digest is not None and not is_wide(table, *digest[:2]) and differs(table, digest):
@@ -71,13 +72,13 @@ def respond(table: Table, out: Outbox, link: PeerState, frame: wire.Frame, now: 
 
 
 def is_wide(table: Table, first: int, last: int) -> bool:
-    """Whether a range goes over more of this table than one frame may make this node look at."""
+    """Whether a range covers more of this table than this node examines for one frame."""
     part = (last - first + 1) / (LAST + 1)
     return part * len(table) > MOST_COMPARED or part * table.max_keys > 2 * MOST_PLACES
 
 
 def left_out(table: Table, frame: wire.Frame) -> int:
-    """How much of what a frame asks for goes further than one frame may make this node look."""
+    """How much of the request in a frame exceeds what this node examines for one frame."""
     if frame.digest is None and frame.payload_kind == wire.ENTRIES:
         return 0
     asked = [frame.digest[:2]] if frame.digest is not None else []
@@ -114,8 +115,9 @@ def compare(table: Table, first: int, last: int, theirs: bytes) -> tuple[list[in
             send.append(table.find(lo, hi))
             want += lo.to_bytes(8, "little") + hi.to_bytes(8, "little")
     for lo, hi in known:
-        # What is full or not quiet here is sent, and asked for as well: a third node's answers may
-        # come in every round and bring nothing, so that the key is never quiet here.
+        # Keys that are full or not quiet here are sent and asked for as well: the answers of a
+        # third node may come in every round and bring nothing new, so that the key is never quiet
+        # here.
         send.append(table.find(lo, hi))
         want += lo.to_bytes(8, "little") + hi.to_bytes(8, "little")
     return [entry for entry in send if entry >= 0], bytes(want)

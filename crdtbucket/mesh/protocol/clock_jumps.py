@@ -16,7 +16,8 @@ def undo_jump(table: Table, members: Membership, name: str, clock: OwnClock, now
     `name`: of this node."""
     near = table.nodes.near_ns
     there = [link for link in members.links.values() if link.connected]
-    # Who is silent, as behind a cut, has not looked at this clock since, and has no say.
+    # A silent peer, such as one behind a cut, has not compared its clock with this one since, so it
+    # does not count.
     links = [link for link in there if 0 <= now - link.last_seen < near]
     by = jump(link.clock for link in links)
     if not by:

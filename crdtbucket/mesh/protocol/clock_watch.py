@@ -22,7 +22,7 @@ JUMP_NS = 1_000_000_000
 TRIP_NS = JUMP_NS
 """A comparison is off by half of this at most, and the difference of two by all of it."""
 DRIFT_PPM = 1_000
-"""Two clocks may run apart by so much: each is off by 500 ppm at most."""
+"""The most by which two clocks may drift apart: each is off by 500 ppm at most."""
 MOST_NS = 2**58
 """A peer whose clock differs by more (nine years) is ignored: its frames are wrong."""
 UNCONFIRMED_WINDOWS = 5
@@ -30,16 +30,16 @@ UNCONFIRMED_WINDOWS = 5
 was a jump of that peer's clock."""
 
 SHOWN_NS = 500_000_000
-"""A round that came so much too late may show a jump."""
+"""A round that begins later than planned by this much (ns) may show a jump."""
 KEPT_NS = 900_000_000_000
 """Time (ns) for which peers may claim a jump that the own clock has shown: they may be silent."""
 STEP_NS = 2_000_000_000
 """How far (ns) a correction may exceed what the own clock shows, for clocks that drift away
 steadily."""
 STEADY = 60
-"""The part of that allowance which comes back: one second in so many seconds."""
+"""That allowance comes back at one second in this many seconds."""
 GAPS = 64
-"""So many of the last times at which a round came too late are remembered."""
+"""How many of the last times at which a round came too late are remembered."""
 
 
 @dataclass(slots=True)
@@ -58,10 +58,10 @@ class ClockOffset:
     latest: int = 0
     """When the newest frame of the window came."""
     moved: int | None = None
-    """By how much the last full window was beyond the base, where that is more than a drift; else
-    0. None while nothing can be said."""
+    """By how much the last full window was beyond the base, if that is more than a drift; else 0.
+    None while it is not known."""
     unconfirmed: int = 0
-    """Windows for which it has been so."""
+    """The number of windows for which `moved` has not been 0."""
 
     def sample(self, ahead: int, trip: int, now: int) -> None:
         """Takes one frame: how far its time of sending is ahead of the time at which it came, and
@@ -70,14 +70,15 @@ class ClockOffset:
             return
         ahead += trip // 2
         if self.best is not None and not 0 <= now - self.since < WINDOW_NS:
-            # What comes after a silence is in a window of its own, which is compared with this.
+            # Frames after a silence are in a window of their own, which is compared with this one.
             self._compare()
         if self.best is None:
             self.best, self.since = ahead, now
         self.best, self.latest = max(self.best, ahead), now
 
     def _compare(self) -> None:
-        """The window is over: what it shows is drift, and followed, or else a jump."""
+        """The window is over: the difference that it shows is either drift, which is followed, or a
+        jump."""
         best, self.best = self.best, None
         if best is None:
             return
@@ -113,10 +114,10 @@ class OwnClock:
         self._interval_ns = interval_ns
         self._last: int | None = None
         self._seen: list[tuple[int, int]] = []
-        """Since when (on the moved clock) and by how much it moved beyond an interval; back: less
-        than 0."""
+        """When (on the moved clock) the own clock moved, and by how much beyond an interval; below
+        0 for a move back."""
         self._unexplained = 0
-        """Corrections of the last time that nothing explained, and a fast clock may."""
+        """Recent corrections that no observed jump explains, but a fast clock may."""
         self._gaps: deque[tuple[int, int]] = deque(maxlen=GAPS)
         """When rounds began that came late, and by how much."""
 
@@ -133,7 +134,7 @@ class OwnClock:
         self._last = now
 
     def gaps(self, since: int) -> int:
-        """For how much of the time since then this process stood still, or its clock jumped."""
+        """How much of the time since then this process stood still, or its clock jumped (ns)."""
         return sum(moved for at, moved in self._gaps if at > since and moved > 0)
 
     def jumped(self) -> int:
@@ -155,9 +156,9 @@ class OwnClock:
 def jump(offsets: Iterable[ClockOffset]) -> int:
     """The time (ns) by which the own clock jumped forward, 0 for none.
 
-    Judged by the median of the peers, of two in the middle by the one that moved less: one of two
-    peers is not most of them. Against a single one it cannot be told whose clock it was: then only
-    what raises the debt is believed, since the other way would mint tokens.
+    It is the median of the peers; of two in the middle the one that moved less counts, as one of
+    two peers is not a majority. With a single peer nobody can tell whose clock jumped: then only a
+    jump that raises the debt is believed, since the opposite would mint tokens.
     """
     moved = [offset.moved for offset in offsets if offset.moved is not None]
     if not any(moved):  # 0 where nobody's clock did

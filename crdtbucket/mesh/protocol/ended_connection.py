@@ -28,7 +28,7 @@ class EndedConnection:
             self.since, self.refused = now, None
 
     def refused_for(self, period: int, now: int) -> bool:
-        """Whether all dials of the last `period` ns were refused, and one was lately."""
+        """Whether all dials of the last `period` ns were refused, and one of them was recent."""
         if self.refused is None:
             return False
         return now - self.since >= period and now - self.refused <= RECENT_NS

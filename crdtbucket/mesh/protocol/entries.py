@@ -1,6 +1,6 @@
 """Entries as an observer reads and writes them, one by one; the nodes' own codec is in the core.
 
-The layout stands in docs/wire.md. Whatever bytes come, the result is entries or one `WireError`.
+The layout is in docs/wire.md. Whatever bytes arrive, the result is entries or one `WireError`.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ def read(payload: bytes, definitions: int, origins: int) -> Iterator[Entry]:
 
 
 def _skip_rates(payload: bytes, at: int, origins: int) -> int:
-    """Behind the rates of nodes that some peer does not see: an observer predicts nobody."""
+    """The offset behind the rates of nodes that some peer does not see: an observer predicts
+    nobody, so it skips them."""
     count, at = _varint(payload, at, MAX_COLUMNS)
     owner = -1
     for _ in range(count):
@@ -81,7 +82,7 @@ def _skip_rates(payload: bytes, at: int, origins: int) -> int:
 
 
 def write(entry: Entry) -> bytes:
-    """The bytes of one entry, whose columns rise."""
+    """The bytes of one entry, whose columns are sorted."""
     refunds = any(refunded for *_, refunded in entry.columns)
     out = bytearray(_HEAD.pack(entry.lo, entry.hi, REFUNDS if refunds else 0))
     for number in (entry.definition, entry.debt_ns, len(entry.columns)):

@@ -17,16 +17,16 @@ from crdtbucket.mesh.protocol.roster import ResolvedTables, Roster
 LOG = logging.getLogger("crdtbucket.mesh")
 
 OWES_NS = 3_000_000_000
-"""Time (ns) for which a newcomer that has sent takes of a silent peer owes at least the debt
-here."""
+"""When a newcomer has sent takes of a silent peer, it owes for this time (ns) at least the debt
+that is held here."""
 BEGINS_NS = 10_000_000_000
-"""For so long (ns) after a process began, a peer that advertises lower debts is not counted as
-beyond its bound: a table or a snapshot still owes what has refilled since, and not all peers are
-linked yet that say so."""
+"""Time (ns) after the start of a process in which a peer that advertises lower debts is not counted
+as beyond its bound: the table or snapshot may still owe what has refilled since, and not all peers
+that could confirm this are linked yet."""
 REMEMBERED_TABLES = 4
-"""So many versions of the tables that a peer has announced are remembered."""
+"""How many versions of the tables that a peer has announced are remembered."""
 PART = 2048
-"""Entries of a frame that are merged in one go, as no frame may hold up the event loop."""
+"""Most entries of a frame that are merged in one go, since no frame may hold up the event loop."""
 PART_ROOM = 256
 """About how many of them may look for room in a full table: each takes a sample of it, which costs
 some us."""
@@ -45,16 +45,16 @@ NO_ENTRIES = Merged(
 )
 """The result before any part of a frame was merged."""
 LOWERED = (
-    "states debts that are far lower than what is owed here, and nobody else does; they fall by no "
-    "more than lag and clocks explain"
+    "states debts that are far lower than what is owed here, and nobody else does; debts fall here "
+    "only as far as lag and clocks explain"
 )
 CROWDED_OUT = (
-    "states takes from more keys than its part of this full table; its own make room for them. If "
-    "it serves so many, raise max_keys here"
+    "states takes from more keys than its part of this full table has room for; new ones replace "
+    "its own. If it serves so many keys, raise max_keys here"
 )
 AHEAD = (
     "states counts under a generation that their node cannot have reached by evictions; they are "
-    "left out"
+    "ignored"
 )
 RELAYED = (
     "relays counts of other nodes that no limit known here allows; the part that is plausible is "
@@ -114,11 +114,12 @@ class EntryMerger:
         after: Merged = NO_ENTRIES,
     ) -> Merged:
         """Merges the next `PART` entries of a frame that came at `now`. `memory`: the peer knows
-        the debts of the mesh, so suspect debts that it does not state are dropped. `after`: what
-        the part of the frame before came to. Of the answer `crowded` and `room` are those of the
-        parts together."""
-        # The first merge leaves the own epoch as it is. Where it shows that the peer has larger
-        # counts of that, and this is believed, all is merged once more, and a new epoch begins.
+        the debts of the mesh, so suspect debts that it does not state are dropped. `after`: the
+        result of the part of the frame before. In the answer, `crowded` and `room` are the sums
+        over the parts so far."""
+        # The first merge leaves this node's own epoch as it is. If it shows that the peer has
+        # larger counts of that epoch, and this is believed, everything is merged once more, and a
+        # new epoch begins.
         epoch = self._table.epochs.running
         merge = partial(
             self._table.inbox.merge,
@@ -186,9 +187,10 @@ class EntryMerger:
         return out
 
     def merge_late(self, link: PeerState, frame: wire.Frame, now: int) -> None:
-        """Takes the counts of a frame that was under way for too long, and nothing else of it: they
-        happened, whenever that was, and a link that is always so slow would bring none. What it
-        says of keys and columns that are not held here may have refilled long ago."""
+        """Takes only the counts of a frame that was under way for too long: the takes happened,
+        whenever that was, and a link that is always so slow would otherwise bring none. Its
+        statements about keys and columns that are not held here are ignored, since those takes may
+        have refilled long ago."""
         if not frame.payload or frame.payload_kind != wire.ENTRIES:
             return
         resolved = self.tables_of(link, frame)
@@ -209,8 +211,8 @@ class EntryMerger:
         self.count(merged, link.info.name, now)
 
     def count(self, merged: Merged, who: str, now: int) -> None:
-        """Counts what a merge has done with the entries of `who`, and warns of what was not
-        believed."""
+        """Counts what a merge has done with the entries of `who`, and warns about statements that
+        were not believed."""
         for what in MERGE_COUNTERS:
             self.counters[what] += getattr(merged, what)
         begins = now - self._began < BEGINS_NS

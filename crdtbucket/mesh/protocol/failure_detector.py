@@ -10,11 +10,11 @@ a peer counts as dead when all of this holds:
 4. this node sees more than half of the members since then, directly or through relays; or this
    peer is the only one that is missing.
 
-A newcomer that is linked since takes the place of whoever has been missing for longest. It keeps
-no credit for that one, and takes what the others keep for it, who get little themselves as long as
-they do. So then the time of rule 2 is that after which a peer counts as silent.
-
-Where the connection did not end, a relay may have seen how the peer went: see `_relay_lost`.
+A newcomer that is linked since takes the place of the member that has been missing for longest. The
+newcomer keeps no credit for that member, and takes the tokens that the others keep for it; as long
+as they keep them, the others get little themselves. So in this case the time of rule 2 is only that
+after which a peer counts as silent. If the connection did not end, a relay may have seen how the
+peer ended: see `_relay_lost`.
 
 A device that resets connections and refuses dials looks the same from one node. Rules 3 and 4 are
 for that: the smaller side of a partition, and a node that is alone, declare nobody dead. Relays
@@ -83,8 +83,8 @@ class FailureDetector:
     # ---- what happens ----
 
     def connected(self, peer: NodeInfo, now: int, *, was: bool) -> None:
-        """A link to `peer` is up; `was`: there was one already. Whoever had this peer's address
-        before does not run there any more."""
+        """A link to `peer` is up; `was`: there was one already. A peer that had this address before
+        no longer runs there."""
         place = None if was else self._places.taken(peer.name)
         ending = self._links[place].ending if place in self._links else None
         if ending is not None:
@@ -111,7 +111,7 @@ class FailureDetector:
     # ---- what follows ----
 
     def why_gone(self, link: PeerState, now: int) -> str:
-        """Why this silent peer is to be forgotten now; "" where it is not."""
+        """The reason to forget this silent peer now; "" if there is none."""
         if self.is_dead(link, now):
             return (
                 "is dead, and its share is free for others: its connection ended, and calls to its "
@@ -135,10 +135,11 @@ class FailureDetector:
         return is_majority(1 + len(seen), len(missing - seen))
 
     def _relay_lost(self, link: PeerState, now: int) -> bool:
-        """Whether the relay that saw this silent peer after this node did says that it is no member
-        any more, since it got a goodbye or saw it die; and nobody else sees it. Of a peer that
-        the relay sees no more, it would say that it is unseen. Another process of the relay has
-        never known it."""
+        """Whether this silent peer is gone by the word of the relay that saw it after this node
+        did: the relay no longer lists it as a member, since it got a goodbye or saw it die, and
+        nobody else sees it. A peer that the relay merely does not see any more would be listed
+        as unseen. Another process of the relay has never known the peer, so its word does not
+        count."""
         relay = self._links.get(link.relay)
         return (
             relay is not None

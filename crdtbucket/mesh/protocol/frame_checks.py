@@ -1,4 +1,4 @@
-"""Checks of what stands in the header of a frame. Each takes the name of a field and its value, and
+"""Checks of the fields in the header of a frame. Each takes the name of a field and its value, and
 returns the value or raises WireError."""
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def bits(limit: int) -> FrameCheck:
 
 
 def many(limit: int, each: FrameCheck) -> FrameCheck:
-    """A list of so many at most, each of which passes a check."""
+    """A list of at most `limit` items, each of which passes a check."""
 
     def check(name: str, value: object) -> tuple[Any, ...]:
         if not isinstance(value, tuple) or len(value) > limit:

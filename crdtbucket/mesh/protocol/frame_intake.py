@@ -41,7 +41,8 @@ class FrameIntake:
         entries_without_store: Callable[[array[int]], None] | None,
         region_without_store: Callable[[str], bool] | None,
     ) -> None:
-        """From now on these are called; what is None stays as it is. See `MeshNode.subscribe`."""
+        """From now on these are called; those that are None stay as they are. See
+        `MeshNode.subscribe`."""
         self._on_rollout = rollout or self._on_rollout
         self._on_entries_without_store = entries_without_store or self._on_entries_without_store
         self._region_without_store = region_without_store or self._region_without_store
@@ -74,7 +75,8 @@ class FrameIntake:
             memory = self._memory.peer_has_memory(link)
             merged = NO_ENTRIES
             while True:
-                # Again for each part: in the pause a number may have become another epoch's.
+                # Resolved again for each part: between two parts a number may have been given to
+                # another epoch.
                 resolved = self._merger.known_tables(link, frame.tables_version)
                 if resolved is None:
                     return  # its tables have not come yet: not acknowledged, so they will
@@ -91,13 +93,13 @@ class FrameIntake:
         yield [(name, answer) for answer in out], False
 
     def _note_gap(self, link: PeerState, frame: wire.Frame) -> None:
-        """Notes where a peer stood still before it sent this frame: it sends a round in each
-        interval, and none is missing in between."""
+        """Notes that a peer stood still before it sent this frame: it sends a round in each
+        interval, yet no frame before this one is missing."""
         if frame.seq == link.received.highest + 1 and link.echo is not None:
             link.woke |= frame.sent - link.echo > self._table.nodes.near_ns
 
     def _arrived(self, link: PeerState, frame: wire.Frame, addressed: bool, now: int) -> None:
-        """All but the payload of a frame that has been merged."""
+        """Takes everything except the payload from a frame that has been merged."""
         self._members.follow_epoch(link, frame)
         link.received.add(frame.seq)
         if now - link.last_seen > UNREACHED_NS:
@@ -120,7 +122,7 @@ class FrameIntake:
             self._relays.begin(sorted({*unseen} - {*before}), now)
 
     def _merged(self, link: PeerState, frame: wire.Frame, merged: Merged, now: int) -> list[bytes]:
-        """Passes on what a part of a frame came to, and returns frames to send at once."""
+        """Passes on the result of a part of a frame, and returns frames to send at once."""
         self._relays.merged(link, merged.touched, now)
         if self._on_entries_without_store is not None and (
             frame.flags & wire.STORE_UNREACHABLE or self._region_without_store(link.info.region)

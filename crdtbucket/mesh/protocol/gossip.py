@@ -21,11 +21,12 @@ FLUSH_GAP_NS = 10_000_000
 SWEEP = 4096
 """Places of the table that each round looks at for entries to evict."""
 QUIET_NS = 3_100_000_000
-"""A key that nobody has asked for so long is quiet, so that digests have it; and a round more."""
+"""A key that nobody has asked for during this time (and one round) is quiet, so that digests
+include it."""
 TRIMMED = 131_072
-"""Items of the log of versions that each round takes out of it at most."""
+"""Most items that each round removes from the log of versions."""
 TICK_BYTES = 1 << 20
-"""After so many bytes a tick ends, and the round goes on in the next."""
+"""After this many bytes a tick ends, and the round goes on in the next tick."""
 
 
 class GossipSchedule:
@@ -46,13 +47,14 @@ class GossipSchedule:
         self._next_round = now + rng.randrange(interval_ns)
         self._last_send = now - FLUSH_GAP_NS
         self._collecting = -1
-        """Where the round under way goes on to collect, -1 when all is collected."""
+        """The place of the table at which the round under way goes on collecting, -1 when
+        everything is collected."""
         self._unsent: list[PeerState] = []
         """Links that the round under way has still to go to, the next one last."""
         self._made = table.definitions.made
         """Definitions that were made when all keys were compared with those of the peers."""
         self._compare_at: list[int] = []
-        """When that is to be done anew."""
+        """When that comparison is to be repeated."""
         self._new_links: dict[str, None] = {}
         """The peers that have still to get their first round."""
         self._greeted: dict[str, None] = {}
@@ -72,8 +74,8 @@ class GossipSchedule:
         return self._next_round
 
     def tick(self, me: Callable[[], NodeInfo], now: int, prepare: Callable[[int], None]) -> Frames:
-        """A round when one is due, an early flush when one is asked for. `me`: says what this node
-        is; `prepare` is called before a round begins."""
+        """Returns the frames of a round when one is due, or of an early flush when one is asked
+        for. `me`: returns the record of this node; `prepare` is called before a round begins."""
         if now >= self._next_round and not self._under_way:
             passed = (now - self._next_round) // self._interval_ns
             self._next_round += self._interval_ns * (1 + passed)
@@ -101,8 +103,9 @@ class GossipSchedule:
             yield [(link.info.name, data) for data in self._out.round(link, now, {})]
 
     def _compare_anew(self, now: int) -> None:
-        """What peers have sent of a bucket that is new here was left out: digests ask for it again,
-        at once, and when the keys are quiet that are in use at this moment."""
+        """Entries that peers have sent of a bucket that is new here were ignored until now: digests
+        ask for them again, at once, and once more when the keys that are in use at this moment have
+        become quiet."""
         if (made := self._table.definitions.made) != self._made:
             self._made, self._compare_at = made, [now, now + QUIET_NS]
         while self._compare_at and self._compare_at[0] <= now:

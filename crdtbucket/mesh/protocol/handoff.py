@@ -1,9 +1,9 @@
 """The record that the process which runs the mesh writes for the one that takes over from it.
 
 Processes of one host may share a table, and with it one node name and one epoch; one of them runs
-the mesh. When it ends, another goes on: the counts, the log of what is unsent, the levels and the
-names of the nodes are in the table, and what the table does not know is here. Nothing that is
-counted depends on the record: without it the next process asks its peers.
+the mesh. When it ends, another goes on: the counts, the log of unsent changes, the levels and the
+names of the nodes are in the table, and the rest is in this record. Nothing that is counted depends
+on the record: without it the next process asks its peers.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ class HandoffRecord:
     began: int
     """When the node began, ns of the table's clock."""
     memory: bool
-    """Whether it had an update from the mesh, so that the levels in the table are the mesh's."""
+    """Whether it had received an update, so that the levels in the table are those of the mesh."""
     members: tuple[Row, ...]
-    """Peers that are members: name, region, epoch, address, and whether all that it may lack stands
-    in the table's log."""
+    """Peers that are members: name, region, epoch, address, and whether the table's log has all
+    that the peer may lack."""
 
     def links(self, now: int, number: Callable[[str], int]) -> Iterable[PeerState]:
-        """The links to these members as they are before any of them is made again. `number`: of a
-        name in the table."""
+        """The states of the links to these members, before any link is made again. `number`:
+        returns the number of a name in the table."""
         for name, region, epoch, address, logged in self.members:
             info = NodeInfo(name, region, epoch, address, 0)
             link = PeerState(info, number(name), now, connected=False)
-            if logged:  # from the log's beginning on: no member lacks what stood before that
+            if logged:  # from the log's beginning on: no member lacks what was before it
                 link.sync_place = -1
             yield link
 
@@ -52,8 +52,8 @@ def dump(noted: HandoffRecord) -> bytes:
 
 
 def load(data: bytes) -> HandoffRecord | None:
-    """The record in these bytes; None when nothing was written yet, and, with a warning, for what
-    no process of this version has written: the node then goes on as one that has just begun."""
+    """The record in these bytes. None when nothing was written yet and, with a warning, when no
+    process of this version has written them: the node then goes on as one that has just begun."""
     if not data:
         return None
     packed = data[4:]

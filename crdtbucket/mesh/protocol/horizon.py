@@ -9,11 +9,12 @@ from crdtbucket._core import TableNodes
 NEAR_NS = 500_000_000
 """A peer that was seen within this time never counts as silent, however quick the mesh is."""
 ROUNDS = 3
-"""So many rounds of a peer, and a round trip, may be missing before it counts as silent."""
+"""How many rounds of a peer, plus a round trip, may be missing before it counts as silent."""
 STEP_NS = 50_000_000
-"""The horizon moves in such steps: each move makes the table look at all of its keys."""
+"""The horizon moves in steps of this size, since each move makes the table look at all of its
+keys."""
 MOVED_PLACES = 131_072
-"""So many places of the table are looked at in a round."""
+"""The number of places of the table that are looked at in a round."""
 WINDOW_NS = 10_000_000_000
 """The longest round trip of the last one to two windows counts."""
 

@@ -2,10 +2,11 @@
 epochs, and no more.
 
 There are places for 511 epochs. The running epoch of this node and those of linked peers always
-have one; what peers advertise of other nodes, dead or alive, shares what is left with what this
-node remembers of earlier times. Where a part is nearly used up, the oldest dead epochs of that part
-give way, as those of all do when the table is nearly full: so members may come and go for ever
-behind a peer, and one that invents epochs only makes room for more of its own.
+have a place. The rest of the places is shared by the epochs that peers advertise of other nodes,
+dead or alive, and those that this node remembers of earlier times. Where a part is nearly used up,
+the oldest dead epochs of that part give way, as those of all do when the table is nearly full: so
+members may come and go for ever behind a peer, and one that invents epochs only makes room for more
+of its own.
 """
 
 from __future__ import annotations
@@ -21,15 +22,16 @@ from crdtbucket.mesh.protocol.pruning import Pruner
 from crdtbucket.mesh.protocol.roster import Admits
 
 PLACES = 384
-"""Epochs that peers may introduce, all together; each connected peer an equal part of them."""
+"""How many epochs all peers together may introduce; each connected peer has an equal part."""
 MEMBER_PLACES = 448
-"""Up to so many, where the epoch is that of a member whom somebody sees."""
+"""Introduced epochs may fill this many places when the new one belongs to a member that some peer
+sees."""
 NEARLY_FULL = 3 / 4
-"""From so much of a part on, and of all parts together, dead epochs give way."""
+"""When a part, or all parts together, are filled beyond this share, dead epochs give way."""
 OBSERVERS = "an observer"
 MEMORY = "this node's memory"
-"""Stands for epochs that nobody introduced: they came with a snapshot or from an earlier process,
-or their process was linked before."""
+"""The introducer of epochs that no peer introduced: they came with a snapshot or from an earlier
+process, or their process was linked before."""
 
 
 class Introductions:
@@ -62,9 +64,10 @@ class Introductions:
         return epoch in self._by or self.by(peer)(name, epoch)
 
     def follow(self, peer: str, before: int) -> bool:
-        """A linked peer goes on under another epoch. Its reserved place goes with it, and the epoch
-        `before` is one that it has introduced. Where its part is used up, the newest one that it
-        only advertised gives way; False when it ran under all of them itself."""
+        """A linked peer goes on under another epoch. Its reserved place passes to that epoch, and
+        the epoch `before` now counts as one that the peer has introduced. If its part is used up,
+        the newest epoch that it only advertised gives way; False when it ran under all of them
+        itself."""
         self._remember()
         fits = len(self._part(peer)) < self._share() and len(self._by) < MEMBER_PLACES
         if not fits and not self._drop_newest_advertised(peer):
@@ -77,8 +80,8 @@ class Introductions:
 
     def claimed(self, node: int, epoch: int) -> None:
         """The linked peer with this id runs under this epoch, which has a reserved place, whatever
-        others advertise of it. When the table is full, what was introduced gives way, at once: else
-        a peer that advertises more would take the place first."""
+        others advertise about it. When the table is full, an introduced epoch gives way at once:
+        otherwise a peer that advertises more would take the place first."""
         self._remember()
         owners = {known: owner for _, owner, known, _ in self._table.epochs.origins()}
         if epoch in self._by and owners.get(epoch, node) != node:
@@ -95,7 +98,7 @@ class Introductions:
             self._remove(epoch)
 
     def _remember(self) -> None:
-        """Counts the epochs that nobody introduced, but for those with a reserved place, and those
+        """Counts the epochs that nobody introduced, except those with a reserved place, and those
         whose columns are being removed."""
         links = self._directory.links.values()
         connected = {link.info.epoch for link in links if link.connected}
@@ -105,9 +108,9 @@ class Introductions:
                 self._add(epoch, MEMORY)
 
     def step(self, running: Collection[int], now: int) -> bool:
-        """Once a second: what is gone gives its place back. When a peer that has not used up its
-        part found no place, the newest epoch of the one that has most goes. Returns whether anybody
-        found none since the last time, and may find one now."""
+        """Called once a second: epochs that are gone give their places back. When a peer that has
+        not used up its part found no place, the newest epoch of the peer that has most goes.
+        Returns whether any peer found no place since the last call, and may find one now."""
         self._remove_gone()
         self._make_room(now)
         if self._wanted:
@@ -176,8 +179,9 @@ class Introductions:
         return self._parts().get(peer, set())
 
     def _parts(self) -> dict[str, set[int]]:
-        """What counts as the part of each peer: its own earlier epochs, and of others those under
-        which no member runs. Of members there is a bound, and a hub introduces many."""
+        """The number of epochs that count towards the part of each peer: its own earlier ones, and
+        those of other nodes under which no member runs. Epochs of members do not count, since the
+        number of members has its own bound, and a hub introduces many."""
         members = {epoch for _, _, epoch, _ in self._directory.known.values()}
         parts: dict[str, set[int]] = {}
         for epoch, peer in self._by.items():

@@ -14,15 +14,15 @@ ALIVE_NS = 1_000_000_000
 """A peer that was seen within this time, or within three rounds, speaks for its own column; after
 that it is suspect."""
 DIALS = 32
-"""Of the addresses that one peer has introduced, and that never answered, so many are dialled at a
+"""How many of the addresses that one peer has introduced, and that never answered, are dialled at a
 time."""
 TURN_NS = 15_000_000_000
 """After this time (ns) the next addresses are dialled."""
 CAUGHT_UP = 4
-"""A silence is noticed, advertised and acted upon within this many times that after which it is
-one. An age that has come from relay to relay is passed on for as long."""
+"""A silence is noticed, advertised and acted upon within this many times the age at which it
+begins. An age that has come from relay to relay is passed on for as long."""
 CROWDED_MEMBERS = wire.MAX_MEMBERS * 7 // 8
-"""The number of members from which those give way that have no link and that no peer sees."""
+"""Beyond this number of members, those that have no link and that no peer sees give way."""
 
 
 class MemberDirectory:
@@ -33,8 +33,8 @@ class MemberDirectory:
         self._name = name
         self._forget_after_ns = config.forget_after_ns
         self.alive_ns = max(ALIVE_NS, 3 * config.gossip_interval_ns)
-        """A peer that was seen within this time is not silent: where rounds are slow, it sends
-        nothing between two of them."""
+        """A peer that was seen within this time is not silent: if rounds are slow, it sends nothing
+        between two of them."""
         self.links: dict[str, PeerState] = {}
         """Peers that this node has, or had, a link to."""
         self.known: dict[str, wire.Member] = {}
@@ -45,8 +45,8 @@ class MemberDirectory:
         """For each member that was never linked here, the peer that advertised it first; the oldest
         member first."""
         self.given_up: set[str] = set()
-        """Members that are not advertised any more, since relays see them no longer: peers behind
-        this node would keep their part for them. They still count as members."""
+        """Members that are no longer advertised, since relays do not see them any more: otherwise
+        peers behind this node would go on keeping a part for them. They still count as members."""
         self.running_elsewhere: dict[int, tuple[int, str]] = {}
         """Epochs of processes without a link here that relays see: as of when, and the relay."""
 
@@ -64,8 +64,8 @@ class MemberDirectory:
         elif known is None:
             self._introduced_by[name] = by
         if known is not None:
-            # Where it has a link here it speaks for itself; and a node that does not know where it
-            # is reached takes nothing back.
+            # A member with a link here speaks for itself; and a statement without an address does
+            # not erase a known address.
             link = self.links.get(name)
             linked = by not in ("", name) and link is not None and link.connected
             region, epoch, address = known[1:] if linked else (region, epoch, address or known[3])
@@ -88,8 +88,8 @@ class MemberDirectory:
 
     def expire(self, now: int) -> None:
         """Forgets the members, and the epochs behind relays, of which nothing new has come for
-        `forget_after`. A member with a link is forgotten by the silence of the link. Where there is
-        hardly room for more members, those go before that no peer sees any more."""
+        `forget_after`. A member with a link is forgotten by the silence of the link. If there is
+        hardly room for more members, those that no peer sees any more are forgotten earlier."""
         for name, at in list(self._advertised_at.items()):
             old = now - at > self._forget_after_ns
             if old and (name not in self.links or self.is_gone(name)):
@@ -105,8 +105,8 @@ class MemberDirectory:
                 del self.running_elsewhere[epoch]
 
     def relayed(self, epoch: int, at: int, relay: str) -> None:
-        """The peer `relay` saw, itself or by others, at the time `at` a process to which there is
-        no link here: it is another node's, a later one of a peer, or taken for dead."""
+        """At the time `at` the peer `relay` saw, itself or by others, a process that is not linked
+        here: a process of another node, a later one of a peer, or one that is taken for dead."""
         if at > self.running_elsewhere.get(epoch, (NEVER, ""))[0]:
             self.running_elsewhere[epoch] = at, relay
 
@@ -121,8 +121,8 @@ class MemberDirectory:
         return [rows[n] for n in sorted(names, key=lambda n: (n not in alive, n not in linked))]
 
     def addresses(self, now: int) -> list[str]:
-        """Where to dial members now. Of those that one peer introduced, and to which there never
-        was a link here, some at a time: they take turns."""
+        """The addresses at which to dial members now. Those that one peer introduced, and to which
+        there never was a link here, take turns, some at a time."""
         waiting: dict[str, list[str]] = {}
         found = []
         for name, (_, _, _, address) in self.known.items():
@@ -149,8 +149,8 @@ class MemberDirectory:
         return link is not None and link.left and link.info.epoch == epoch
 
     def only_advertised(self) -> set[str]:
-        """Members to which there is no link here, and that a peer which is not gone itself sees,
-        as far as it has said. A joiner may know one that has just died: that is no member."""
+        """Members that are not linked here, but that some present peer says it sees. A joiner may
+        list one that has just died: that one is not a member."""
         peers = [
             (link.advertised, link.unseen)
             for name, link in self.links.items()
@@ -169,9 +169,9 @@ class MemberDirectory:
         return epochs | advertised | self.running_elsewhere.keys() | {own_epoch}
 
     def _make_room(self, by: str) -> bool:
-        """Whether one more member can be advertised. One that is silent makes room, since its link
-        remembers it; or else, for a linked one or one of a peer that has introduced fewer, the
-        newest of the peer that has introduced most."""
+        """Whether one more member can be advertised. A silent member makes room first, since its
+        link remembers it. Otherwise the newest member of the peer that has introduced most makes
+        room, for a linked member or for one of a peer that has introduced fewer."""
         if len(self.known) < wire.MAX_MEMBERS - 1:
             return True
         linked = {name for name, link in self.links.items() if link.connected}

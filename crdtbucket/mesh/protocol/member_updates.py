@@ -15,15 +15,15 @@ from crdtbucket.mesh.protocol.roster import Roster
 from crdtbucket.spec.mode import MODES, Mode
 
 GOSSIP_NS = 1_000_000_000
-"""Members and tombstones are looked at this often, and sent when they changed."""
+"""Members and tombstones are checked this often, and sent when they have changed."""
 REPEAT_NS = 10_000_000_000
 """They are sent again this often, since a member that nobody advertises is forgotten."""
 PATIENCE_NS = 1_000_000_000
 """After this, and two round trips, updates that a peer has not acknowledged are sent again: in a
 chain each node waits for the updates of the one before."""
 REPEATED_MEMBERS = 64
-"""Of more members the updates are repeated as many times more seldom, so that what a link carries
-does not grow with the mesh."""
+"""With more members than this, updates are repeated proportionally less often, so that the traffic
+of a link does not grow with the mesh."""
 
 
 class FleetRow(NamedTuple):
@@ -70,8 +70,8 @@ class MemberUpdates:
         """How far the wall clock of this node is ahead of local time; None for none."""
 
     def advertise(self, config: wire.Config | None, rollout: wire.Rollout | None) -> None:
-        """From now on this node advertises this of the configuration that it runs, and of the
-        newest version that it has."""
+        """From now on this node advertises `config` for the configuration that it runs, and
+        `rollout` for the newest version that it has."""
         self.config, self.rollout = config, rollout
 
     def advertise_mode(self, mode: Mode) -> None:
@@ -79,7 +79,7 @@ class MemberUpdates:
         self.mode = MODES.index(mode)
 
     def follow_wall(self, ahead: int) -> None:
-        """The wall clock of this node is so far ahead of local time from now on."""
+        """From now on the wall clock of this node is ahead of local time by `ahead`."""
         if self.wall_ahead is not None:  # the peers' stay where they are
             for link in list(self._links.values()):
                 if link.wall_ahead is not None:
@@ -87,7 +87,7 @@ class MemberUpdates:
         self.wall_ahead = ahead
 
     def receive(self, link: PeerState, frame: wire.Frame, now: int) -> None:
-        """Takes what a frame says of members, configurations and dead epochs."""
+        """Takes the statements of a frame about members, configurations and dead epochs."""
         if frame.members:
             self._learn(link, frame.members, frame.unseen or (), now)
         has_config = frame.config is not None or frame.mode is not None

@@ -27,15 +27,16 @@ from crdtbucket.mesh.protocol.visibility import Visibility
 LOG = logging.getLogger("crdtbucket.mesh")
 
 DEAD_NS = 15_000_000_000
-"""A peer that was not seen for so long is dead; still a member until `forget_after`."""
+"""A peer that was not seen for this long is shown as dead; it is still a member until
+`forget_after`."""
 HOLD_NS = 60_000_000_000
-"""For so long the log of versions is kept for a peer that is silent, or that does not see this
-node; later it gets a full sync."""
+"""The log of versions is kept this long for a peer that is silent, or that does not see this node;
+after that the peer gets a full sync."""
 REACHED_NS = 2_000_000_000
-"""A peer that has acknowledged a frame of this age, or of three rounds, and the round trip, is
-reached again."""
+"""A peer that has acknowledged a frame not older than this (or than three rounds) plus the round
+trip is reached again."""
 GONE = 128
-"""So many peers that left or are forgotten are remembered: names that come and go take numbers."""
+"""How many peers that left or are forgotten are remembered: names that come and go take numbers."""
 
 
 class Membership:
@@ -63,7 +64,8 @@ class Membership:
         self._least = config.expected_nodes
         """Members that there are at least, with this node, as the configuration says."""
         self._expected = max(1 + config.expected_peers, self._least)
-        """The same as far as is known: more until this node has an update from the mesh."""
+        """The number of members that this node assumes; it is higher until the node has an update
+        from the mesh."""
 
     # ---- links ----
 
@@ -97,7 +99,7 @@ class Membership:
             link.restarted(peer)
         else:
             link.renumber()
-        syncs = fresh or not link.log_kept  # else all that the peer lacks is in the log
+        syncs = fresh or not link.log_kept  # otherwise all that the peer lacks is in the log
         link.connected_again(peer, now, now + self._first_digest_ns)
         began = link.started, self._began
         if syncs:
@@ -114,16 +116,17 @@ class Membership:
         self.count(now)
 
     def returned(self, link: PeerState, epoch: int) -> None:
-        """A frame of this epoch comes on the link of a peer that was given up. Its columns count in
-        this very frame, as it need not send them again, and what was refilled since is not owed."""
+        """A frame of this epoch comes on the link of a peer that was given up. The peer's columns
+        count from this frame on, since it need not send them again, and what was refilled since is
+        not owed."""
         self.pruner.returned(epoch)
         began = link.started, self._began
         self._table.nodes.set_node(link.node, link.info.epoch, link.connected, began)
 
     def check_epoch(self, link: PeerState, epoch: int) -> None:
-        """A frame of a process that is not the one which runs, as far as is known: an older frame,
-        or the peer goes on under a new epoch. Raises WireError, and nothing has changed, when it
-        has used up its places with such."""
+        """Checks a frame whose epoch is not the known running one: it is an older frame, or the
+        peer goes on under a new epoch. Raises WireError, and changes nothing, when the peer has
+        used up its places with new epochs."""
         origins = self._table.epochs.origins()
         if any((node, known) == (link.node, epoch) for _, node, known, _ in origins):
             return
@@ -150,7 +153,8 @@ class Membership:
     # ---- updates ----
 
     def receive(self, link: PeerState, frame: wire.Frame, now: int) -> None:
-        """Takes what a frame says of members, configurations and dead epochs, and a goodbye."""
+        """Takes the statements of a frame about members, configurations and dead epochs, and a
+        goodbye."""
         self.visibility.update(link, frame)
         self.updates.receive(link, frame, now)
         if frame.flags & wire.LEAVING and not link.left:
@@ -196,7 +200,7 @@ class Membership:
         rows = [FleetRow(me.name, me.region, "alive", *own, mode=self.updates.mode)]
         for name, link in list(self.links.items()):
             state = self.status(link, now)
-            # What a silent peer said last says nothing of who sees whom now.
+            # The last statement of a silent peer does not show which members see each other now.
             unseen = self.visibility.unseen_by(link) if state == "alive" else ()
             region, config = link.info.region, link.config
             rows.append(FleetRow(name, region, state, config, link.rollout, unseen, link.mode))
@@ -223,7 +227,7 @@ class Membership:
         self._table.nodes.configure(members=max(live, self._expected))
 
     def expect(self, members: int, now: int) -> None:
-        """There are at least so many members, linked or not, this node included."""
+        """The mesh has at least this many members, linked or not, this node included."""
         self._expected = max(members, self._least)
         self.count(now)
 
@@ -234,7 +238,7 @@ class Membership:
         for link in list(self.links.values()):
             silent, unseen = now - link.last_seen, now - max(link.last_seen, link.relayed_at)
             if unseen > 2 * self._forget_after_ns and not link.connected and link.to_forget < 0:
-                del self.links[link.info.name]  # or names that come and go use up all numbers
+                del self.links[link.info.name]  # else names that come and go use up all numbers
                 continue
             if link.connected and silent >= self.directory.alive_ns:
                 self._table.nodes.set_disconnected(link.node)
@@ -271,8 +275,8 @@ class Membership:
             link.start_sync(self._table.outbox.version)
 
     def _make_room(self, now: int) -> None:
-        """Of peers that are gone the last ones are remembered. When the epochs run out, the peer
-        that has been silent for longest is forgotten, if nobody sees it."""
+        """Of the peers that are gone, only the last ones are remembered. When the epochs run out,
+        the peer that has been silent for longest is forgotten, if nobody sees it."""
         gone = [one for one in self.links.values() if one.gone]
         gone = [one for one in gone if not one.connected and one.to_forget < 0]
         gone.sort(key=lambda link: link.last_seen)

@@ -52,8 +52,8 @@ class MeshNode:
         seed: int | None = None,
         shared: bool = False,
     ) -> None:
-        """`shared`: other processes use the table; where one that led has left a record in it, this
-        node goes on from there. Raises MeshError for a table of another node."""
+        """`shared`: other processes use the table; if an earlier leader has left a record in it,
+        this node goes on from there. Raises MeshError for a table of another node."""
         self.table = table
         self.name, self.region, self.address = name, region, address
         self.wall_moved_ns = 0
@@ -104,9 +104,9 @@ class MeshNode:
         )
 
     def connected(self, peer: NodeInfo, now: int) -> None:
-        """An authenticated link is up. Raises NodeConflict when two running processes share a
-        name, and one of two that are called like this node refuses to serve (see `OwnName`);
-        WireError when there is no room for another process."""
+        """An authenticated link is up. Raises NodeConflict when two running processes share a name
+        (if it is this node's name, one of the two refuses to serve, see `OwnName`), and WireError
+        when there is no room for another process."""
         if peer.name == self.name:
             raise self.duplicate_name(peer, self.info)
         self.members.connected(peer, now)
@@ -124,9 +124,9 @@ class MeshNode:
         self._own_name.reported(conflict, self.table.now(), memory=self.memory.complete)
 
     def disconnected(self, name: str, now: int, *, ended: bool = False) -> None:
-        """The link to this peer is gone; what was taken since is kept for it. `ended`: the peer's
-        side closed or reset the connection; False when it fell silent, or broke a rule, and this
-        side closed it."""
+        """The link to this peer is gone; takes since then are kept for it. `ended`: the peer's side
+        closed or reset the connection; False when it fell silent, or broke a rule, and this side
+        closed it."""
         link = self.links.get(name)
         if link is None or not link.connected:
             return
@@ -142,7 +142,8 @@ class MeshNode:
     # ---- what is known ----
 
     def region_of(self, name: str) -> str:
-        """The region of a node, as it says itself or a peer says of it; "" where nobody does."""
+        """The region of a node, as stated by the node itself or by a peer; "" if nobody states
+        it."""
         link, member = self.links.get(name), self.members.directory.known.get(name)
         if link is not None:
             return link.info.region
@@ -158,7 +159,7 @@ class MeshNode:
 
     @property
     def entries_sent(self) -> int:
-        """Entries sent so far, each counted once a peer that it went to."""
+        """Entries sent so far, each counted once per peer that it went to."""
         return self._out.entries_sent
 
     @property
@@ -173,8 +174,8 @@ class MeshNode:
         self.address = address
 
     def follow_wall(self, machine_ns: int, now: int) -> int:
-        """Peers learn from now on what the machine's wall clock shows (ns since 1970). Returns
-        by how much it is to be moved (ns), so that it is in the middle of all."""
+        """From now on peers learn what the machine's wall clock shows (ns since 1970). Returns by
+        how much (ns) it has to be moved to the middle of all clocks."""
         self.updates.follow_wall(machine_ns - now)
         alive = [link for link in list(self.links.values()) if link.connected]
         moved = wall_moved(link.wall_ahead for link in alive if link.wall_ahead is not None)
@@ -201,12 +202,11 @@ class MeshNode:
         entries_without_store: Callable[[array[int]], None] | None = None,
         region_without_store: Callable[[str], bool] | None = None,
     ) -> None:
-        """From now on these are called; what is None stays as it is.
-
-        `refusal`: this node refuses to serve. `rollout`: the state of a newer version that a peer
-        advertises. `entries_without_store`: the entries that came from a peer which cannot reach
-        the common store. `region_without_store`: asked whether the common store does not get what
-        the peers of a region take, as if none of them reached it."""
+        """From now on these are called; those that are None stay as they are. `refusal`: this node
+        refuses to serve. `rollout`: the state of a newer version that a peer advertises.
+        `entries_without_store`: the entries that came from a peer which cannot reach the common
+        store. `region_without_store`: returns whether the takes of a region's peers do not reach
+        the common store, as if none of these peers reached it."""
         if refusal is not None:
             self._own_name.subscribe(refusal)
         self._intake.subscribe(rollout, entries_without_store, region_without_store)
@@ -226,8 +226,9 @@ class MeshNode:
         return self._intake.parts(name, data, now)
 
     def observe(self, data: bytes, now: int, *, writes: bool = True) -> bytes:
-        """The answer to a frame of an authenticated observer, which is no member and of which
-        nothing is kept. Raises WireError on a bad one, which then has changed nothing."""
+        """The answer to a frame of an authenticated observer. An observer is not a member, and
+        the node keeps no state about it. Raises WireError on a bad one, which then has changed
+        nothing."""
         return self._observers.answer(data, self.info, now, writes=writes)
 
     # ---- out ----
@@ -242,7 +243,8 @@ class MeshNode:
         self._waker = wake
 
     def tick(self, now: int) -> Frames:
-        """A round when one is due, an early flush when one is asked for."""
+        """Returns the frames of a round when one is due, or of an early flush when one is asked
+        for."""
         return self._gossip.tick(lambda: self.info, now, self._before_round)
 
     def _before_round(self, now: int) -> None:

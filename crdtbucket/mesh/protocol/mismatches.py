@@ -10,10 +10,10 @@ from crdtbucket.mesh.protocol.roster import ResolvedTables
 
 LOG = logging.getLogger("crdtbucket.mesh")
 LASTS_NS = 5_000_000_000
-"""A difference that lasts for so long is logged. While all nodes are reloaded, frames on their
+"""A difference that lasts this long (ns) is logged. While all nodes are reloaded, frames on their
 way and keys that were not touched since are still under a definition that was replaced."""
 MOST = 4_096
-"""So many differences are distinguished; beyond that the oldest are forgotten."""
+"""How many differences are distinguished; beyond that the oldest are forgotten."""
 
 
 class Mismatches:
@@ -31,7 +31,7 @@ class Mismatches:
 
     def stated(self, peer: str, resolved: ResolvedTables, mixed: tuple[int, ...], now: int) -> None:
         """The peer has sent keys under these of its definitions (places in its table), each of a
-        bucket that is defined otherwise here."""
+        bucket that is defined differently here."""
         for place in mixed:
             bucket, theirs, q, p = resolved.tables.definitions[place]
             slot = resolved.definitions[place][0]

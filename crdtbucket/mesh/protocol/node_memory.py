@@ -23,7 +23,7 @@ LOG = logging.getLogger("crdtbucket.mesh")
 WARM_UP_NS = 2_000_000_000
 """The longest time (ns) for which a node without memory serves only its share of a key."""
 SETTLED_NS = 1_000_000_000
-"""So long after that time, what a peer without memory has restored stands."""
+"""This long after that time, the debts that a peer without memory has restored are final."""
 SETTLED_PLACES = 131_072
 """Places of the table on which suspect debts are settled in one round: some ten milliseconds."""
 
@@ -53,11 +53,12 @@ class NodeMemory:
         self._restored: list[bytes] = []
         """The snapshot that this node began with, while some of it is suspect."""
         self._suspect, self._suspect_since = table.inbox.suspects > 0, now
-        """Whether something is: it stands after a while, unless a peer with memory answers."""
+        """Whether some restored debts are suspect, and since when: they become final after a while,
+        unless a peer with memory answers."""
         self._cancelled = False
         self._settled, self._place = 0, -1
-        """How many suspect keys have been settled, and from which place of the table on the others
-        are; -1 while it is not decided what becomes of them."""
+        """How many suspect keys have been settled, and the place of the table from which the others
+        follow; -1 while it is not decided how to settle them."""
 
     def begin(self, peers: int, now: int) -> None:
         """Goes on from the record of another process; or warms up, where there are `peers` to
@@ -87,22 +88,22 @@ class NodeMemory:
             self.remember(now)
 
     def settle_when_due(self, now: int) -> None:
-        """After two seconds without a peer that knew better, suspect debts stand. Goes on settling
-        them, whatever was decided."""
+        """After two seconds without a peer with memory, suspect debts become final. Goes on
+        settling them, whatever was decided."""
         if self._place >= 0:
             self._settle_some()
         elif self._suspect and now - self._suspect_since >= WARM_UP_NS:
             self._settle(cancelled=False)
 
     def peer_has_memory(self, link: PeerState) -> bool:
-        """Whether something is suspect here, and this peer knows what the mesh owes: when this node
-        began, the peer had run for longer than anything could have been suspect there. Of nodes
-        that start together none has memory."""
+        """Whether some debts are suspect here, and this peer knows the debts of the mesh: when this
+        node began, the peer had run for longer than debts can stay suspect. Of nodes that start
+        together none has memory."""
         ran = self._suspect_since - link.started
         return self._suspect and ran >= WARM_UP_NS + SETTLED_NS
 
     def note(self) -> None:
-        """Writes down what the process that leads next needs, when it has changed."""
+        """Writes the record for the process that leads next, when it has changed."""
         if not self._shared:
             return
         rows = member_rows(self._members.links.values())
@@ -113,13 +114,13 @@ class NodeMemory:
 
     def snapshot(self) -> list[bytes]:
         """The counts and debts of this node, in pieces, to start from after a restart. As long as
-        something of the snapshot before is suspect, that one: a new one would be of this boot, and
-        believed."""
+        debts of the previous snapshot are suspect, it returns that snapshot: a new one would carry
+        this boot's id, and its debts would be believed."""
         return self._restored or snapshot.dump(self._table, self._roster)
 
     def restore(self, data: bytes, boot: bytes | None = None) -> int:
-        """Takes a snapshot of an earlier epoch; returns how many keys came back. `boot`: what names
-        the boot of this machine, if not the machine. Raises OtherFormat for one of another version
+        """Takes a snapshot of an earlier epoch; returns how many keys came back. `boot`: the id of
+        this machine's boot; None to ask the machine. Raises OtherFormat for one of another version
         of the library, MeshError when it is none."""
         restored = snapshot.load(self._table, self._roster, data, boot)
         self._members.pruner.remember()

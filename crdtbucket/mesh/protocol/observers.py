@@ -1,8 +1,8 @@
-"""Answers to observers, which read what is counted here, send columns, and are no members.
-
-Nothing is kept of an observer. It asks for entries by a range of hashes (`RANGE`) or by the hashes
-(`WANT`), and sends entries (`ENTRIES`); each frame gets one answer. What it sends is believed like
-what a peer relays: never about a node that is connected here, and no more than the limit allows.
+"""Answers to observers, which read the counts of this node, may send columns, and are not members.
+The node keeps no state about an observer. It asks for entries by a range of hashes (`RANGE`) or by
+the hashes (`WANT`), and sends entries (`ENTRIES`); each frame gets one answer. Its statements are
+believed like those of a relay: never about a node that is connected here, and only as far as the
+limit allows.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from crdtbucket.mesh.protocol.roster import Admits, Roster
 SLICE = 1024
 """An answer has about so many entries."""
 LOOKS = 65_536
-"""About how many keys are looked at for one answer: few of those that are held may owe."""
+"""About how many keys are looked at for one answer, since perhaps few of the held keys owe."""
 _ITEM = struct.Struct("<QQ16x")
 _HASH = struct.Struct("<QQ")
 
@@ -104,7 +104,8 @@ def _look_up(table: Table, roster: Roster, frame: wire.Frame) -> dict[str, Any]:
 def _merge(table: Table, roster: Roster, frame: wire.Frame, admits: Admits) -> Merged:
     """Merges the entries of a frame. Raises WireError, and changes nothing, when it is malformed.
 
-    They come as from this node itself, so that nobody's column and rates are the observer's.
+    They are merged as if they came from this node itself, so that no column and no rates belong to
+    the observer.
     """
     if frame.tables is None:
         raise WireError("an observer's entries come with their tables")

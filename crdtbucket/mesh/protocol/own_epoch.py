@@ -1,9 +1,9 @@
 """Decides whether to believe a peer that knows higher counts of the running epoch than this process
 has.
 
-It is so when an image of the machine was reverted: then each peer says so, once, and the process
-goes on under a new epoch. Half of the peers are not believed, nor are more of them again and again:
-each new epoch needs a place at every node.
+This happens when an image of the machine was reverted: then each peer reports it, once, and the
+process goes on under a new epoch. A report by half of the peers or fewer is not believed, and no
+report is believed again within a minute, since each new epoch needs a place at every node.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class OwnEpoch:
             "own_epoch",
             1,
             now,
-            "states more takes of this very process than it has made; the entry is left out, as "
-            "too few other peers say so, or they were believed a moment ago",
+            "states more takes of this very process than it has made; the entry is ignored, since "
+            "too few other peers say so, or peers were believed a moment ago",
         )
         return False

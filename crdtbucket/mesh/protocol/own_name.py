@@ -1,14 +1,14 @@
 """Decides whether this node goes on when another process says that it has the node's name.
 
-A process that any peer is linked with goes on: its takes are counted by that peer, and relayed to
-those that are linked with the other process, so the limit holds as if both had names of their own.
-No statement changes that, neither of the other process, which may be a bad member, nor of peers,
-whose names may be invented.
+A process that any peer is linked with goes on: that peer counts its takes, and relays them to the
+peers that are linked with the other process, so the limit holds as if both processes had names of
+their own. No statement changes that: the other process may be a bad member, and the names of peers
+may be invented.
 
 Of those without a link one goes on: the one whose process began first by its wall clock, unless
 somebody is linked with the other one. Both judge by what each has said in the handshake, and when a
-process began never changes: so they agree, and so do any number of processes of one name. Nobody
-refuses for longer than it meets the other one, or once a peer is linked.
+process began never changes: so they agree, and so do any number of processes of one name. A process
+stops refusing when it no longer meets the other one, or when a peer is linked with it.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ class OwnName:
         return conflict
 
     def reported(self, conflict: NodeConflict, now: int, *, memory: bool) -> None:
-        """A peer says that another process has this node's name. The one that never was a part of
-        the mesh, and so has no memory, came later."""
+        """A peer says that another process has this node's name. Of the two, the one that never was
+        a part of the mesh, and so has no memory, came later."""
         if not memory or self._table.refusal is not None:
             self._yield("a peer", conflict, now)
 

@@ -24,15 +24,16 @@ MAX_UNACKED = 4096
 """Frames whose acknowledgement is awaited; older ones count as lost."""
 NEVER = -(2**62)
 RECENT_FRAMES = 512
-"""The entries of so many frames of a peer are remembered for a while."""
+"""The number of frames of a peer whose entries are remembered for a while."""
 LATE_NS = 5_000_000_000
 """A frame that is older says nothing about the present."""
 MOST_HOLD_NS = 60_000_000_000
-"""A round trip that the peer interrupted for longer is not measured: its clock, which says for how
-long, runs apart from this one's. A peer that is not reached any more echoes the same for ever."""
+"""A round trip in which the peer held the frame for longer is not measured: the peer's clock, which
+measures that time, drifts from this one. A peer that is no longer reached echoes the same frame for
+ever."""
 HELD_UP_NS = 500_000_000
-"""A frame whose round trip took so much longer than the smallest says nothing about the way: a link
-was held up, or this node or the peer was paused."""
+"""A frame whose round trip took this much longer than the smallest one does not show the travel
+time: a link was held up, or this node or the peer was paused."""
 UNREACHED_NS = 1_000_000_000
 """When the newest frame that a peer has acknowledged is older than this and a round trip, frames
 may not be reaching it."""
@@ -61,7 +62,7 @@ class PeerState:
     forgotten: bool = False
     """Whether it counts as dead, or was silent for so long that it is no member any more."""
     to_forget: int = -1
-    """From which place of the table on it is still to be given up, -1 for none."""
+    """The place of the table from which it is still to be given up, -1 for none."""
     log_kept: bool = True
     """Whether the log of versions is kept for it. If not, it gets a full sync when it returns."""
 
@@ -89,7 +90,8 @@ class PeerState:
     """Whether it stood still, and has not completed a round since."""
     clock: ClockOffset = field(default_factory=ClockOffset)
     wall_ahead: int | None = None
-    """How far its wall clock is ahead of this node's (ns); None while it has not said."""
+    """How far its wall clock is ahead of this node's (ns); None while the peer has not stated
+    it."""
 
     round_sent: int = 0
     """The number of the newest round sent to it."""
@@ -109,8 +111,8 @@ class PeerState:
     """How old (ns) its newest complete round had become when the next one came."""
 
     reached: int | None = None
-    """When the newest frame was sent that it has acknowledged, or when the first frame came from
-    it; None before. A link may be silent one way."""
+    """The sending time of the newest frame that it has acknowledged, or the time at which its first
+    frame came; None before. A link may be silent in one direction."""
     tried: tuple[int, int] = (-1, 0)
     """The newest version when all that it lacks was sent last, and when that was."""
     started: int = NEVER
@@ -127,7 +129,7 @@ class PeerState:
     unseen: tuple[str, ...] = ()
     """The advertised members that the peer does not see itself."""
     ages_from: int = 0
-    """The next round states ages from this one of them on, when they do not all fit."""
+    """The first of the ages that the next round states, when they do not all fit."""
     relayed_at: int = NEVER
     """Up to this time other peers have relayed all that it counted."""
     relay: str = ""
@@ -147,11 +149,11 @@ class PeerState:
     """The sequence number of the frame with these."""
 
     owes_until: int = NEVER
-    """Until then this node's debts are the least that it owes: it began after a peer fell silent
-    here, and has sent takes of that one. What they were is known here better than there."""
+    """Until then the peer owes at least what this node owes: the peer began after another one fell
+    silent here, and has sent takes of that one, which this node knows better."""
     sync_full: bool = True
-    """Whether the full sync has full keys, too: the peer predicts takes of them, and must learn of
-    those before it stops."""
+    """Whether the full sync includes full keys: the peer predicts takes of them, and must learn of
+    the real ones before it stops predicting."""
     sync_place: int = 0
     """The next place of the full sync, -1 when all is sent."""
     sync_waiting: dict[int, int] = field(default_factory=dict)
@@ -177,7 +179,7 @@ class PeerState:
 
     @property
     def gone(self) -> bool:
-        """Whether it shares the limits no more: it said goodbye, or is forgotten."""
+        """Whether it no longer shares the limits: it said goodbye, or is forgotten."""
         return self.left or self.forgotten
 
     @property
@@ -213,8 +215,9 @@ class PeerState:
 
     def renumber(self) -> None:
         """A link was made again. The peer may be an image that was reverted, or a process that took
-        over from another one. It counts frames, rounds and time from where it stands, so what it
-        says now is no duplicate; nor does it have the tables that were acknowledged."""
+        over from another one. Its numbers of frames and rounds, and its time, may begin again at a
+        lower value, so its new frames must not count as duplicates; nor does it have the tables
+        that were acknowledged."""
         self.received, self.echo, self.travel = Received(), None, TravelTimes()
         self.round = self.completed = self.config_seq = self.tables_acked = 0
         self.round_parts, self.woke = set(), False
@@ -233,9 +236,10 @@ class PeerState:
         return True
 
     def start_sync(self, version: int, *, full: bool = True) -> None:
-        """Begins to send all keys, which covers all versions up to this one; without `full`, those
-        alone that owe: a process that has just begun needs no others. But it gets all where a peer
-        was silent before, and sends all to an older one: what it has taken so far."""
+        """Begins to send all keys, which covers all versions up to this one. Without `full` it
+        sends only those that owe: a process that has just begun needs no others, except if a peer
+        was silent before it began. Such a process itself sends all keys to an older one: they are
+        what it has taken so far."""
         self.sync_full, self.cursor = full, version
         self.acked = VersionRanges(version)
         self.sync_place, self.sync_waiting = 0, {}
@@ -269,7 +273,7 @@ class PeerState:
         trip = self._trip(frame, now) if addressed else None
         self.age = self.travel.age(frame.sent, trip, now)
         if trip is not None:
-            # A peer may state any round trip, but its frame is late when that is too long.
+            # A peer may state any round trip, but if that is too long, its frame counts as late.
             if self.age <= LATE_NS and self.travel.is_usual(trip, HELD_UP_NS):
                 self.round_trip += (trip - self.round_trip) // 8 if self.round_trip else trip
             self.clock.sample(frame.sent - now, trip, now)

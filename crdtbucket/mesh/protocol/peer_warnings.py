@@ -1,4 +1,4 @@
-"""What peers stated beyond a bound is counted, and warned of."""
+"""Counts the statements of peers that exceed a bound, and logs warnings about them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from crdtbucket.base.repeated_lines import RepeatedLines
 
 LOG = logging.getLogger("crdtbucket.mesh")
 REPEAT_NS = 600_000_000_000
-"""A warning about the same peer and cause is logged again after this, with what came meanwhile."""
+"""A warning about the same peer and cause is logged again after this time, with the number that
+came meanwhile."""
 MOST_PEERS = 1_024
 """Most peers that are distinguished, since names may be invented; further ones count as
 `OTHERS`."""
@@ -26,8 +27,8 @@ class BoundedPeers:
         self._adopted: Counter[str] = Counter()
 
     def count(self, peer: str, bound: str, times: int, now: int, text: str = "") -> None:
-        """The peer went beyond `bound` so many times; `text`: what it did, and what follows, which
-        is logged; "" for what honest peers do as well."""
+        """The peer exceeded `bound` this many times. `text`, which is logged, says what the peer
+        did and what follows; "" for a bound that honest peers exceed as well."""
         if not times:
             return
         known = peer in self._counts or len(self._counts) < MOST_PEERS

@@ -18,26 +18,27 @@ from crdtbucket.mesh.protocol.withdrawals import TOLD_PART, Withdrawals
 LOG = logging.getLogger("crdtbucket.mesh")
 
 SETTLED_NS = 30_000_000_000
-"""An epoch gets no tombstone before it has been dead for so long; and, where it has a column on a
-key that owes, for the longest time to full of such a bucket: a newcomer that gets a level without
-the columns behind it would otherwise count too small a debt, and everybody would adopt that.
-Where the keys are full, its columns are history."""
+"""An epoch gets no tombstone before it has been dead for this long (ns). If it has a column on a
+key that owes, it must also have been dead for the longest time to full of such a bucket: otherwise
+a newcomer that gets a level without the columns behind it would count too small a debt, and all
+nodes would adopt that. If the keys are full, the columns of the epoch no longer matter."""
 ROUNDS = 24
-"""Nor before so many rounds: that it runs may be passed on by several relays in a row, each with a
-complete round, where frames are lost."""
+"""Nor does it get one before this many rounds: several relays in a row may pass on that the epoch
+runs, each with a complete round, and frames may be lost."""
 PASSES = 2
-"""So many full passes of anti-entropy must have been made since with every peer that was live
-then, or that was there before and is linked again: they spread its final counts. A process that has
-just begun was sent them with all the rest."""
+"""Since the death, this many full passes of anti-entropy must have been made with every peer that
+was live then, or that existed before and is linked again: the passes spread the final counts of the
+epoch. A process that has just begun was sent them with everything else."""
 FRESH_PART = 10
 """A process that has run for less than a tenth of the time that a dead epoch settles has just begun
 when it is linked: it knows only what others have sent it since."""
 KEPT_NS = 900_000_000_000
-"""A tombstone is remembered for so long."""
+"""Time (ns) for which a tombstone is remembered."""
 PRUNED_PLACES = 131_072
-"""Columns are removed from so many places of the table in one go."""
+"""The number of places of the table from which columns are removed in one go."""
 CROWDED = wire.MAX_ORIGINS * 7 // 8
-"""From so many epochs on the oldest are pruned and released early: new nodes must find room."""
+"""With more epochs than this, the oldest are pruned and released early, so that new nodes find
+room."""
 
 
 @dataclass
@@ -51,7 +52,8 @@ class _DeadEpoch:
     spread: int | None = None
     """When every live peer had its final counts."""
     settles: int | None = None
-    """From when on it may get its tombstone; None while the keys have not been looked at since."""
+    """The time from which it may get its tombstone; None until the keys have been looked at since
+    its death."""
 
 
 class Pruner:
@@ -66,16 +68,17 @@ class Pruner:
         self._dead: dict[int, _DeadEpoch] = {}
         """The dead epochs, in the order in which they died."""
         self._place = -1
-        """Where the look at all keys under way goes on, -1 while none is."""
+        """The place at which the running pass over all keys goes on, -1 while no pass runs."""
         self._begun = 0
         self._owing: dict[int, int] = {}
-        """What it has found: the longest time to full of a bucket, by epoch."""
+        """The results of that pass: the longest time to full of a bucket, by epoch."""
         self._crowded = False
         self._running = 0
         self._live: set[int] = set()
         """The epochs of the live peers in the step before."""
         self.tombstones = {epoch: now for _, _, epoch, gone in table.epochs.origins() if gone}
-        """Epochs with a tombstone, the oldest first, and since when, as far as that is known."""
+        """Epochs with a tombstone, the oldest first, and since when they have it, as far as that is
+        known."""
         self._given_up: list[int] = []
         """Epochs that lose their places, and of which columns are still to be removed."""
         self._pruning = -1
@@ -85,7 +88,7 @@ class Pruner:
 
     @property
     def crowded(self) -> bool:
-        """Whether there is hardly room for more epochs, although all dead ones go."""
+        """Whether there is hardly room for more epochs, even if all dead ones go."""
         return self._running > CROWDED
 
     def step(
@@ -104,7 +107,8 @@ class Pruner:
         if self._withdraw(now, admits):
             known = self._table.epochs.origins()
         dead = {epoch for _, _, epoch, gone in known if not gone} - running
-        # Introductions give some up by themselves, and one may have lost it for want of memory.
+        # `Introductions` gives up some epochs by itself, and an epoch may have lost its tombstone
+        # because memory ran out.
         with_tombstone = {epoch for _, _, epoch, gone in known if gone}
         self.tombstones = {e: at for e, at in self.tombstones.items() if e in with_tombstone}
         self._dead = {epoch: seen for epoch, seen in self._dead.items() if epoch in dead}
@@ -140,18 +144,19 @@ class Pruner:
             if epoch in self.tombstones and admits(peer.info.name, name, epoch):
                 self.returned(epoch)
                 self._withdrawals.withdrawn(epoch, peer)
-                peer.digest_due = now  # finds what it has shown before
+                peer.digest_due = now  # so that digests find what it has shown before
                 withdrawn += 1
         return withdrawn
 
     def _is_back(self, link: PeerState, now: int) -> bool:
-        """Whether a live peer was none in the step before, and its process has run for a while, or
-        this node was alone: it may have counts that this node lacks."""
+        """Whether a live peer was not live in the step before, and its process has run for a while,
+        or this node was alone: then it may have counts that this node lacks."""
         ran = now - link.started > self._settled_ns // FRESH_PART
         return (ran or not self._live) and link.info.epoch not in self._live
 
     def _look(self, now: int) -> None:
-        """Goes on looking through all keys for those that owe and have a column of a dead epoch."""
+        """Goes on with the pass over all keys, which looks for keys that owe and have a column of a
+        dead epoch."""
         if self._place < 0:
             if not any(one.spread is not None for one in self._dead.values()):
                 return
@@ -185,7 +190,7 @@ class Pruner:
         self._withdrawals.shown(link, origins, now)
 
     def remember(self) -> None:
-        """What the table has now was there before any peer was linked."""
+        """Notes that all epochs in the table were there before any peer was linked."""
         self._withdrawals.remember(epoch for _, _, epoch, _ in self._table.epochs.origins())
 
     def returned(self, epoch: int) -> None:
@@ -256,7 +261,7 @@ class Pruner:
     def prune_some(self) -> None:
         """Goes on removing the columns of epochs with a tombstone."""
         if self._pruning < 0 and (self._unpruned or self._given_up):
-            if self._given_up:  # one may have lost its tombstone for want of memory
+            if self._given_up:  # an epoch may have lost its tombstone because memory ran out
                 self._given_up = self._table.epochs.add_tombstones(self._given_up)
             self._pruning, self._unpruned = 0, False
         if self._pruning >= 0:
@@ -275,8 +280,8 @@ class Pruner:
 
 
 def _has_spread(dead: _DeadEpoch, live: dict[int, PeerState]) -> bool:
-    """Whether each live peer has the final counts of an epoch, and this node has them. Without any
-    peer it cannot know: it may have begun after that epoch ended, with a snapshot from before."""
+    """Whether this node and each live peer have the final counts of an epoch. Without any peer this
+    node cannot know: it may have begun after that epoch ended, with a snapshot from before."""
     return bool(live) and all(
         link.passes >= dead.passes[epoch] + PASSES if epoch in dead.passes else link.synced
         for epoch, link in live.items()

@@ -27,7 +27,7 @@ from crdtbucket.mesh.protocol.roster import Roster
 
 MS = 1_000_000
 CAUGHT_UP_ENTRIES = 65_536
-"""So many entries that came lately begin to be relayed in a round: some three milliseconds."""
+"""The most recent entries that begin to be relayed in one round: some three milliseconds."""
 
 
 class Relays:
@@ -41,8 +41,8 @@ class Relays:
         self._caught_up_ns = CAUGHT_UP * self._directory.alive_ns
         self._relayed: set[int] = set()
         self._behind: dict[str, int] = {}
-        """Members that a peer does not see, of which not all that they sent lately is relayed yet;
-        and since when."""
+        """Members that a peer does not see and whose recent entries are not all relayed yet; and
+        since when."""
         for node in roster.names():  # another process may have led before
             table.nodes.relay(node, False)
 
@@ -62,14 +62,15 @@ class Relays:
         self._relayed = relayed
 
     def merged(self, link: PeerState, touched: array[int], now: int) -> None:
-        """Entries of this peer were merged. What has risen in them is relayed already if some peer
-        is known not to see it; otherwise that may turn out soon."""
+        """Entries of this peer were merged. Raised columns are relayed already if some peer is
+        known not to see this one; otherwise that may become known soon, so the entries are
+        remembered."""
         if touched and not self._visibility.relay_mask()[link.node]:
             link.recent_entries.append((now, touched))
 
     def begin(self, names: Iterable[str], now: int) -> None:
-        """A peer says that it does not see these members any more: what they sent lately, while
-        nobody relayed it, is relayed as well. Of many entries some wait for the next rounds."""
+        """A peer says that it no longer sees these members: what they sent recently, before it was
+        relayed, is relayed as well. If there are many entries, some wait for the next rounds."""
         self._behind |= {name: now for name in names if name in self._links}
         self._catch_up()
 
@@ -86,7 +87,8 @@ class Relays:
                 del self._behind[name]
 
     def _unseen_by(self, link: PeerState) -> tuple[str, ...]:
-        """The members that this peer does not see, and of which all is relayed that it lacks."""
+        """The members that this peer does not see, and of which everything that it lacks is
+        relayed."""
         return tuple(n for n in self._visibility.unseen_by(link) if n not in self._behind)
 
     def ages(self, link: PeerState, now: int) -> tuple[tuple[int, int], ...]:
@@ -149,9 +151,9 @@ class Relays:
         link.round_ages = ()
 
     def _introduce(self, link: PeerState) -> None:
-        """A process that this peer states the age of, and that has taken nothing since it began, is
-        in no entry: it is known as the member that the peer says runs under that epoch, be it one
-        that others see for it."""
+        """A process that has taken nothing since it began is in no entry. If this peer states its
+        age, it is known as the member that the peer says runs under that epoch, even if only others
+        see that member for it."""
         unknown = {epoch for epoch, _ in link.round_ages if self._roster.owner(epoch) is None}
         if unknown:
             admits = self._members.introductions.by(link.info.name)
@@ -161,7 +163,7 @@ class Relays:
 
 
 def _knows_better(link: PeerState, epoch: int, at: int) -> bool:
-    """Whether this link shows by itself that a process of its peer runs, or that it does not. It
-    shows nothing of a later process that no connection was made to, nor, where the peer is
-    forgotten, of the time after it was last seen."""
+    """Whether this link itself shows that a process of its peer runs, or that it does not. It shows
+    nothing about a later process to which no connection was made, nor, if the peer is forgotten,
+    about the time after it was last seen."""
     return epoch == link.info.epoch and (link.left or not link.forgotten or at <= link.last_seen)

@@ -40,7 +40,7 @@ class Roster:
     """
 
     def __init__(self, table: Table, name: str) -> None:
-        """Raises MeshError when the table is another node's."""
+        """Raises MeshError when the table belongs to another node."""
         self._table = table
         self.changes = 0
         """Rises when a name gets or loses its id."""
@@ -69,7 +69,7 @@ class Roster:
         if not self._free:
             raise WireError(f"more than {MAX_NODES - 1} nodes are known: {name!r} is refused")
         free: int = self._free[0]
-        self._table.nodes.name_node(free, name)  # before any epoch of it stands in the table
+        self._table.nodes.name_node(free, name)  # before the table has any epoch of it
         heapq.heappop(self._free)
         self._ids[name] = free
         self.changes += 1
@@ -80,7 +80,7 @@ class Roster:
         return {number: name for name, number in self._ids.items()}
 
     def drop_strangers(self, members: Collection[str]) -> None:
-        """Forgets the names of nodes that are no members and have no epoch left."""
+        """Forgets the names of nodes that are not members and have no epoch left."""
         known = self._ids.items()
         strangers = [(name, number) for name, number in known if number and name not in members]
         if not strangers:
@@ -102,9 +102,9 @@ class Roster:
         return self._owners[1].get(epoch)
 
     def announced(self) -> tuple[wire.AnnouncedTables, array[int]]:
-        """What positions in the entries sent from here mean, and the position of each origin.
-
-        May be called from two threads (a snapshot's is one): what is built becomes valid at once.
+        """The meaning of the positions in the entries that this node sends, and the position of
+        each origin. Two threads may call it (one of them saves a snapshot): the result replaces the
+        old one in a single step.
         """
         key = (self._table.epochs.origins_version, self._table.definitions.made)
         tables, positions, built = self._announced
@@ -124,17 +124,17 @@ class Roster:
         return tables, positions
 
     def resolve(self, tables: wire.AnnouncedTables, admits: Admits) -> ResolvedTables:
-        """A peer's tables in local numbers. An epoch that `admits` refuses, or that is another
-        node's here, gets the number 0: its columns are not followed."""
+        """A peer's tables in local numbers. An epoch that `admits` refuses, or that belongs to
+        another node here, gets the number 0: its columns are ignored."""
         rows = self._table.epochs.origins()
         known = {epoch: (origin, node) for origin, node, epoch, _ in rows}
         followed = (self._followed(*owner, known, admits) for owner in tables.origins)
         return self._resolved(tables, array("H", followed))
 
     def restore(self, tables: wire.AnnouncedTables, left_out: int = 0) -> ResolvedTables:
-        """The tables that this node has saved, in local numbers. So many of the first epochs are
-        left out, as in `resolve`. Raises WireError when an epoch is stated of two nodes, or when
-        there is no room for more."""
+        """The tables that this node has saved, in local numbers. The first `left_out` epochs are
+        ignored, as in `resolve`. Raises WireError when an epoch belongs to two nodes, or when there
+        is no room for more."""
         origins = array("H", [0] * left_out)
         for name, epoch in tables.origins[left_out:]:
             origins.append(self._table.epochs.origin(self.node(name), epoch))
@@ -181,7 +181,8 @@ class Roster:
             return 0
 
     def retry(self) -> None:
-        """Tables of peers are resolved again: there may be room for what found none."""
+        """Makes the tables of peers be resolved again: there may be room now for epochs that found
+        none."""
         self._retries += 1
 
     @property
@@ -191,6 +192,7 @@ class Roster:
 
 
 def _shared(owners: Iterable[tuple[str, int]], held: wire.Origins) -> wire.Origins:
-    """The same owners, as the objects that are held already: every peer states all of them."""
+    """The same owners, replaced by equal objects that are held already: every peer states all of
+    them, so this saves memory."""
     known = {owner: owner for owner in held}
     return tuple(known.get(owner, owner) for owner in owners)

@@ -15,11 +15,13 @@ from crdtbucket.mesh.protocol.roster import Roster
 Frames = list[tuple[str, bytes]]
 """Names of peers, and what to send to each."""
 ROUND_BYTES = 16 * wire.MAX_PAYLOAD
-"""Most payload that one round sends to one peer; what does not fit goes with the next."""
+"""Most payload (bytes) that one round sends to one peer; what does not fit goes with the next
+round."""
 SYNC_FRAMES = 4
 """Frames of a full sync that may be unacknowledged at a time."""
 SYNC_LOOKS = 4
-"""Stretches of the table that a full sync looks at in one round: few keys of many may owe."""
+"""Sections of the table that a full sync looks at in one round, since perhaps few of many keys
+owe."""
 SYNC_PATIENCE_NS = 1_000_000_000
 """After this, and two round trips, a chunk of the full sync is sent again."""
 
@@ -34,7 +36,7 @@ class Outbox:
         self._chunks: dict[tuple[int, int], tuple[bytes, int, int]] = {}
         self._flags = 0
         self.entries_sent = 0
-        """Entries sent so far, each counted once a peer that it went to."""
+        """Entries sent so far, each counted once per peer that it went to."""
 
     def frame(self, link: PeerState, now: int, sent: Sent | None = None, **values: Any) -> bytes:
         """Builds one frame to a peer, with the acknowledgements and times that every frame
@@ -114,7 +116,8 @@ class Outbox:
         parts: list[tuple[bytes, Sent | None]]
         parts = [(payload, Sent(sync_from=place)) for place, payload in sync.items()]
         parts = parts + chunks or [(b"", None)]
-        # Complete: nothing that the peer may lack is missing in it, be it older and on its way.
+        # Complete: it has everything that the peer may lack, even what is older and already on its
+        # way.
         complete = fits and link.sync_place < 0 and link.sync_waiting.keys() <= sync.keys()
         link.round_sent += 1
         out = []
@@ -194,8 +197,8 @@ class Outbox:
 
     def _state_credit(self, link: PeerState, now: int, values: dict[str, Any]) -> int:
         """States for which nodes these debts include credit: those that fell silent before the
-        peer's process began. Returns the flag that the receiver owes as much. For a node whose
-        connection ended it is not set: that node is mostly dead, and soon given up."""
+        peer's process began. Returns the flag that makes the receiver owe as much. The flag is not
+        set for a node whose connection ended: that node is usually dead, and soon given up."""
         silent = self._table.nodes.silent_before(link.started, link.node)
         if not silent:
             return wire.KEEPS_CREDIT if now < link.owes_until else 0

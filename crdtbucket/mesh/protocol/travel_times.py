@@ -1,10 +1,11 @@
 """Estimates how old a frame is when it arrives: its lateness, and half of the smallest round trip.
 
 A link or an engine in between may hold frames and hand them on late. A round trip does not show
-which half of it was late, and half of a smoothed one is a guess. What is late shows by itself: the
+which half of it was late, and half of a smoothed one is a guess. But lateness can be measured: the
 two clocks stay at the same distance, so a frame is later than the quickest one of the last minute
-by as much as (receipt - sent) is larger. Only what the quickest frame took cannot be known from one
-direction; it is taken for half of the smallest round trip. The highest ages are kept for a while.
+by as much as its (receipt - sent) is larger. Only the travel time of the quickest frame cannot be
+known from one direction; it is taken to be half of the smallest round trip. The highest ages are
+kept for a while.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from crdtbucket.mesh.protocol.clock_watch import DRIFT_PPM, MOST_NS
 
 HALF_WINDOW_NS = 30_000_000_000
 """The smallest number of this half minute and of the one before counts. Time in which no frame came
-is in neither: after a long silence the first frames may be late, and must not be judged by
-themselves."""
+belongs to neither: after a long silence the first frames may be late, and must not be compared only
+with each other."""
 MINUTE_NS = 60 * NS_PER_SECOND
 
 
@@ -47,8 +48,8 @@ class TravelTimes:
 
     def age(self, sent: int, trip: int | None, now: int) -> int:
         """The age of a frame that comes now and was sent at `sent` of the peer's clock. `trip`: the
-        round trip that ends with it, None where it says nothing of one. No frame is older than
-        that: it began later. So a clock that jumps makes nobody's frames old."""
+        round trip that ends with it, None if it shows none. No frame is older than that round trip,
+        which began before it. So a clock that jumps makes nobody's frames old."""
         late = 0
         if abs(now - sent) <= MOST_NS:
             # Two clocks may run apart: what was smallest then may be larger by now.

@@ -1,14 +1,14 @@
-"""Predicts what members take to which there is no link here, and which only relays see.
+"""Predicts the takes of members that are not linked with this node, and which only relays see.
 
 In a star two leaves never see each other; the hub states the rates and ages of one to the other.
 Without a prediction each leaf would take what it finds, and all of them together half of the limit
 too much, or more. They are kept in the table, so whichever process leads next goes on with them.
 
-Relays may invent members. They take from the proportional share of this node, and not from what is
-guaranteed to it: there a member counts if more than half of the peers see it themselves, two at
-least. Where no two peers see each other, as in a chain, or there is a single one, a few of the
-others count as well, since nobody else could say how many there are. `mesh.expected_nodes` says it
-for all.
+Relays may invent members. These lower the proportional share of this node, but not its guaranteed
+share: for that one, a member counts only if more than half of the peers, and at least two, see it
+themselves. If no two peers see each other, as in a chain, or if there is a single peer, a few of
+the others count as well, since nobody else could say how many there are. `mesh.expected_nodes` sets
+the number for all cases.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from crdtbucket.mesh.protocol.roster import Roster
 LOG = logging.getLogger("crdtbucket.mesh")
 
 MEETS_NS = 15_000_000_000
-"""A process that has run for so long has met all members that it will."""
+"""A process that has run for this long (ns) has met all members that it will meet."""
 COUNTED = 15
-"""Where no two peers of a node see each other, so many members that it is not linked with count at
-most in what is guaranteed to it."""
+"""If no two peers of a node see each other, at most this many members that it is not linked with
+count in its guaranteed share."""
 UNSURE_NS = 60_000_000_000
-"""Time (ns) after which a member that a single peer sees is no newcomer any more that others have
-yet to meet."""
+"""Time (ns) after which a member that only one peer sees no longer counts as a newcomer that the
+others have yet to meet."""
 
 
 class UnlinkedMembers:
@@ -44,11 +44,13 @@ class UnlinkedMembers:
         self._table, self._directory, self._roster = table, directory, roster
         self._forget_after_ns = config.forget_after_ns
         self._expected = config.expected_nodes
-        """Nodes that there are at least; 0 once it was said that there seem to be more."""
+        """The configured least number of nodes; 0 once the warning that there seem to be more was
+        logged."""
         self._first: dict[int, int] = {}
         """When each was seen first, by its epoch."""
         self._going: dict[int, int] = {}
-        """Ids of those that are being given up, and from which place of the table on."""
+        """Ids of those that are being given up, and the place of the table from which this goes
+        on."""
 
     def seen(self, name: str, epoch: int, at: int) -> None:
         """A relay has passed on all that this member took up to the time `at`. Nothing is predicted
@@ -58,7 +60,8 @@ class UnlinkedMembers:
             self._table.nodes.set_relayed(node, epoch, at)
 
     def step(self, now: int) -> None:
-        """Gives up those that are gone: what was predicted of them becomes debt, part by part."""
+        """Gives up the members that are gone: what was predicted of them becomes debt, part by
+        part."""
         running, names = self._directory.running_elsewhere, self._roster.names()
         self._first = {epoch: at for epoch, at in self._first.items() if epoch in running}
         going, self._going = self._going, {}
@@ -83,9 +86,9 @@ class UnlinkedMembers:
                 self._going[node] = place
 
     def rows(self) -> list[wire.Member]:
-        """Members that no peer of this node sees, only others behind these. They are advertised as
-        unseen ones until they are given up here: who is behind this node keeps their part until
-        then."""
+        """Members that no peer of this node sees, but only nodes behind the peers. They are
+        advertised as unseen until they are given up here: nodes behind this one keep their part
+        until then."""
         names, known = self._roster.names(), self._directory.known
         found = [(names.get(node), e, node) for node, e, _ in self._table.nodes.relayed_members()]
         return [
@@ -95,9 +98,9 @@ class UnlinkedMembers:
         ]
 
     def _end_silent(self, members: list[tuple[int, int, int]], now: int) -> None:
-        """Processes of which relays bring nothing new run no more, as far as nothing is predicted
-        of them: there is a later one of that name, they are gone, or they have a tombstone. Of two
-        processes with one name that both run, relays bring something of both."""
+        """Ends processes of which relays bring nothing new and nothing is predicted: there is a
+        later process of that name, they are gone, or they have a tombstone. If two processes with
+        one name both run, relays bring something new of both."""
         running, owner = self._directory.running_elsewhere, self._roster.owner
         predicted = {epoch for _, epoch, _ in members}
         newest: dict[str | None, int] = {}
@@ -111,7 +114,7 @@ class UnlinkedMembers:
                 del running[epoch]
 
     def _warn(self, unlinked: int) -> None:
-        """Says once that some do not count in what is guaranteed, and what to do."""
+        """Warns once that some members do not count in the guaranteed share, and what to do."""
         if 0 < self._expected <= unlinked + len(self._directory.links):
             self._expected = 0
             LOG.warning(
@@ -123,9 +126,9 @@ class UnlinkedMembers:
             )
 
     def _seen_by_peers(self) -> tuple[set[int], bool]:
-        """Ids of the members that more than half of the peers see themselves, two at least: fewer
-        may have invented them together. And whether any two peers see each other. Of silent peers
-        by what they said last."""
+        """Ids of the members that more than half of the peers, and at least two, see themselves:
+        fewer may have invented them together. And whether any two peers see each other. For silent
+        peers their last statement counts."""
         links = self._directory.links
         peers = {name for name in links if not self._directory.is_gone(name)}
         said = {name: links[name].advertised for name in peers}
@@ -137,9 +140,10 @@ class UnlinkedMembers:
         return vouched, any(seen[name] for name in peers)
 
     def _is_gone(self, name: str, epoch: int, at: int, now: int) -> bool:
-        """Whether nothing came of it for so long that it is forgotten, or it is no member any more:
-        for the relay that saw it last, if that one's process is still there, or for all peers, once
-        they have had time to meet it. Where one of them is silent itself, so may it be."""
+        """Whether this member is gone: nothing came of it for so long that it is forgotten; or it
+        is no longer a member for the relay that saw it last, if that relay's process still runs; or
+        it is no member for all peers, once they have had time to meet it. If one of these is silent
+        itself, the member may only be silent, too."""
         silent, directory = now - at, self._directory
         if not epoch or silent > self._forget_after_ns:
             return True

@@ -26,7 +26,7 @@ class Visibility:
         for that."""
 
     def changed(self) -> None:
-        """A link is up or down, or another process or epoch is behind one."""
+        """A link is up or down, or leads to another process or epoch."""
         self._mask = None
         self._unseen_by = {}  # a thread that is in `unseen_by` writes into the old one
 
@@ -41,9 +41,9 @@ class Visibility:
                 link.advertised, self._mask = advertised, None
 
     def unseen_by(self, link: PeerState) -> Names:
-        """Members with a link here that this peer does not see: it says so, or it has advertised
-        its members and not these, or another process of that name. It may have no link to them, and
-        so learn of them late. Safe from any thread."""
+        """Members with a link here that this peer does not see: it says so, or the members that it
+        advertised do not include them, or include another process of that name. It may have no link
+        to them, and so learn of their takes late. Safe from any thread."""
         kept, advertised, unseen = self._unseen_by, link.advertised, link.unseen
         known = kept.get(link.info.name)
         if known is None or known[0] is not advertised or known[1] is not unseen:

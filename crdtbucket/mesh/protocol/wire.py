@@ -30,7 +30,7 @@ from crdtbucket.rollout.staged import Status
 MAGIC = b"CB"
 VERSION = 2
 MAX_HEADER = 262_144
-"""Bytes of a header at most: the largest tables fit, with all other fields but lists of members."""
+"""Most bytes of a header: the largest tables fit, with all other fields except lists of members."""
 MAX_PAYLOAD = 196_608
 MAX_OBSERVER_PAYLOAD = 32_768
 """Bytes of a payload from an observer at most: its frames are merged and answered in one go."""
@@ -83,8 +83,8 @@ class AnnouncedTables:
 class Frame:
     """One frame. Its times are ns of the sender's clock, which has an origin of its own.
 
-    It is not changed once it is made; a frozen dataclass would say so, and takes ten times as long.
-    `decode` sets the fields that came and no others: the class has the defaults.
+    It is not changed once it is made; a frozen dataclass would enforce that, but takes ten times as
+    long. `decode` sets the fields that came and no others: the class has the defaults.
     """
 
     epoch: int
@@ -125,18 +125,19 @@ class Frame:
     config: Config | None = None
     """Which configuration the sender runs: its version, its hash, and the stage of its roll-out."""
     rollout: Rollout | None = None
-    """How far the newest version is that the sender has: its version, its hash, the number of
+    """The state of the newest version that the sender has: its number, its hash, the number of
     changes, the status, the stage."""
     ages: tuple[tuple[int, int], ...] | None = None
-    """(epoch, ms, rounded up) of members that the receiver does not see: how old the newest update
-    of each is here. What the sender knows of them comes with this round at the latest."""
+    """(epoch, ms, rounded up) of members that the receiver does not see: how old the newest
+    update of each is here. The receiver gets all that the sender knows of them with this round
+    or before."""
     wall: int | None = None
     """The sender's wall clock at `sent`, ns since 1970."""
     mode: int | None = None
     """The mode in which the sender decides, the worst one of its buckets: its place in `MODES`."""
     silent: tuple[tuple[int, int], ...] | None = None
     """(epoch, ms) of peers that were silent before the receiver began: for how long the debts of
-    these entries include what is kept for them."""
+    these entries include credit for each of them."""
     payload: bytes = b""
 
 

@@ -1,5 +1,5 @@
-"""Which tombstones are withdrawn, since a peer goes on counting the epoch, and which of those that
-peers advertise are believed.
+"""Decides which tombstones are withdrawn, because a peer goes on counting the epoch, and which
+tombstones of peers are believed.
 
 A side of a partition gives up a member that may run on behind it, and adds a tombstone to its
 epoch. A peer from behind the partition has counts of that epoch that nobody here has. It sends
@@ -8,9 +8,10 @@ it: so the tombstone is withdrawn, and the columns count again. From then on thi
 they count no more. A node to which this one sends them does the same, and so on through any graph
 of links.
 
-Until then nobody behind the partition may believe that tombstone. A peer is believed once it has
-been linked for a while, both ways and without a break; at once where the epoch was dead already
-when this node got to know it, and the peer was linked by then. So a newcomer believes its peers.
+Until then nobody behind the partition may believe that tombstone. A peer's tombstone is believed
+once the peer has been linked for a while, both ways and without a break; or at once if the epoch
+was already dead when this node got to know it, and the peer was linked by then. So a newcomer
+believes its peers.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ from crdtbucket.mesh.protocol import wire
 from crdtbucket.mesh.protocol.peer_state import PeerState
 
 TOLD_PART = 3
-"""In a third of the time that a dead epoch settles, peers have got a tombstone, and have added
-it."""
+"""Within a third of the time for which a dead epoch settles, peers have received a tombstone and
+added it."""
 DOUBTED_PART = 2
-"""In half of it a peer has withdrawn its own, if it is going to."""
+"""Within half of that time a peer has withdrawn its own tombstone, if it is going to."""
 
 
 class Withdrawals:
@@ -36,17 +37,17 @@ class Withdrawals:
         self._live: Mapping[int, PeerState] = {}
         """The live peers, by their epochs."""
         self._shown: dict[int, tuple[wire.Origins, int]] = {}
-        """By the epoch of a peer the owners and epochs in the tables of its newest entries, and
+        """By the epoch of a peer: the owners and epochs in the tables of its newest entries, and
         when those came."""
         self._counted_by: dict[int, int] = {}
-        """By epoch that of the peer that goes on counting it."""
+        """By epoch: the epoch of the peer that goes on counting it."""
         self._witnessed: set[int] = set()
         """Epochs that ran while this node did, or that it knew before a peer was linked."""
 
     def follow(
         self, live: Mapping[int, PeerState], running: Collection[int], known: Collection[int]
     ) -> None:
-        """These peers are live, these epochs run, and of these there is a number here."""
+        """Sets which peers are live, which epochs run, and which epochs have a number here."""
         self._live = live
         self._shown = {peer: shown for peer, shown in self._shown.items() if peer in live}
         self._counted_by = {e: by for e, by in self._counted_by.items() if self._counts(by, e)}
@@ -57,7 +58,7 @@ class Withdrawals:
         self._witnessed.update(epochs)
 
     def shown(self, link: PeerState, origins: wire.Origins, now: int) -> None:
-        """Entries of this peer came, by tables with these owners and epochs."""
+        """Entries of this peer came, with tables that list these owners and epochs."""
         self._shown[link.info.epoch] = origins, now
 
     def is_counted(self, epoch: int) -> bool:
@@ -76,12 +77,12 @@ class Withdrawals:
                     yield self._live[peer], name, epoch
 
     def withdrawn(self, epoch: int, by: PeerState) -> None:
-        """The tombstone of this epoch is withdrawn: that peer goes on counting it."""
+        """The tombstone of this epoch is withdrawn because the peer `by` goes on counting it."""
         self._counted_by[epoch] = by.info.epoch
 
     def believed(self, epoch: int, since: int | None, link: PeerState, now: int) -> bool:
-        """Whether it is believed of a peer that this epoch has a tombstone. `since`: when it was
-        found dead here, None for a moment ago."""
+        """Whether this node believes a peer that this epoch has a tombstone. `since`: when the
+        epoch was found dead here, None for just now."""
         if epoch in self._counted_by:
             return self._counted_by[epoch] == link.info.epoch
         if now - link.steady_since >= self._doubted_ns:

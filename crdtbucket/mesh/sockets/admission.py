@@ -1,8 +1,8 @@
 """Admission of connections: limits and a deadline for those that have not authenticated yet.
 
-The HTTP server gives a client that sends nothing all the time it likes. Here every TCP connection
-has three seconds, from its first packet, to get through TLS, the upgrade and the handshake; and it
-may send only 16 KiB until then. A refusal costs one small object and no task.
+The HTTP server sets no time limit for a client that sends nothing. Here every TCP connection has
+three seconds, from its first packet, to get through TLS, the upgrade and the handshake; and it may
+send only 16 KiB until then. A refusal costs one small object and no task.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ class Admission:
         """By address, the oldest first."""
 
     def reason_against(self, source: str) -> str | None:
-        """Why a connection from `source` is not accepted now; None when it is. Where there is no
-        room for more that have not authenticated, the oldest of the address with most of them gives
-        way to one of an address that has fewer: a few addresses cannot keep all others out."""
+        """Why a connection from `source` is not accepted now; None when it is. When there is no
+        room for another unauthenticated connection, the oldest one of the address with most of them
+        gives way to an address that has fewer: so a few addresses cannot keep all others out."""
         held = len(self._unproven.get(source, ()))
         if held >= MAX_UNPROVEN_PER_ADDRESS:
             return "too_many_from_address"
@@ -152,7 +152,7 @@ class AcceptedConnection(asyncio.Protocol):
     # -- what the listener calls
 
     def requested(self) -> None:
-        """A whole HTTP request has come: whatever is wrong with it is reported elsewhere."""
+        """A whole HTTP request has come: its faults are reported elsewhere."""
         self._requested = True
 
     def prove(self) -> None:

@@ -134,7 +134,8 @@ class Listener:
             raise ConnectionResetError("closed meanwhile")
         connection.requested()
         ws = WebSocketResponse(timeout=0.5, compress=False, max_msg_size=MAX_MESSAGE)
-        # A browser names the page's origin: no page may talk to a mesh on its user's machine.
+        # Only browsers send the origin of a page: no web page may talk to a mesh on its user's
+        # machine.
         stranger = request.path != PATH or "Origin" in request.headers
         if stranger or not ws.can_prepare(request).ok:
             self._host.refusals.add(

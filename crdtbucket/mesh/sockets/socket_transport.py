@@ -70,7 +70,8 @@ class SocketTransport:
         await self._tasks.end()
 
     def may_dial(self, address: str) -> bool:
-        """Only what can be dialled, and proves itself or is on this machine."""
+        """Whether the address can be dialled, and its process proves its identity or is on this
+        machine."""
         try:
             split_address(address)
         except ValueError as error:
@@ -99,7 +100,7 @@ class SocketTransport:
 
 
 def _proves_itself(address: str, config: MeshConfig) -> bool:
-    """Whether who answers there is proved, or is on this machine."""
+    """Whether the process that answers there proves its identity, or is on this machine."""
     certified = config.tls_cert is not None and config.tls_verify_peer
     return bool(config.secrets) or certified or is_loopback(split_address(address)[0])
 

@@ -159,7 +159,7 @@ def is_silence(error: BaseException | None) -> bool:
 
 
 def _words(error: Exception, context: ssl.SSLContext | None) -> str:
-    """Why a call failed, in words; for a connection that was not made, those of the system.
+    """Why a call failed, in words; if no connection was made, in the words of the system.
     `context`: that of the call."""
     if isinstance(error, aiohttp.WSServerHandshakeError):
         return f"it answers HTTP with status {error.status}, {NO_NODE}"
@@ -181,8 +181,8 @@ def _words(error: Exception, context: ssl.SSLContext | None) -> str:
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Whether the error of a call says that the host refused it, or that what was reached there
-    closed the connection at once, as the proxy of a process does that has ended."""
+    """Whether the error of a call shows that the host refused it, or that the other end closed the
+    connection at once, as a proxy in front of an ended process does."""
     if is_silence(error):
         return False
     kinds = (ConnectionError, ServerDisconnectedError)

@@ -56,8 +56,9 @@ class MeshNetwork:
         peer_keys: PeerKeys | None = None,
         books: OperatorBooks | None = None,
     ) -> None:
-        """`carrier`: makes the transport, if not that of `config`. `hash_key`: of bucket keys, if
-        not that. `peer_keys`: by names. `books`: what operators ordered. Raises `MeshError`."""
+        """`carrier`: makes the transport, if not the one of `config`. `hash_key`: for bucket keys,
+        if not the one of `config`. `peer_keys`: the keys of names. `books`: the orders of
+        operators. Raises `MeshError`."""
         self.name = node.info.name
         self.counters = MeshCounters()
         self.links = LinkTable(self.name)
@@ -131,8 +132,9 @@ class MeshNetwork:
             LOG.info("node %s %s", self.name, how)
 
     def renew(self, config: MeshConfig) -> None:
-        """Secrets and keys are those of `config` from now on; from any thread. Links that were made
-        with others end, and are made again. Raises `MeshError` for a key that cannot be used."""
+        """From now on the secrets and keys are those of `config`. Safe from any thread. Links that
+        were made with other ones end, and are made again. Raises `MeshError` for a key that cannot
+        be used."""
         own = changed_key(config, self.name, self.peer_keys.own)
         keys = Keyring(config, self._hash_key)
         if self._running:
@@ -191,7 +193,8 @@ class MeshNetwork:
     ) -> Link:
         """Makes an authenticated channel the link to its peer. Raises `HandshakeError`."""
         peer = identity.info
-        # A peer that took our proof may have linked us already, and is to receive the goodbye.
+        # A peer that has accepted our proof may have made the link already, and must get the
+        # goodbye.
         if not (self._running or dialed):
             raise HandshakeError(Reason.LEAVING, "this node is shutting down", peer)
         if not dialed and shake.peer_role is Role.OBSERVER:

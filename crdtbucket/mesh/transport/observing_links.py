@@ -1,4 +1,4 @@
-"""The links to observers, which read a node's counters or correct them, and are no members."""
+"""The links to observers, which read a node's counters or correct them, and are not members."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ObservingLinks:
         writes: Callable[[Link], bool],
     ) -> None:
         """`tasks`: in which links are closed. `writes`: whether the counts that come over a link
-        are taken, which is so where its secret is that of members."""
+        are accepted, which is the case if its secret is that of members."""
         self._node = node
         self._clock = clock_ns
         self._counters = counters
@@ -72,6 +72,6 @@ class ObservingLinks:
             self._tasks.spawn(link.close(Reason.BAD_FRAMES, str(error)))
 
     def give_up(self) -> None:
-        """Ends the links of those that take nothing, or are silent."""
+        """Ends the links of observers that do not read, or are silent."""
         for link in self._links:
             link.give_up(silent_s=OBSERVER_SILENT_S, stuck_s=OBSERVER_SILENT_S)

@@ -24,15 +24,15 @@ class ControllerSettings:
     latency_quantile: Annotated[float, NumberRange(0.5, 0.9999)] = 0.99
     """The quantile of the answers that must be within the limit, 0.5 to 0.9999."""
     latency_window: Annotated[float, SecondsRange(0.1, 60.0)] = 1.0
-    """Over how long the quantile is taken, and for how long it must be too high, 0.1 to 60
+    """The time over which the quantile is taken, and for which it must be too high, 0.1 to 60
     seconds."""
     least_samples: Annotated[int, WholeRange(1, 1_000_000)] = 10
     """Fewer answers than this in a window say nothing about latency, 1 to 1,000,000."""
     outage_after: Annotated[float, SecondsRange(0.05, 60.0)] = 0.5
-    """No answer at all, or only failures, for so long is an outage, 0.05 to 60 seconds; above
-    `latency_limit`."""
+    """No answer at all, or only failures, for this long count as an outage, 0.05 to 60 seconds;
+    above `latency_limit`."""
     stable_after: Annotated[float, SecondsRange(0.0, 3_600.0)] = 5.0
-    """Answers must be good for so long before Redis decides again, up to an hour."""
+    """Answers must be good for this long before Redis decides again, up to an hour."""
     stable_after_failover: Annotated[float, SecondsRange(0.0, 3_600.0)] = 1.0
     """The same when Redis has a new primary; at most `stable_after`."""
     least_return_gap: Annotated[float, SecondsRange(0.0, 86_400.0)] = 60.0
@@ -40,7 +40,8 @@ class ControllerSettings:
     probe_interval: Annotated[float, SecondsRange(0.001, 60.0)] = 0.1
     """Time between two probes of a Redis that was left, 0.001 to 60 seconds."""
     longest_probe_interval: Annotated[float, SecondsRange(0.001, 600.0)] = 1.0
-    """What it grows to while they fail, up to 600 seconds; at least `probe_interval`."""
+    """The time to which that grows while probes fail, up to 600 seconds; at least
+    `probe_interval`."""
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -25,11 +25,12 @@ class Degradation:
     notified."""
 
     on_outage: OnOutage = "quota"
-    """What decides in an outage, for buckets that do not say it: `quota` (a reduced quota, and the
+    """What decides in an outage, for buckets that do not set it: `quota` (a reduced quota, and the
     mesh's level), `eventual` (the mesh's level), `deny` or `allow`."""
     fallback_ratio: Annotated[float, RATIO] = 0.1
-    """That quota: the share of capacity and rate which a node may grant, above 0, up to 1 (in a
-    file also text such as `10%`). Never more than one part in as many as there are known nodes."""
+    """The size of that quota: the share of capacity and rate which a node may grant, above 0, up
+    to 1 (in a file also text such as `10%`). With N known nodes, a node never grants more than one
+    part in N."""
     fallback_scope: Scope = "node"
     """Whether the ratio is each node's (`node`), or that of all known nodes together (`fleet`)."""
     modes: ControllerSettings = field(default_factory=ControllerSettings)
@@ -39,12 +40,11 @@ class Degradation:
     block."""
     webhook: Annotated[str, WEBHOOK] | None = field(default=None, repr=False)
     """An `https://` or `http://` URL to which changes of mode are
-    [posted](configuration.md#webhook), with `slack+` or `pagerduty+` before it where these services
-    get them."""
+    [posted](configuration.md#webhook); put `slack+` or `pagerduty+` before it to post to these
+    services."""
     expected_nodes: Annotated[int, WholeRange(1, 1_000_000)] | None = None
-    """How many processes share the limits at least, 1 to 1,000,000: where fewer are known, the
-    quota is that of so many. A process that starts while Redis is gone has nothing else to go
-    by."""
+    """How many processes share the limits at least, 1 to 1,000,000: while fewer are known, the
+    quota is computed for this number. A process that starts while Redis is gone knows no other."""
 
     def __post_init__(self) -> None:
         """Raises `InvalidSpec`."""

@@ -16,16 +16,16 @@
 There is one `Controller` for each Redis endpoint. Its methods are called with the outcome of every
 request; it has no clock and does no I/O.
 
-**Too slow**: the quantile of the answers of the window has been over the limit for a whole window,
-and is so in the last fifth of it. A time-out is a slow answer. **Alone**, where `degraded` is
+**Too slow**: the quantile of the answers in the window has been over the limit for a whole window,
+and also is in the last fifth of it. A time-out is a slow answer. **Alone**, where `degraded` is
 fallback, there is no eventual mode to go to, and an exact answer that is slow is worth more than a
 small quota: strong stays, and `slow` says so, until the quantile has been within the limit for
 `stable_after`. Strong is left only when more than half of the calls of a whole window pass their
 deadline, and the return asks for a quantile of the answers within the deadline.
 
-**Outage**: no answer at all for `outage_after` while calls are open, or nothing but failures
-between two that are so far apart, or three refusals at least 50 ms apart. A server whose answers
-come late is slow, not gone, for as long as one comes within every `outage_after`.
+**Outage**: no answer at all for `outage_after` while calls are open, or only failures over a span
+of at least `outage_after`, or three refusals at least 50 ms apart. A server whose answers come late
+is slow, not gone, for as long as one comes within every `outage_after`.
 
 **How soon**, under traffic: an outage is found `outage_after` and one gap between two requests
 after its first request; slowness of all answers is found a window, a deadline and `1 - quantile` of
@@ -37,10 +37,10 @@ run. A limit of two switches in any one minute is impossible: leaving strong, re
 quick failover and leaving again is already three. To save one of them, either a return would have
 to wait a minute after any outage, or callers would wait for a Redis that is unreachable. Leaving
 strong never waits. A return to strong waits until there is room for itself and for leaving again
-right after, and a step between eventual and fallback until there is room for it; Redis is asked in
-neither. It follows that two returns are `least_return_gap` apart, and that the first after a quiet
-time comes as soon as Redis is stable; but if a step between eventual and fallback came before it,
-`least_return_gap` after strong was left.
+right after, and a step between eventual and fallback until there is room for it; callers are never
+sent to Redis meanwhile. It follows that two returns are `least_return_gap` apart, and that the
+first after a quiet time comes as soon as Redis is stable; but if a step between eventual and
+fallback came before it, `least_return_gap` after strong was left.
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ class Change:
 class Controller:
     """The mode of one endpoint; every `now` is local ns and never goes back.
 
-    Every `asked` must be followed by `answered`, `timed_out` or `failed`, whatever became of the
-    caller, else the endpoint looks silent. Each returns the `Change` that it led to. Not for
+    Every `asked` must be followed by `answered`, `timed_out` or `failed`, whatever happened to the
+    caller; otherwise the endpoint looks silent. Each returns the `Change` that it caused. Not for
     several threads at once.
     """
 
@@ -93,7 +93,7 @@ class Controller:
         self._gap_ns = settings.ns("least_return_gap")
         self._stable_ns = settings.ns("stable_after")
         self.slow = False
-        """Whether answers take too long, or did before strong was left for that."""
+        """Whether answers take too long, or did so when strong was left for that reason."""
         self._alone = self._degraded is Mode.FALLBACK
         window, least = settings.ns("latency_window"), settings.least_samples
         self._meter = LatencyMeter(window, settings.latency_quantile, least)
@@ -125,8 +125,8 @@ class Controller:
         answers: int = 1,
     ) -> Change | None:
         """A good reply came. `late`: `timed_out` was called for it before, and counted it as slow.
-        `wrote`: whether the server wrote for it; else it says nothing of whether it can. `answers`:
-        how many came together."""
+        `wrote`: whether the server wrote for it; if not, the reply does not show whether the server
+        can write. `answers`: how many came together."""
         slow = latency_ns > self.latency_limit_ns
         silent = 0 if self.mode is Mode.STRONG else self._outage.silence_ns(now)
         if wrote:
@@ -160,7 +160,7 @@ class Controller:
         return self._gone(now)
 
     def moved(self, now: int) -> None:
-        """The endpoint has another primary: what was measured of the old one no longer counts."""
+        """The endpoint has another primary: measurements of the old one no longer count."""
         self._outage.clear()
         self._forget_slowness()
         self._recovery.clear()
@@ -173,8 +173,8 @@ class Controller:
         return self._gone(now)
 
     def next_tick(self, now: int) -> int | None:
-        """When to call `tick`, and where not strong `probe` again (ns); None: not before something
-        else happens. Not after `now` only for a `tick` that is overdue."""
+        """When to call `tick` again and, if not strong, `probe` (ns); None: not before something
+        else happens. It is later than `now` unless a `tick` is overdue."""
         times = []
         if self._outage.silent_since is not None and self.mode is not Mode.FALLBACK:
             told = self._outage.silent_since + self._outage_after_ns
@@ -194,11 +194,10 @@ class Controller:
         return self._recovery.outlook(now, needed, self._budget.two_at, silent=silent)
 
     def probe(self, now: int) -> bool:
-        """Claims the probe that is due, for one caller, who then calls `asked`; in strong there is
-        none.
-
-        It blocks the next until any call ends, at most `longest_probe_interval`. So a call of
-        before the switch may end it early; there is still one probe in `probe_interval` at most.
+        """Claims the probe that is due, for one caller, who then calls `asked`; in strong mode no
+        probe is due. The claim blocks the next probe until any call ends, at most for
+        `longest_probe_interval`. A call that began before the switch may end it early, but there is
+        still at most one probe per `probe_interval`.
         """
         return self.mode is not Mode.STRONG and self._probes.claim(now)
 
@@ -211,7 +210,7 @@ class Controller:
         return self._switch(now, Mode.FALLBACK, reason) if reason else None
 
     def _counted(self, now: int, *, slow: bool, lost: bool, answers: int = 1) -> Change | None:
-        """Calls of strong have ended: slow or not, or without an answer in time."""
+        """Calls in strong mode have ended: quickly, slowly, or without an answer in time."""
         over = self._meter.count(now, slow, answers)
         if not self._alone:
             return self._degrade(now, f"{self.slowness}; {self._rule}") if over else None

@@ -20,7 +20,7 @@ class Failure(Enum):
     LOST = "lost"
     """The connection ended while the call was open."""
     TIMED_OUT = "timed_out"
-    """No connection could be made in time, so the call was not sent."""
+    """A connection could not be made in time, so the call was not sent."""
     READONLY = "readonly"
     """A replica, or a server that has lost its quorum."""
     LOADING = "loading"
@@ -46,7 +46,7 @@ class OutageWatch:
 
     def __init__(self, outage_after_ns: int) -> None:
         self.silent_since: int | None = None
-        """When the first call was sent, or passed its deadline, after which no answer came."""
+        """When the first call was sent, or passed its deadline, since which no answer has come."""
         self._outage_after_ns = outage_after_ns
         self._forget_failures()
 
@@ -76,7 +76,7 @@ class OutageWatch:
     def timed_out(self, now: int) -> None:
         """A call passed its deadline without an answer."""
         self.asked(now)
-        # A time-out alone may be a slow answer; beside a failure it is one more thing that is bad.
+        # A time-out alone may be a slow answer; after a failure it counts as one more failure.
         if self._bad:
             self._bad += 1
             self._last_bad = now
@@ -101,13 +101,13 @@ class OutageWatch:
         return silence if silence >= self._outage_after_ns else 0
 
     def found(self, now: int) -> str:
-        """The outage that there is, as a sentence; empty for none."""
+        """The present outage as a sentence; empty if there is none."""
         silence = self.silence_ns(now)
         if silence:
             return f"no answer for {_seconds(silence)} to the calls made"
         if self._refusals >= REFUSALS:
             return f"refused {self._refusals} times in a row{self._cause}"
-        # The span between failures counts: time in which no call was made is no evidence.
+        # Only the span between failures counts: time in which no call was made is no evidence.
         span = self._last_bad - self._failing_since
         if self._bad >= 2 and self._last_failure and span >= self._outage_after_ns:
             return (

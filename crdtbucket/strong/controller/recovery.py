@@ -39,15 +39,15 @@ class Recovery:
         self.answers += answers
 
     def slowed(self, answers: int = 1) -> None:
-        """An answer was slow, or is overdue, or several; too many of them end what was quick."""
+        """One or several answers were slow, or are overdue; too many of them end the quick time."""
         self.answers += answers
         self._slow += answers
         if self._slow * _MILLION > self._allowed * self.answers:
             self._restart()
 
     def outlook(self, now: int, stable_ns: int, room_at: int, *, silent: bool) -> ReturnOutlook:
-        """What is lacking, where answers must be quick for `stable_ns`, and there is room for a
-        return at `room_at`. `silent`: it answers no longer."""
+        """What is still lacking for a return, if answers must be quick for `stable_ns` and there is
+        room for a switch at `room_at`. `silent`: the endpoint no longer answers."""
         alive = None if silent or self.alive_since is None else now - self.alive_since
         steady = 0 if silent or self.quick_since is None else now - self.quick_since
         return ReturnOutlook(alive, steady, stable_ns, max(0, room_at - now))
@@ -90,7 +90,8 @@ class Probes:
         self.start(now - self._least_ns)
 
     def due_at(self) -> int:
-        """When the next may be sent (ns); one whose end was never reported blocks it so long."""
+        """When the next probe may be sent (ns); a probe whose end was never reported blocks it for
+        the longest interval."""
         return self._last + (self._longest_ns if self._under_way else self._interval_ns)
 
     def claim(self, now: int) -> bool:
@@ -112,10 +113,11 @@ class Probes:
 class SwitchBudget:
     """Allows at most 2 k + 1 switches in any time of k gaps, for every k; so at most 3 in one gap.
 
-    So the third switch after any other comes a gap after it at the earliest, the fifth two gaps
-    after it, and so on. Two times say that for all of them: the earliest time of the next switch,
-    and that of the one after it. A switch moves both on: the next may come at once, unless the
-    second time forbids it, and the one after that a gap after this one could have come.
+    So the third switch after any other comes at least one gap after it, the fifth two gaps after
+    it, and so on. Two times are enough to enforce this for all of them: the earliest time of the
+    next switch, and that of the one after it. A switch moves both on: the next may come at once,
+    unless the second time forbids it, and the one after that comes a gap after the time at which
+    this one could have come.
     """
 
     def __init__(self, gap_ns: int, now: int) -> None:

@@ -27,7 +27,8 @@ COARSE_NS = 10_000_000
 
 
 class AnswerTooLate(CrdtbucketError):
-    """No answer came in time. No error of the system, for a handler of a signal may raise one."""
+    """No answer came in time. It is not an `OSError`, since a signal handler may raise one of
+    those."""
 
 
 class BlockingConnection:
@@ -116,7 +117,7 @@ class BlockingConnection:
             return True
         except OSError:
             pass  # the connection has ended, as one has that gives no bytes
-        self.close()  # nor is one used on which an answer came without a question
+        self.close()  # so is one with an answer that nobody asked for
         return False
 
     def _connected(self, access: Access, timeout: float) -> socket.socket:
@@ -153,7 +154,7 @@ class BlockingConnection:
             check(self.address, access, step, reply)
 
     def _wait_at_most(self, patience_ns: int) -> None:
-        """Has the system end a wait on the socket after this time."""
+        """Makes the system end a wait on the socket after this time."""
         found = self._socket
         if found is None:
             raise RedisConnectionLost(f"the connection to Redis at {self.address} was closed here")
@@ -220,7 +221,7 @@ class BlockingConnection:
             raise RedisConnectionLost(garbled(self.address, error), "script") from error
 
     def _failed(self, error: OSError) -> Exception:
-        """The error of a caller, where the system ended a wait or the connection."""
+        """The error for the caller, when the system ended a wait or the connection."""
         if isinstance(error, (BlockingIOError, TimeoutError)):
             return AnswerTooLate("no answer in time")
         return RedisConnectionLost(ended(self.address, error))

@@ -2,7 +2,7 @@
 latency.
 
 A loop that is busy with other callbacks reads an answer late. Two upper bounds of that delay are
-known, and the smaller one is taken off a latency: the lateness of the loop itself between the
+known, and the smaller one is subtracted from a latency: the lateness of the loop itself between the
 sending and the reading, which a timer measures, and the age of the newest bytes of the socket,
 where the system gives it (Linux, over TCP, to a few milliseconds). The second bound matters when
 the loop was blocked while the server was slow as well: the first alone would hide the slowness.
@@ -53,8 +53,8 @@ class Lateness:
         self._waiting -= 1
 
     def total(self, now: int) -> int:
-        """Nanoseconds by which the loop was late in all, up to `now`; only differences mean
-        something, and only between two moments at which somebody waited."""
+        """Nanoseconds by which the loop was late in total, up to `now`; only differences between
+        two moments at which somebody waited are meaningful."""
         return self._total + self._overdue(now)
 
     def stopped(self) -> int:

@@ -45,10 +45,10 @@ class Locator:
 
         The one that answered well last is asked first, then the sentinels or nodes of the settings,
         then the nodes that the cluster had last; those that were silent last time come after the
-        others. Each has `connect_timeout` to connect and the same again for each question, and the
-        next is asked when one has failed, or says nothing for `PATIENCE_S`: the first good answer
-        holds. Those that have failed are asked again in every `PATIENCE_S` for which the rest say
-        nothing, since a failover may have ended meanwhile. Raises `RedisUnavailable` with every
+        others. Each has `connect_timeout` to connect and the same again for each question. The next
+        one is asked when one has failed, or says nothing for `PATIENCE_S`; the first good answer is
+        used. Those that have failed are asked again after every `PATIENCE_S` in which the others
+        say nothing, since a failover may have ended meanwhile. Raises `RedisUnavailable` with every
         reason.
         """
         target = self._config.target
@@ -69,7 +69,8 @@ class Locator:
     async def _first(
         self, order: Sequence[Address], failures: dict[Address, RedisUnavailable]
     ) -> tuple[Address, Topology] | None:
-        """The first good answer, and whose it is; who failed is added to `failures`."""
+        """The first good answer, and the server that gave it; servers that failed are added to
+        `failures`."""
         asked: dict[asyncio.Task[Topology], Address] = {}
         following, again = deque(order), list[Address]()
         try:
@@ -89,7 +90,7 @@ class Locator:
                         return answered, task.result()
                     except RedisUnavailable as error:
                         failures[answered] = error
-                        if error.kind != "timed_out":  # else two could keep each other asked
+                        if error.kind != "timed_out":  # else the two could go on for ever
                             again.append(answered)
             return None
         finally:

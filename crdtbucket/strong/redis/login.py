@@ -16,8 +16,8 @@ from crdtbucket.strong.redis.access import Access
 from crdtbucket.strong.redis.resp import GarbledReply, RedisErrorReply
 
 NEXT_ADDRESS_S = 0.1
-"""Seconds after which the next address of a name is tried beside one that says nothing, which else
-takes all of the time."""
+"""Seconds after which the next address of a name is tried in parallel with one that does not
+answer, which would otherwise use up all the time."""
 LOG = logging.getLogger("crdtbucket.strong")
 SendCommand = Callable[..., asyncio.Future[object]]
 Step = tuple[str | int, ...]
@@ -27,7 +27,7 @@ NEEDED = (
     "EVALSHA, EVAL, SCRIPT LOAD, HGETALL, HMGET, HLEN, HSET, HDEL, PEXPIRE, TIME, INFO and PING, "
     "with a Redis in each region also GET, SET and HGET"
 )
-"""The commands that a limiter needs; one that a script runs needs a right of its own."""
+"""The commands that a limiter needs; a command that a script runs needs a right of its own, too."""
 _COMMAND = re.compile(r"run the '([A-Za-z|_-]{1,40})' command")
 _USER = re.compile(r"[Uu]ser (\S{1,64}) has no permissions")
 
@@ -49,8 +49,9 @@ async def dial(make: Callable[[], asyncio.Protocol], address: Address, access: A
 async def shake_hands(
     address: Address, access: Access, scripts: Sequence[str], ask: SendCommand
 ) -> None:
-    """Logs in, chooses the database, sees that it serves, and then loads scripts: a server ends a
-    connection that sends a long word before it has logged in, and would not say why.
+    """Logs in, chooses the database, checks that the server serves, and only then loads scripts: a
+    server ends a connection that sends a long argument before it has logged in, and does not say
+    why.
 
     `ask` sends a command and returns its reply to come. Raises `RedisUnavailable`.
     """
@@ -85,7 +86,8 @@ def handshake(access: Access) -> list[Step]:
         steps.append((_AUTH, *user, access.password))
     if access.db:
         steps.append(("SELECT", access.db))
-    # Not first: a server without room for us answers whatever came first with its refusal.
+    # It is not sent first: a server without room for this connection answers the first command with
+    # its refusal.
     return [*steps, ("PING",), (_NAME, "SETNAME", access.client_name)]
 
 
@@ -115,7 +117,8 @@ def _refusal(
 
 
 def silent(address: Address, access: Access, timeout: float) -> RedisUnavailable:
-    """What it may mean that a server says nothing for `timeout` seconds."""
+    """The error for a server that does not answer for `timeout` seconds, with the possible
+    causes."""
     causes = "is it overloaded, or a firewall between?"
     if access.tls is not None:
         causes += " Does its port speak TLS?"
@@ -124,7 +127,7 @@ def silent(address: Address, access: Access, timeout: float) -> RedisUnavailable
 
 
 def unreachable(address: Address, error: OSError) -> RedisUnavailable:
-    """What the failure to connect means, and what to do about it."""
+    """The error for a failure to connect, with its meaning and what to do about it."""
     if isinstance(error, ssl.SSLCertVerificationError):
         fix = "give its authority as tls_ca, in a file as ca of its tls, and call it by its name"
         why = why_distrusted(error, fix)

@@ -20,8 +20,8 @@ class LuaScript:
 
     @classmethod
     def load(cls, name: str) -> LuaScript:
-        """The script of that file. A line "--@ part.lua" stands for the lines of another file, as
-        deep as it stands itself: what is shared costs no call of a function."""
+        """The script of that file. A line "--@ part.lua" is replaced by the lines of another file,
+        with its own indentation: shared code then costs no function call."""
         return cls.of(_assembled(name))
 
     @classmethod

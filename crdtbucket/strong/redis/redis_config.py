@@ -43,7 +43,7 @@ class RedisConfig:
     """
 
     url: str | None = field(default=None, repr=False)
-    """In [place of host, port and database](configuration.md#where-redis-is):
+    """Address of Redis, [instead of host, port and database](configuration.md#where-redis-is):
     `redis://user:password@host:port/db`, `rediss://` (TLS), `unix:///path?db=0`,
     `redis+sentinel://h1:p1,h2:p2/master/db` or `redis+cluster://h1:p1,h2:p2` (`rediss+...` with
     TLS). In a user or password `/`, `?`, `#` and `@` are percent-encoded."""
@@ -58,7 +58,7 @@ class RedisConfig:
     db: Annotated[int, WholeRange(0, 99_999)] = 0
     """Database number; a cluster has only 0."""
     tls: bool = False
-    """Whether connections are encrypted and the server proves itself by certificate."""
+    """Whether connections are encrypted, and the server proves its identity by a certificate."""
     tls_ca: str | None = None
     """File (PEM) of the authorities that sign the server's certificate; without one the
     system's."""
@@ -77,25 +77,25 @@ class RedisConfig:
     nodes: Sequence[str] = ()
     """Nodes of the cluster to ask for the others, `host:port`."""
     hash_secret: str | bytes | None = field(default=None, repr=False)
-    """Keys the hash of bucket keys, as that of the mesh does, which is used where this is left out;
-    the same for all who use this Redis. Without either [the hash needs no
+    """Keys the hash of bucket keys; the same for all processes that use this Redis. If left out,
+    the `hash_secret` of the mesh is used, and without either [a hash that needs no
     secret](security.md#keys-in-redis)."""
     prefix: str = "crdtbucket:"
     """Begins the name of every Redis key; the same on all nodes, up to 64 bytes."""
     deadline: Annotated[float, SecondsRange(0.001, 10.0)] = 0.05
-    """How long a decision waits for Redis, 0.001 to 10 seconds; then it is made here and settled
-    later."""
+    """How long a decision waits for Redis, 0.001 to 10 seconds; after that this node decides, and
+    settles with Redis later."""
     connect_timeout: Annotated[float, SecondsRange(0.01, 60.0)] = 1.0
     """How long connecting and logging in may take, 0.01 to 60 seconds."""
     retention: Annotated[float, SecondsRange(60.0, 31_622_400.0)] = 3600.0
-    """How long a full key's records stay in Redis, 60 seconds to 366 days: longer than the longest
-    outage."""
+    """How long a full key's records stay in Redis, 60 seconds to 366 days; set it longer than the
+    longest outage."""
     active_active: bool = False
-    """Whether each region has [a Redis of its own](modes.md#a-redis-in-each-region), written to in
-    that region, which replicates to those of the others (Active-Active). It needs `region` and
-    `regions`, and the address is that of the own region's Redis."""
+    """Whether each region has [a Redis of its own](modes.md#a-redis-in-each-region): nodes write
+    to that of their region, and it replicates to those of the others (Active-Active). It needs
+    `region` and `regions`, and the address is that of the node's own region."""
     regions: Sequence[str] = ()
-    """With `active_active`: the names of all regions, the own one among them; the same on all
+    """With `active_active`: the names of all regions, this node's own among them; the same on all
     nodes, 1 to 16."""
 
     def __post_init__(self) -> None:

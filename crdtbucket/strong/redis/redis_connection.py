@@ -1,7 +1,7 @@
 """One connection to one Redis: commands out, replies handed on in their order, and nothing else.
 
-No task, future or timer belongs to a call, and none is retried: that is what makes it lean, and
-what makes it safe to give a call up. Its reply then finds a callback that ignores it.
+No task, future or timer belongs to a call, and no call is retried: so calls are cheap, and it is
+safe to give a call up, since a callback then ignores its reply.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ WRITE_BUFFER = 256 * 1024
 """Bytes that wait for a server which does not read, beyond what the system buffers."""
 MAX_OPEN_CALLS = 16_384
 FULL_BATCH = 64
-"""So many commands of one turn of the loop leave at once, without waiting for those behind them."""
+"""When this many commands of one turn of the loop have gathered, they leave at once, without
+waiting for more."""
 
 
 class RedisConnectionLost(RedisUnavailable):
@@ -75,10 +76,10 @@ class RedisConnection(asyncio.Protocol):
     ) -> RedisConnection:
         """Connects, logs in, chooses the database and loads `scripts`, all within `timeout` s.
 
-        `reader`: of what comes, where that is more than replies.
-        `on_lost` is called once when the connection has ended, by either side, after every open
-        call has got that error; `on_read` after the replies of one read, if there were any, have
-        been handed out. Raises `RedisUnavailable`.
+        `reader`: reads what arrives, if that is more than replies. `on_lost` is called once when
+        the connection has ended, by either side, after every open call has got that error;
+        `on_read` after the replies of one read, if there were any, have been handed out. Raises
+        `RedisUnavailable`.
         """
         connection = cls(address, reader)
         try:
@@ -216,8 +217,8 @@ class RedisConnection(asyncio.Protocol):
 
     async def _start(self, access: Access, scripts: Sequence[str]) -> None:
         await dial(lambda: self, self.address, access)
-        # In one write: a server without room may have closed the connection by then, and a second
-        # write would end it before it is read why.
+        # All of it goes out in one write: a server without room may have closed the connection by
+        # then, and a second write would end it before its reason is read.
         self._several = True
         await shake_hands(self.address, access, scripts, partial(asked, self))
         self._several = False
@@ -283,7 +284,7 @@ def asked(connection: RedisConnection, *words: bytes | str | int) -> asyncio.Fut
 
 
 async def ask(connection: RedisConnection, *words: bytes | str | int) -> object:
-    """Redis' reply to one command, for what is done now and then.
+    """Redis' reply to one command, for rare commands.
 
     Raises `RedisErrorReply` for an error that Redis answered, and `RedisConnectionLost`. It waits
     without end: bound it from outside. Cancelled, its reply reaches nobody else.

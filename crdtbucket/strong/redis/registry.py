@@ -35,7 +35,7 @@ Redis' clock must have changed."""
 WHOLE = 1_000_000_000
 """The sum of all shares."""
 NOTHING = 2**62
-"""A number of processes that is so large that no share is left for one."""
+"""A number of processes so large that no share is left for each."""
 PROBED = BucketSpec("probe", 1_000, 1_000)
 PROBE_MS = 60_000
 
@@ -49,7 +49,7 @@ class WantedShare:
     fleet: bool = False
     """Whether that is the share of all processes together."""
     least: int = 1
-    """Processes that it reckons with at least."""
+    """The least number of processes that it assumes."""
     group: int = 0
     """A number for the processes that grant one share together, as they share a table of quotas; 0:
     this process alone."""
@@ -67,8 +67,8 @@ class Registry:
         regions: Regions | None = None,
         elsewhere: Callable[[], int] | None = None,
     ) -> None:
-        """`wish` is asked at every beat. With `regions` the list is that of the own region's
-        processes alone, and `elsewhere` says how many those of the others are; None: there are no
+        """`wish` is called at every beat. With `regions` the list holds only the processes of this
+        region, and `elsewhere` returns the number of processes in the others; None: there are no
         others."""
         suffix = b"" if regions is None else b"@" + regions.own
         self.name = b"%snodes%s" % (prefix.encode(), suffix)
@@ -97,19 +97,18 @@ class Registry:
         return self.here if self._elsewhere is None else self.here + self._elsewhere()
 
     def due(self) -> bool:
-        """Whether this process is to show itself again."""
+        """Whether this process has to write itself into the list again."""
         return self._table.now() >= self._due
 
     @property
     def delay_s(self) -> float:
-        """Seconds until this process is to show itself again."""
+        """Seconds until this process has to write itself into the list again."""
         return max(0, self._due - self._table.now()) / NS_PER_SECOND
 
     def sharing(self, known: int) -> int:
-        """Among how many every limit is shared when Redis is gone; `known`: nodes of the mesh.
-
-        It is more than there are while other processes do not know this one: they would grant its
-        part.
+        """The number of processes among which every limit is divided when Redis is gone; `known`:
+        nodes of the mesh. It is larger than the true number while other processes do not know this
+        one yet, since they would grant its part.
         """
         wish = self._wish()
         nodes = max(known, self.processes, wish.least)
@@ -120,7 +119,7 @@ class Registry:
         fair = most // nodes if asked.fleet else min(most, WHOLE // nodes)
         if share >= fair:
             return nodes
-        # As many as give a share that is no larger, by the rule of the quota.
+        # The number of processes that gives a share which is not larger, by the rule of the quota.
         return max(nodes, -(-(most if asked.fleet else WHOLE) // share)) if share else NOTHING
 
     async def beat(self, connection: RedisConnection) -> bool:
@@ -169,7 +168,7 @@ class Registry:
         self.here, share, first, other = _checked(reply)
         self.seen = True
         if self._granted is not None and share < using:
-            # Processes that wait for the share of this one get it as soon as that is written.
+            # Processes that wait for the share of this one get it as soon as this is written.
             self._due = self._table.now()
         self._granted = share, wish
         self.conflict = self._reason(first, other) if first else ""

@@ -58,7 +58,7 @@ class ReplicatedArguments(Arguments):
         retention_ms: int = DEFAULT_RETENTION_MS,
         forget_after_ms: int = FORGET_AFTER_MS,
     ) -> None:
-        """`forget_after_ms`: how long a silent region is predicted; 0: for as long as it is.
+        """`forget_after_ms`: how long a silent region is predicted; 0: for as long as it is silent.
 
         Raises as `Arguments`.
         """

@@ -19,8 +19,8 @@ MAX_ITEMS = 9_999
 MAX_DEPTH = 5
 """Lists within lists: CLUSTER SLOTS with the nodes' metadata needs four."""
 
-# hiredis makes room for as many items as a head claims to follow: a head of ten bytes may ask for
-# gigabytes. A head begins a line; no text that we ask for has a line which begins like it.
+# hiredis allocates as many items as the head of a list claims: a head of ten bytes may claim
+# gigabytes. A head begins a line, and no text that we request has a line which begins like one.
 _LARGE_HEAD = re.compile(rb"\n[*%~>|]\+?\d{5}")
 _HEAD_BYTES = 7
 _LIST = ord("*")
@@ -84,7 +84,7 @@ class ReplyReader:
 
     def feed(self, data: bytes) -> None:
         """Take what the socket gave. Raises `GarbledReply` for a reply beyond the bounds."""
-        # One list of numbers, as nearly all answers of a script are: its head is the only one.
+        # Nearly all answers of a script are one list of numbers, with a single head.
         self._numbers = (
             data.translate(None, _NUMBERS) == b"*"
             and data[0] == _LIST

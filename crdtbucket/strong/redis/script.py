@@ -40,7 +40,7 @@ class ScriptStatus(IntEnum):
 
 
 ALLOWED, UNKNOWN, FENCED = ScriptStatus.ALLOWED, ScriptStatus.UNKNOWN, ScriptStatus.FENCED
-"""For what is done on every decision: on Python 3.11 an attribute of an enumeration is a call."""
+"""Used on every decision, since on Python 3.11 an attribute of an enumeration costs a call."""
 
 
 @dataclass(frozen=True, slots=True)

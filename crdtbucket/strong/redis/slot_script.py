@@ -32,8 +32,8 @@ class SlotCall(NamedTuple):
     """One call on the slots of a Redis key: it frees the holds `gone`, records the holds `live`,
     and asks for a hold `id` of `ttl_ms`.
 
-    `born` is that of the record in which the caller has holds, None where it has none. `live` are
-    all of its holds, None for a plain call. An empty `id` asks for nothing.
+    `born` is the time at which the record with the caller's holds began, None if it has none.
+    `live` are all of its holds, None for a plain call. An empty `id` asks for nothing.
     """
 
     key: bytes

@@ -19,8 +19,7 @@ from crdtbucket.strong.redis.resp import RedisErrorReply
 
 SLOTS = 16_384
 PATIENCE_S = 0.25
-"""Seconds after which a server that has not answered is not given up, but another is asked beside
-it."""
+"""Seconds after which another server is asked in parallel with one that has not answered yet."""
 T = TypeVar("T")
 Ranges = tuple[tuple[int, int], ...]
 """Slots of a cluster: the first and the last one of each row of them."""
@@ -34,7 +33,7 @@ class Primary(NamedTuple):
 
 
 class Topology(NamedTuple):
-    """All primaries. Slots of a cluster that nobody serves now stand with none."""
+    """All primaries. Slots of a cluster that nobody serves now belong to none of them."""
 
     primaries: tuple[Primary, ...]
     nodes: tuple[Address, ...] = ()
@@ -55,8 +54,8 @@ ALL_SLOTS = ((0, SLOTS - 1),)
 async def ask_sentinel(
     sentinel: Address, master: str, config: RedisConfig, tls: ssl.SSLContext | None
 ) -> Topology:
-    """The primary that a sentinel names, once it says that it is one. While that says nothing, the
-    sentinel is asked every `PATIENCE_S` whether it is another one by now. Raises
+    """The primary that a sentinel names, once it says that it is one. While that server says
+    nothing, the sentinel is asked every `PATIENCE_S` whether it now names another one. Raises
     `RedisUnavailable`."""
     timeout = config.connect_timeout
 
@@ -94,7 +93,7 @@ async def ask_sentinel(
 
 
 async def _check_primary(connection: RedisConnection) -> None:
-    # A sentinel that was cut off, or a failover just now: it may name who was the primary.
+    # The sentinel may name the former primary: it was cut off, or a failover is under way.
     reply = await ask(connection, "ROLE")
     if not isinstance(reply, list) or not reply or reply[0] != b"master":
         role = reply[0] if isinstance(reply, list) and reply else b"?"
@@ -167,7 +166,7 @@ async def asking(
     timeout: float,
     question: Callable[[RedisConnection], Coroutine[Any, Any, T]],
 ) -> T:
-    """Puts a question to one server, on a connection for this alone, and returns the answer. Raises
+    """Asks one server a question over a connection of its own, and returns the answer. Raises
     `RedisUnavailable`."""
     connection = await RedisConnection.open(address, access, timeout)
     try:

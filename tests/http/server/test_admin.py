@@ -158,7 +158,7 @@ async def test_a_reload_takes_the_file_as_it_is_now(
         path.write_text("version: 5\nservices: {api: {limt: 1/day}, web: {limit: x}}")
         status, problem, _ = await client.ask("POST", "/admin/reload", headers=HEADERS)
         assert status == 409
-        assert problem["detail"].endswith("what was in force stays")
+        assert problem["detail"].endswith("the configuration in force stays")
         assert len(problem["errors"]) >= 2
         assert all("crdtbucket.yaml:2:" in one["message"] for one in problem["errors"])
         assert client.limiter.bucket("api").spec.capacity == 200

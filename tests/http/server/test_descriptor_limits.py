@@ -178,8 +178,8 @@ async def test_a_descriptor_without_a_rule_is_not_limited_and_logged_once(
         assert codes(await asker.ask(user("u"), domain="inner")) == ["OK"]
     assert asker.limits.counts == {("", "UNLIMITED"): 4}
     assert [one.getMessage()[:53] for one in caplog.records] == [
-        "no rule of envoy.descriptors is about [new] of the do",
-        "no rule of envoy.descriptors is about [route, user] o",
+        "no rule of envoy.descriptors covers [new] of the doma",
+        "no rule of envoy.descriptors covers [route, user] of ",
     ]
     assert "secret" not in caplog.text
     for number in range(MAX_REPORTED):

@@ -137,7 +137,7 @@ async def test_a_worker_that_cannot_be_replaced_yet_ends_nobody(
         await server.line(" on http://")
         file = tmp_path / "crdtbucket.yaml"
         file.write_text("services: {")
-        await server.line("what was in force stays")
+        await server.line("the configuration in force stays")
         os.kill(min(workers_of(server)), signal.SIGKILL)
         await server.line("and the others go on")
         for _ in range(20):  # each connection of its own is one of the worker that is left

@@ -42,7 +42,7 @@ async def test_links_outlive_a_server_that_is_killed_and_started_again(
     for one in warnings:
         assert one.levelno == logging.WARNING
         assert "unexpected EOF" in one.getMessage()
-        assert "See that the server runs" in one.getMessage()
+        assert "Check that the server runs" in one.getMessage()
 
 
 async def test_what_is_sent_while_the_server_is_gone_never_arrives() -> None:

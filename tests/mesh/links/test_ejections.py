@@ -169,7 +169,7 @@ def test_orders_outlive_the_process_and_their_operator_does_not(
     assert held(kept).ejected == ["b"]
     (lost,) = caplog.messages
     assert lost.startswith("no operator of mesh.operator_keys has signed that c is ejected")
-    assert lost.endswith(", counter 1): it holds no more")
+    assert lost.endswith(", counter 1): it no longer holds")
     (tmp_path / "a.orders").write_bytes(b"damaged")
     with pytest.raises(
         MeshError, match=r"a\.orders is damaged.* peers tell this node again what was ordered$"

@@ -206,7 +206,7 @@ def test_what_was_kept_holds_as_long_as_its_operator_does(caplog: pytest.LogCapt
     assert limits(held) == {"b": "5/s"}
     assert caplog.text.endswith(
         " no operator of mesh.operator_keys has signed 1 of the 2 limits of keys that were kept: "
-        "these hold no more\n"
+        "these no longer hold\n"
     )
     assert held.fresh() == []
     held.recall([order("d")], send=True)

@@ -1,6 +1,6 @@
-"""Server-sent events: what the console shows, once a second, to a few listeners at once.
-
-All listeners are served from one look a second. Without listeners there are no looks.
+"""Server-sent events: the state that the console shows, sent once a second to a few listeners. All
+listeners are served from one look at the node per second. Without listeners the node is not looked
+at.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Collects what the console shows of a node from its stats and metrics; nothing is counted for it.
-
-What stands in `public` is public elsewhere: `/v1/peers`, `/v1/buckets`, `/readyz`, `/metrics`. No
-key is among it. `private` is what `/admin/status` adds, for those who have signed in.
+"""Collects the state of a node that the console shows from its stats and metrics; nothing is
+counted only for the console. The `public` part is public elsewhere: `/v1/peers`, `/v1/buckets`,
+`/readyz`, `/metrics`. It contains no key. `private` is what `/admin/status` adds, for those who
+have signed in.
 """
 
 from __future__ import annotations

@@ -41,8 +41,8 @@ def explain(limiter: Limiter, calls: Calls, name: str, key: str, cost: int) -> d
 
 
 def _passes(bucket: Bucket, key: str, most: int) -> int:
-    """The largest cost that would pass now, up to `most`: a node keeps a part of what is left back
-    for what others are predicted to take."""
+    """The largest cost that would pass now, up to `most`: a node holds back a part of the remaining
+    tokens for what others are predicted to take."""
     least = 0
     while least < most:
         middle = (least + most + 1) // 2

@@ -1,7 +1,7 @@
 """The page of the console: its files, and the header fields that say what the browser may do.
 
-No script or style stands in the page itself, nothing is loaded from elsewhere, and no other page
-may frame it: even if text of an operator's keys found its way into the page, it could not run.
+The page itself contains no script or style, nothing is loaded from elsewhere, and no other page may
+frame it: even if the text of a key were inserted into the page, it could not run.
 """
 
 from __future__ import annotations
