@@ -96,6 +96,14 @@ COLD static struct lowered *lowered_place(table_t *t, uint32_t e)
     return lowered_held(t, e);
 }
 
+/* The memory that these records take of the process that merges; a shared table has none of it. */
+static int64_t lowered_bytes(const table_t *t)
+{
+    return !t->lowered ? 0
+                       : (int64_t)t->lowered_count * (int64_t)sizeof(struct lowered)
+                             + (int64_t)t->h->bump * (int64_t)sizeof(uint32_t);
+}
+
 /* Of these units, which nodes took that were given up, those that were charged then. They have
  * columns behind them from now on. */
 COLD static i128 charged_before(const table_t *t, uint32_t e, const definition_t *d, i128 units,
