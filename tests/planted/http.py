@@ -13,6 +13,13 @@ MUTATIONS = (
         suite("cli/test_serve", "may_open_few_files"),
     ),
     Mutation(
+        "workers_need_a_folder_for_temporary_files",
+        "http",
+        'prefix="crdtbucket-workers-", dir=DIRECTORY',
+        'prefix="crdtbucket-workers-"',
+        suite("http/server/test_workers", "no_folder_for_temporary_files"),
+    ),
+    Mutation(
         "the_queue_of_the_kernel_is_as_long_as_that_of_asyncio",
         "http",
         "        one.socket.listen(BACKLOG)\n",
