@@ -15,7 +15,9 @@ import pytest
 from ruamel.yaml import YAML
 
 from crdtbucket.cli.commands import cli
-from crdtbucket.config import load_config
+from crdtbucket.config import Config, load_config
+from crdtbucket.config.outlook import bytes_of_a_key
+from crdtbucket.doctor.host_examination import most_keys
 
 ROOT = Path(__file__).parents[1]
 UNIT = ROOT / "examples" / "crdtbucket.service"
@@ -62,15 +64,19 @@ def manifests() -> dict[str, Any]:
             for one in YAML(typ="safe").load_all(MANIFEST)}  # fmt: skip
 
 
+def pod() -> dict[str, Any]:
+    found: dict[str, Any] = manifests()["StatefulSet/crdtbucket"]["spec"]["template"]["spec"]
+    return found
+
+
 def test_the_manifest_is_of_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
     every = manifests()
     nodes = every["StatefulSet/crdtbucket"]["spec"]
-    pod = nodes["template"]
-    (container,) = pod["spec"]["containers"]
+    (container,) = pod()["containers"]
     assert container["command"] == ["crdtbucket", "serve"]
     check_serve(container["args"], monkeypatch)
     assert f"Service/{nodes['serviceName']}" in every
-    labels = pod["metadata"]["labels"]
+    labels = nodes["template"]["metadata"]["labels"]
     selectors = [nodes["selector"]["matchLabels"]]
     selectors += [one["spec"]["selector"] for name, one in every.items() if "Service/" in name]
     selectors += [every["NetworkPolicy/crdtbucket"]["spec"]["podSelector"]["matchLabels"]]
@@ -80,16 +86,17 @@ def test_the_manifest_is_of_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [probe["path"] for probe in probes] == ["/readyz", "/healthz"]
     assert {probe["port"] for probe in probes} <= ports
     mounted = {mount["name"] for mount in container["volumeMounts"]}
-    assert mounted == {volume["name"] for volume in pod["spec"]["volumes"]}
+    assert mounted == {volume["name"] for volume in pod()["volumes"]}
 
 
 def test_the_manifest_reads_the_secrets_that_its_head_makes() -> None:
     made = set(re.findall(r"--from-literal=([\w-]+)=", MANIFEST.read_text()))
-    pod = manifests()["StatefulSet/crdtbucket"]["spec"]["template"]["spec"]
-    sources = [one.get("valueFrom", {}) for one in pod["containers"][0]["env"]]
+    sources = [one.get("valueFrom", {}) for one in pod()["containers"][0]["env"]]
     read = {one["secretKeyRef"]["key"] for one in sources if "secretKeyRef" in one}
     read |= {
-        item["key"] for one in pod["volumes"] for item in one.get("secret", {"items": ()})["items"]
+        item["key"]
+        for one in pod()["volumes"]
+        for item in one.get("secret", {"items": ()})["items"]
     }
     assert read == made
 
@@ -102,18 +109,49 @@ def test_the_unit_tells_both_secrets_of_the_mesh() -> None:
     assert all(f"openssl rand -hex 32 > {path}" in page for path in loaded)
 
 
+def configuration(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
+    """That of the manifest, as a node of it reads it."""
+    for variable in pod()["containers"][0]["env"]:
+        monkeypatch.setenv(variable["name"], "10.0.0.5-a-value-of-this-test")
+    monkeypatch.setenv("POD_IP", "10.0.0.5")
+    path = folder / "crdtbucket.yaml"
+    path.write_text(manifests()["ConfigMap/crdtbucket"]["data"][path.name])
+    return load_config(path)
+
+
 def test_the_configuration_in_the_manifest_loads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pod = manifests()["StatefulSet/crdtbucket"]["spec"]["template"]["spec"]
-    for variable in pod["containers"][0]["env"]:
-        monkeypatch.setenv(variable["name"], "10.0.0.5-a-value-of-this-test")
-    monkeypatch.setenv("POD_IP", "10.0.0.5")
-    path = tmp_path / "crdtbucket.yaml"
-    path.write_text(manifests()["ConfigMap/crdtbucket"]["data"][path.name])
-    config = load_config(path)
+    config = configuration(tmp_path, monkeypatch)
     assert config.mesh is not None
     assert config.mesh.advertise == "10.0.0.5:7946"
     assert config.mesh.hash_secret is not None  # docs/security.md: from the first day
     (host,) = (peer.removeprefix("dns+").partition(":")[0] for peer in config.mesh.peers)
     assert f"Service/{host}" in manifests()
+
+
+def test_a_pod_goes_on_to_accept_until_no_client_is_sent_to_it_any_more() -> None:
+    """SIGTERM closes the port at once, and the Service forgets the pod some time after it: without
+    a pause in between each rolling update refuses connections."""
+    (container,) = pod()["containers"]
+    command, seconds = container["lifecycle"]["preStop"]["exec"]["command"]
+    assert command == "sleep"
+    drain = float(next(one for one in container["args"] if "--drain=" in one).partition("=")[2])
+    assert 5 <= int(seconds) <= pod()["terminationGracePeriodSeconds"] - drain - 5
+
+
+def test_a_client_comes_back_to_the_node_that_gave_it_an_id() -> None:
+    """Another node answers 404 to a commit, and the true cost would be charged nowhere."""
+    assert manifests()["Service/crdtbucket"]["spec"]["sessionAffinity"] == "ClientIP"
+
+
+def test_a_full_table_fits_into_the_memory_of_a_pod(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configuration(tmp_path, monkeypatch)
+    (container,) = pod()["containers"]
+    limit = container["resources"]["limits"]["memory"]
+    assert limit.endswith("Gi")
+    table = most_keys(config) * bytes_of_a_key(config)
+    # As measured, three nodes with a million keys each had 80 MB besides, 150 with a state_dir.
+    assert table + 256 * 2**20 <= int(limit.removesuffix("Gi")) * 2**30

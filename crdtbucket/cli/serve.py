@@ -104,6 +104,7 @@ def serve(
     admin_token_file: Path | None,
     workers: int,
     max_keys: int,
+    max_connections: int,
     log_level: str,
     **serving: Any,
 ) -> None:
@@ -115,6 +116,7 @@ def serve(
     """
     # The server of aiohttp, YAML, metrics: for those who serve.
     from crdtbucket.config import load_config
+    from crdtbucket.http.server.open_files import connections_within_open_files
     from crdtbucket.http.server.serve_settings import ServeSettings
     from crdtbucket.http.server.serving import SidecarServer
     from crdtbucket.http.server.serving import serve as run
@@ -131,6 +133,7 @@ def serve(
         token=_token("token", token_file),
         admin_token=_token("admin token", admin_token_file),
         config=str(path),
+        max_connections=connections_within_open_files(max_connections),
         **serving,  # options with the names of their fields
     )
     shared: str | None = None

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 
-from crdtbucket._core import BucketCore, Table
+from crdtbucket._core import LOWERED_BYTES, BucketCore, Table
 from crdtbucket.base.duration import span
 from crdtbucket.config import Config
 from crdtbucket.config.compare import limit_words
@@ -60,7 +60,7 @@ class Outlook:
 
 def outlook(config: Config, nodes: Iterable[int]) -> list[Outlook]:
     """What each bucket of `config`, and each of its overrides, means for fleets of these sizes."""
-    sizes, key_bytes = tuple(nodes), bytes_of_a_key()
+    sizes, key_bytes = tuple(nodes), bytes_of_a_key(config)
     found = []
     for spec, owner in with_overrides(config.buckets):
         consistency = owner.consistency or config.consistency
@@ -121,8 +121,14 @@ def _whole(spec: BucketSpec) -> Share:
     )
 
 
-def bytes_of_a_key() -> int:
-    """The measured bytes of a key in the table, if up to four nodes take from it."""
+def bytes_of_a_key(config: Config) -> int:
+    """Bytes of a key of which up to four nodes take: those in the table, and in a mesh those that
+    a process remembers of what peers advertise of it, which most keys of several nodes have."""
+    return bytes_in_the_table() + (0 if config.mesh is None else LOWERED_BYTES)
+
+
+def bytes_in_the_table() -> int:
+    """Bytes of a key in the table, as measured."""
     keys = 64
     table = Table(max_keys=keys)
     core = BucketCore(table, BucketSpec("measured", 1, 1))

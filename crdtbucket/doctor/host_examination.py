@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from crdtbucket._core import HEADER_BYTES, is_ours
 from crdtbucket.base.address import split_address
 from crdtbucket.config import Config
-from crdtbucket.config.outlook import bytes_of_a_key, outlook
+from crdtbucket.config.outlook import bytes_in_the_table, bytes_of_a_key, outlook
 from crdtbucket.doctor.diagnosis import Diagnosis, note, ok, wrong
 from crdtbucket.errors import SharedTableError
 from crdtbucket.limiter.facade import MAX_KEYS
@@ -41,11 +41,12 @@ async def examine_host(
             found.append(await _mesh_port(config, mesh, timeout, running=running))
         if mesh.state_dir is not None:
             found.append(_folder(os.fspath(mesh.state_dir)))
-    needed = memory_needed(config)
+    keys = most_keys(config)
     if config.shared is not None:
-        found += _shared(path_for(config.shared, config.node or ALONE), needed, running=running)
+        room = keys * bytes_in_the_table()
+        found += _shared(path_for(config.shared, config.node or ALONE), room, running=running)
     held = _resident() if running else 0
-    found.append(memory_answer(needed, available_memory(), held))
+    found.append(memory_answer(keys * bytes_of_a_key(config), available_memory(), held))
     return found
 
 
@@ -151,11 +152,10 @@ def _table(subject: str, path: str) -> Diagnosis:
     return ok(subject, "is a table" if first else "is empty")
 
 
-def memory_needed(config: Config) -> int:
-    """Bytes that a full table takes: of the buckets' `max_keys`, or of as many keys as it holds."""
+def most_keys(config: Config) -> int:
+    """Keys of a full table: of the buckets' `max_keys`, or as many as it holds."""
     limits = [row.max_keys for row in outlook(config, ())]
-    keys = sum(limit or MAX_KEYS for limit in limits)
-    return min(keys, MAX_KEYS) * bytes_of_a_key()
+    return min(sum(limit or MAX_KEYS for limit in limits), MAX_KEYS)
 
 
 def memory_answer(needed: int, available: int | None, held: int = 0) -> Diagnosis:

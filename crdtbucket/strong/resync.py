@@ -23,6 +23,10 @@ SHARE = 20
 """After a pass that leaves something, the next one waits this many times as long as the pass
 took."""
 PROGRESS_NS = 5 * NS_PER_SECOND
+"""A pass that lasts logs how far it is, so often."""
+QUIET_NS = 60 * NS_PER_SECOND
+"""While calls are decided without a server that answers, one short pass follows the other for as
+long as that lasts: one in this time is logged."""
 
 
 class Resync:
@@ -45,6 +49,8 @@ class Resync:
         self._owns = owns
         self.everything_due = False
         """Whether all keys that are not full are to be sent."""
+        self._logged: int | None = None
+        """When the end of a pass was logged last (local ns)."""
 
     @property
     def due(self) -> bool:
@@ -90,8 +96,10 @@ class Resync:
             if now - logged >= PROGRESS_NS:
                 logged = now
                 LOG.info("%s: %s settled so far", address, counted(settled, "key"))
-        if settled > CHUNK:
-            spent = (self._ledger.table.now() - started) / NS_PER_SECOND
+        ended = self._ledger.table.now()
+        told = self._logged is not None and ended - self._logged < QUIET_NS
+        if settled > CHUNK and (logged > started or not told):
+            self._logged, spent = ended, (ended - started) / NS_PER_SECOND
             LOG.info("%s: %s settled in %.1f s", address, counted(settled, "key"), spent)
         return True
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import resource
 import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -72,13 +74,18 @@ class Process:
 
 
 @asynccontextmanager
-async def started(path: Path, *options: str, config: str = CONFIG) -> AsyncIterator[Process]:
+async def started(
+    path: Path, *options: str, config: str = CONFIG, files: tuple[int, int] | None = None
+) -> AsyncIterator[Process]:
+    """`files`: how many it may open, by its soft and by its hard limit."""
+    limited = None if files is None else partial(resource.setrlimit, resource.RLIMIT_NOFILE, files)
     file = path / "crdtbucket.yaml"
     file.write_text(config)
     words = ["-m", "crdtbucket", "serve", "--config", str(file), "--listen", "127.0.0.1:0"]
     process = await asyncio.create_subprocess_exec(
-        sys.executable, *words, *options, stderr=asyncio.subprocess.PIPE, cwd=path
-    )
+        sys.executable, *words, *options, stderr=asyncio.subprocess.PIPE, cwd=path,
+        preexec_fn=limited,
+    )  # fmt: skip
     one = Process(process)
     try:
         one.url = (await one.line(" on http://")).split(" on ")[1].split(",")[0].strip()
@@ -178,6 +185,42 @@ async def test_the_size_of_the_table_is_an_option(tmp_path: Path) -> None:
     ):
         assert "\ncrdtbucket_table_keys_limit 5000.0\n" in await response.text()
     assert DEFAULT_MAX_KEYS == MAX_KEYS
+
+
+MORE = 300
+"""Connections for which 256 files are too few."""
+
+
+async def healthy(server: Process) -> bool:
+    timeout = aiohttp.ClientTimeout(WITHIN_S)
+    async with (
+        aiohttp.ClientSession(timeout=timeout) as session,
+        session.get(f"{server.url}/healthz") as response,
+    ):
+        return response.ok
+
+
+async def test_a_server_that_may_open_few_files_has_fewer_connections(tmp_path: Path) -> None:
+    """Without a bound it accepts no more, says nothing of health, and logs a megabyte a second."""
+    async with started(tmp_path, files=(256, 256)) as server:
+        assert "at most 64 connections at once, not 1000" in server.lines[0]
+        assert "allow it 1192 (LimitNOFILE= of systemd, or ulimit -n)" in server.lines[0]
+        for _ in range(MORE):
+            await server.connect()
+        assert await healthy(server)
+        server.process.terminate()
+        assert await server.ended() == 0
+        assert "eu-1 ends" in server.lines[-1]
+        assert len(server.lines) == 3
+
+
+async def test_as_many_files_are_opened_as_the_hard_limit_allows(tmp_path: Path) -> None:
+    async with started(tmp_path, files=(256, 4096)) as server:
+        assert len(server.lines) == 1
+        reader, writer = [await server.connect() for _ in range(MORE)][-1]
+        writer.write(HEAD + BODY)
+        assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200")
+        assert await healthy(server)
 
 
 async def test_the_token_comes_from_a_file(tmp_path: Path) -> None:

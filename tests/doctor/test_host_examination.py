@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from crdtbucket import Limiter, MeshConfig
+from crdtbucket._core import LOWERED_BYTES
 from crdtbucket.config import Config, load_config
 from crdtbucket.doctor.diagnosis import Diagnosis
 from crdtbucket.doctor.host_examination import (
     available_memory,
     examine_host,
     memory_answer,
-    memory_needed,
+    most_keys,
 )
 from crdtbucket.shared import shared_file
 from tests.strong.redis_server import free_port
@@ -117,11 +118,21 @@ async def test_a_disk_that_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_memory_is_that_of_a_full_table(tmp_path: Path) -> None:
-    whole = memory_needed(config(tmp_path))
-    assert 64_000_000 <= whole <= 512_000_000
+    assert most_keys(config(tmp_path)) == 1_000_000
     path = tmp_path / "small.yaml"
     path.write_text("services: {a: {limit: 1/s, bucket: {max_keys: 1000}}}\n")
-    assert memory_needed(load_config(path)) == whole // 1_000
+    assert most_keys(load_config(path)) == 1_000
+
+
+async def test_in_a_mesh_it_is_also_what_is_remembered_of_peers(tmp_path: Path) -> None:
+    async def told(text: str) -> int:
+        found = (await examined(config(tmp_path, text)))["memory"].text
+        return int(found.removeprefix("a full table takes ").partition(" ")[0])
+
+    alone = await told("")
+    assert 64 <= alone <= 512
+    mesh = f"mesh: {{secret: {SECRET}, listen: '127.0.0.1:{free_port()}'}}\n"
+    assert await told(mesh) - alone == pytest.approx(LOWERED_BYTES * 1_000_000 / MIB, abs=1)
 
 
 def test_too_little_memory() -> None:

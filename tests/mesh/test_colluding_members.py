@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from crdtbucket._core import LOWERED_BYTES
 from crdtbucket.mesh.protocol import wire
 from crdtbucket.spec.bucket_spec import BucketSpec
 from tests.bad_member import BadMember
@@ -120,6 +121,17 @@ def test_of_what_was_predicted_while_the_bucket_was_full_nothing_is_lowered() ->
     budget = (C + R * (5 + 3 + 4)) / 5 / (MEMBERS - 1)
     owing.node.settle("api", "k", C)
     assert lowered(owing) <= budget + 1
+
+
+def test_what_is_remembered_of_a_key_is_memory_of_the_table() -> None:
+    """Without it the metric told half of what the process took."""
+    owing = Owing()
+    before = owing.node.table.stats()["bytes"]
+    owing.agree()
+    assert owing.node.table.stats()["bytes"] - before >= LOWERED_BYTES
+    after = owing.node.table.stats()["bytes"]
+    owing.agree()
+    assert owing.node.table.stats()["bytes"] - after < LOWERED_BYTES  # one record for each key
 
 
 # ---- members ----

@@ -6,6 +6,13 @@ from tests.planted.mutation import PYTEST, Mutation, suite
 
 MUTATIONS = (
     Mutation(
+        "what_is_remembered_of_peers_is_no_memory",
+        "core",
+        "(int64_t)t->lowered_count * (int64_t)sizeof(struct lowered)",
+        "0",
+        suite("mesh/test_colluding_members", "is_memory_of_the_table"),
+    ),
+    Mutation(
         "names_are_forgotten_between_epochs",
         "core",
         "    int alone = t->h->named <= 1;\n",

@@ -6,6 +6,27 @@ from tests.planted.mutation import PYTEST, Mutation, suite
 
 MUTATIONS = (
     Mutation(
+        "connections_use_up_the_files_of_a_process",
+        "http",
+        "    most = max(1, soft - OTHER_FILES)\n",
+        "    most = wanted\n",
+        suite("cli/test_serve", "may_open_few_files"),
+    ),
+    Mutation(
+        "workers_need_a_folder_for_temporary_files",
+        "http",
+        'prefix="crdtbucket-workers-", dir=DIRECTORY',
+        'prefix="crdtbucket-workers-"',
+        suite("http/server/test_workers", "no_folder_for_temporary_files"),
+    ),
+    Mutation(
+        "the_queue_of_the_kernel_is_as_long_as_that_of_asyncio",
+        "http",
+        "        one.socket.listen(BACKLOG)\n",
+        "",
+        suite("http/server/test_serving", "wait_in_a_queue"),
+    ),
+    Mutation(
         "a_command_of_a_roll_out_does_not_say_what_was_refused",
         "http",
         'why = f"{error}; the newest file was refused: {fault}" if fault else str(error)',

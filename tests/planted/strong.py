@@ -452,6 +452,13 @@ MUTATIONS = (
         suite("http/server/test_calls", "floor_that_a_bucket"),
     ),
     Mutation(
+        "each_short_pass_is_logged",
+        "strong",
+        "(logged > started or not told)",
+        "True",
+        suite("strong/test_resync", "a_line_a_minute"),
+    ),
+    Mutation(
         "a_name_that_leads_elsewhere_is_not_noticed",
         "strong",
         "        works = [self.supervisor.run, self.address_watch.run]\n",

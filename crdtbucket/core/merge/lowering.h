@@ -96,6 +96,18 @@ COLD static struct lowered *lowered_place(table_t *t, uint32_t e)
     return lowered_held(t, e);
 }
 
+/* The memory that these records, and `remembered`, take of the process that merges; a shared table
+ * has none of it. */
+static int64_t lowered_bytes(const table_t *t)
+{
+    int64_t keys = (int64_t)t->h->bump,
+            bytes = t->remembered ? keys * (int64_t)sizeof(struct remembered) : 0;
+    if (t->lowered)
+        bytes += (int64_t)t->lowered_count * (int64_t)sizeof(struct lowered)
+                 + keys * (int64_t)sizeof(uint32_t);
+    return bytes;
+}
+
 /* Of these units, which nodes took that were given up, those that were charged then. They have
  * columns behind them from now on. */
 COLD static i128 charged_before(const table_t *t, uint32_t e, const definition_t *d, i128 units,

@@ -15,6 +15,9 @@ from crdtbucket.errors import CrdtbucketError
 
 UNIX = "unix:"
 BACKLOG = 512
+"""The kernel queues so many connections while the event loop is busy."""
+ACCEPTS_A_TURN = 32
+"""One turn of the event loop accepts so many at most, so that a flood cannot stall it."""
 SOCKET_MODE = 0o660
 FIXES = {
     errno.EACCES: ": choose a port above 1023, or a path in a folder that this user may write to",

@@ -19,7 +19,7 @@ from crdtbucket.base.loaded_files import LoadedFiles
 from crdtbucket.errors import CrdtbucketError
 from crdtbucket.http.server.app import Api
 from crdtbucket.http.server.connections import ClientConnection
-from crdtbucket.http.server.listening import Listening
+from crdtbucket.http.server.listening import ACCEPTS_A_TURN, BACKLOG, Listening
 from crdtbucket.http.server.secure_connection import SecureConnection, served_context
 from crdtbucket.http.server.serve_settings import ServeSettings
 from crdtbucket.http.server.siblings import Siblings
@@ -99,7 +99,10 @@ class SidecarServer:
         unix = one.socket.family == socket.AF_UNIX
         listen = loop.create_unix_server if unix else loop.create_server
         certificate = None if unix else self._certificate
-        self._servers.append(await listen(self._connections(certificate), sock=one.socket))
+        factory = self._connections(certificate)
+        self._servers.append(await listen(factory, sock=one.socket, backlog=ACCEPTS_A_TURN))
+        # asyncio has one number for both; listening again changes the kernel's alone.
+        one.socket.listen(BACKLOG)
 
     def _warn(self, address: str) -> None:
         if self.api.settings.calls_need is None:

@@ -25,6 +25,7 @@ from crdtbucket.http.server.serve_settings import ServeSettings
 from crdtbucket.http.server.serving import ENDING, SidecarServer, serve
 from crdtbucket.http.server.siblings import Siblings
 from crdtbucket.limiter.facade import Limiter
+from crdtbucket.shared.shared_file import DIRECTORY
 
 LOG = logging.getLogger("crdtbucket.http")
 PASSED_ON = (*ENDING, signal.SIGHUP)
@@ -48,7 +49,9 @@ def run_workers(count: int, make: Callable[[], Limiter], settings: ServeSettings
     if settings.grpc is not None:
         _check_shareable(settings.grpc)
     with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="crdtbucket-")))
+        # Beside shared tables, which workers have: a container may have no other place to write to.
+        private = tempfile.TemporaryDirectory(prefix="crdtbucket-workers-", dir=DIRECTORY)
+        folder = Path(stack.enter_context(private))
         addresses = [
             [stack.enter_context(contextlib.closing(one)) for one in _bound(address, count)]
             for address in settings.listen

@@ -14,7 +14,7 @@ from crdtbucket import Limiter
 from crdtbucket.http.server.serve_settings import ServeSettings
 from crdtbucket.http.server.serving import SidecarServer
 from tests.certificates import Authority
-from tests.http.serving import API
+from tests.http.serving import API, serving
 
 
 @pytest.fixture(scope="module")
@@ -47,3 +47,25 @@ def test_a_connection_that_was_just_accepted_is_closed(
         client.settimeout(10)
         with contextlib.suppress(ConnectionResetError):
             assert client.recv(1) == b""
+
+
+async def test_clients_wait_in_a_queue_while_the_event_loop_is_busy() -> None:
+    """asyncio's own number, 100, replaced ours. Whoever finds no place tries again a second
+    later."""
+    clients = [socket.socket() for _ in range(400)]
+    async with serving() as server:
+        where = server.url.removeprefix("http://").rpartition(":")
+        for client in clients:
+            client.setblocking(False)
+            client.connect_ex((where[0], int(where[2])))  # no turn of the event loop
+        connected = [client for client in clients if _is_connected(client)]
+        assert len(connected) == len(clients)
+        for client in clients:
+            client.close()
+
+
+def _is_connected(client: socket.socket) -> bool:
+    with contextlib.suppress(OSError):
+        client.getpeername()
+        return True
+    return False

@@ -87,6 +87,18 @@ async def metric(server: Process, line: str) -> float:
     return float(found[1]) if found else 0.0
 
 
+async def test_workers_need_no_folder_for_temporary_files(
+    tmp_path: Path, config: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container whose file system is read-only has none; it has that of shared tables."""
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    async with started(tmp_path, "--workers", "2", config=config) as server:
+        await taken_by_all(server, 2)
+        assert list(folder.iterdir()) == []
+
+
 async def test_workers_are_one_server(tmp_path: Path, config: str) -> None:
     async with started(tmp_path, "--workers", "2", config=config) as server:
         handles = await taken_by_all(server, 2)
