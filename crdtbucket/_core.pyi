@@ -47,7 +47,7 @@ class Merged(NamedTuple):
     following: int
 
 HEADER_BYTES: int
-LOWERED_BYTES: int
+REMEMBERED_BYTES: int
 LAYOUT: int
 MAX_VIEW_BYTES: int
 COLLECT_CHUNK: int

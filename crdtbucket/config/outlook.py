@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 
-from crdtbucket._core import LOWERED_BYTES, BucketCore, Table
+from crdtbucket._core import REMEMBERED_BYTES, BucketCore, Table
 from crdtbucket.base.duration import span
 from crdtbucket.config import Config
 from crdtbucket.config.compare import limit_words
@@ -124,7 +124,7 @@ def _whole(spec: BucketSpec) -> Share:
 def bytes_of_a_key(config: Config) -> int:
     """Bytes of a key of which up to four nodes take: those in the table, and in a mesh those that
     a process remembers of what peers advertise of it, which most keys of several nodes have."""
-    return bytes_in_the_table() + (0 if config.mesh is None else LOWERED_BYTES)
+    return bytes_in_the_table() + (0 if config.mesh is None else REMEMBERED_BYTES)
 
 
 def bytes_in_the_table() -> int:

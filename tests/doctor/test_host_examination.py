@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from crdtbucket import Limiter, MeshConfig
-from crdtbucket._core import LOWERED_BYTES
+from crdtbucket._core import REMEMBERED_BYTES
 from crdtbucket.config import Config, load_config
 from crdtbucket.doctor.diagnosis import Diagnosis
 from crdtbucket.doctor.host_examination import (
@@ -132,7 +132,7 @@ async def test_in_a_mesh_it_is_also_what_is_remembered_of_peers(tmp_path: Path) 
     alone = await told("")
     assert 64 <= alone <= 512
     mesh = f"mesh: {{secret: {SECRET}, listen: '127.0.0.1:{free_port()}'}}\n"
-    assert await told(mesh) - alone == pytest.approx(LOWERED_BYTES * 1_000_000 / MIB, abs=1)
+    assert await told(mesh) - alone == pytest.approx(REMEMBERED_BYTES * 1_000_000 / MIB, abs=1)
 
 
 def test_too_little_memory() -> None:

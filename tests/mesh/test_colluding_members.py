@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from crdtbucket._core import LOWERED_BYTES
+from crdtbucket._core import REMEMBERED_BYTES
 from crdtbucket.mesh.protocol import wire
 from crdtbucket.spec.bucket_spec import BucketSpec
 from tests.bad_member import BadMember
@@ -128,10 +128,10 @@ def test_what_is_remembered_of_a_key_is_memory_of_the_table() -> None:
     owing = Owing()
     before = owing.node.table.stats()["bytes"]
     owing.agree()
-    assert owing.node.table.stats()["bytes"] - before >= LOWERED_BYTES
+    assert owing.node.table.stats()["bytes"] - before >= REMEMBERED_BYTES
     after = owing.node.table.stats()["bytes"]
     owing.agree()
-    assert owing.node.table.stats()["bytes"] - after < LOWERED_BYTES  # one record for each key
+    assert owing.node.table.stats()["bytes"] - after < REMEMBERED_BYTES  # one record for each key
 
 
 # ---- members ----

@@ -93,9 +93,9 @@ static table_t *stage_set(stage_t *s)
             CHECK(!madvise(stage_region(s, i), s->size[i], MADV_DONTNEED), "errno %d", errno);
     s->t.virtual_ns = s->now;
     s->t.counts = s->t.all_counts;
-    if (s->t.lowered)
-        CHECK(!munmap(s->t.lowered, s->t.lowered_size), "errno %d", errno);
-    s->t.lowered = NULL;
+    if (s->t.rare)
+        CHECK(!munmap(s->t.rare, s->t.rare_size), "errno %d", errno);
+    s->t.rare = NULL;
     return &s->t;
 }
 

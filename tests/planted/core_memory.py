@@ -8,8 +8,8 @@ MUTATIONS = (
     Mutation(
         "what_is_remembered_of_peers_is_no_memory",
         "core",
-        "(int64_t)t->lowered_count * (int64_t)sizeof(struct lowered)",
-        "0",
+        "keys * (int64_t)sizeof(struct remembered) : 0;",
+        "0 : 0;",
         suite("mesh/test_colluding_members", "is_memory_of_the_table"),
     ),
     Mutation(

@@ -116,9 +116,9 @@ cdef extern from "core/core.h" nogil:
     int back_counts(const table_t *, int)
     void table_close(table_t *)
     int64_t table_bytes(const table_t *)
-    struct lowered:
+    struct remembered:
         pass
-    int64_t lowered_bytes(const table_t *)
+    int64_t remembered_bytes(const table_t *)
     int64_t clock_ns(const table_t *)
     uint32_t table_find(const table_t *, uint64_t, uint64_t)
     void keyed_hash(const uint64_t *, uint64_t, const uint8_t *, size_t, uint64_t *, uint64_t *)

@@ -42,7 +42,7 @@ def is_ours(data):
 
 
 HEADER_BYTES = sizeof(header_t)
-LOWERED_BYTES = sizeof(lowered) + sizeof(uint32_t)
+REMEMBERED_BYTES = sizeof(remembered)
 LAYOUT = TABLE_LAYOUT
 MAX_VIEW_BYTES = VIEW_BYTES
 

@@ -229,7 +229,7 @@ cdef class Table:
         return {
             "keys": h.entries,
             "max_keys": h.max_keys,
-            "bytes": table_bytes(self.t) + lowered_bytes(self.t),
+            "bytes": table_bytes(self.t) + remembered_bytes(self.t),
             "inserted": h.inserted,
             "evicted_full": h.evicted_full,
             "evicted_indebted": h.evicted_indebted,

@@ -1,13 +1,15 @@
-/* What this process remembers of the takes of a key beside its debt: what was taken and is not
- * owed, and what was surely taken a moment ago. See docs/model.md, "Far credit" and "Merge". */
+/* What this process remembers of a key beside its debt: what was taken and is not owed, what was
+ * surely taken a moment ago, and by how much peers lowered the debt. See docs/model.md, "Far
+ * credit" and "Merge". */
 #ifndef CRDTBUCKET_LEVEL_REMEMBERED_H
 #define CRDTBUCKET_LEVEL_REMEMBERED_H
 
 #include "../memory/mapping.h"
 #include "predict.h"
 
-/* Of an entry; all of it is of the key that has this hash, as another key may have the entry by
- * now. */
+/* Of an entry, so of one key at a time: what a key was not charged must not be forgotten for what
+ * peers state of other keys. It is of the key that has this hash; another key may have the entry by
+ * now, which shares the budgets. */
 struct remembered {
     uint64_t hash_lo;
     /* What peers took and what was not charged, as the ns in which that much is refilled; and the
@@ -16,9 +18,18 @@ struct remembered {
     /* Local ns at which all is refilled that was taken while peers were silent here; 0: nothing is
      * noted. */
     int64_t taken_until;
+    /* The parts of two budgets that are spent, and the local ns until which they have refilled; see
+     * merge/lowering.h. */
+    double spent, agreed;
+    int64_t spent_at;
+    /* Local ns at which the bucket is full, as `peer` advertised last, and as it was here after
+     * that. Only the time between them is agreed on: what was charged since was not known to it. */
+    int64_t proposed, held;
+    uint32_t proposed_at; /* a stamp */
+    uint32_t peer;        /* its number, 0: none */
 };
 
-_Static_assert(sizeof(struct remembered) == 32, "it lies on one cache line");
+_Static_assert(sizeof(struct remembered) == 80, "it lies on two cache lines at most");
 
 /* NULL where nothing is remembered of the key of this entry. */
 static inline struct remembered *remembered_held(const table_t *t, uint32_t e)
@@ -40,8 +51,11 @@ COLD static struct remembered *remembered_of(table_t *t, uint32_t e)
         t->remembered_size = size;
     }
     struct remembered *r = &t->remembered[e];
-    if (r->hash_lo != t->hot[e].hash_lo)
-        *r = (struct remembered){.hash_lo = t->hot[e].hash_lo};
+    if (r->hash_lo != t->hot[e].hash_lo) {
+        r->hash_lo = t->hot[e].hash_lo;
+        r->uncounted = r->taken_until = 0;
+        r->peer = 0;
+    }
     return r;
 }
 

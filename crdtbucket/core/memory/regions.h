@@ -39,11 +39,11 @@ typedef struct {
     int is_virtual;
     ticker_t *ticker; /* this process' clock */
     int fd;           /* of a shared table, else -1 */
-    /* What peers lowered lately: see merge/lowering.h. NULL until some did. */
-    struct lowered *lowered; /* from 1 on */
-    uint32_t *lowered_at;    /* by entry, 0 while it has none */
-    size_t lowered_size;     /* bytes of both */
-    uint32_t lowered_count;
+    /* What few keys need: see merge/lowering.h. NULL until one did. */
+    struct rare *rare; /* from 1 on */
+    uint32_t *rare_at; /* by entry, 0 while it has none */
+    size_t rare_size;  /* bytes of both */
+    uint32_t rare_count;
     /* By entry, see level/remembered.h. NULL until something was. */
     struct remembered *remembered;
     size_t remembered_size; /* bytes */

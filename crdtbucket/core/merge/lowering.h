@@ -21,14 +21,9 @@
 /* Two peers that advertise a debt within this time agree. */
 #define AGREE_NS (30 * SECOND)
 
-/* Of an entry, so of one key at a time: what a key has hidden must not be forgotten for what peers
- * state of other keys. The next key of an entry shares the budgets. Few keys need one. */
-struct lowered {
+/* What few keys need, by entry: it is of the key that has this hash. */
+struct rare {
     uint64_t hash_lo;
-    /* Local ns at which the bucket is full, as `peer` advertised last, and as it was here after
-     * that. Only the time between them is agreed on: what was charged since was not known to it. */
-    int64_t proposed, held;
-    int64_t proposed_at, spent_at;
     /* Until this local ns a part of the debt is what was predicted of nodes that were given up.
      * Each peer gives them up in its own moment, and no column stands behind it. */
     int64_t predicted_until;
@@ -38,21 +33,15 @@ struct lowered {
     /* What is hidden until refill has paid it; see refilled.h. */
     i128 hidden_sum;
     int64_t hidden_until;
-    double spent, agreed; /* parts of the two budgets */
-    uint32_t peer;
     /* Of a bucket that is not predicted, such as slots, each of which is taken and given back again
      * and again: who took last, and the units of it that were charged and have not come back. */
     uint32_t taker;
     i128 charged;
 };
 
-_Static_assert(sizeof(struct lowered) + 64 - _Alignof(struct lowered) <= 3 * 64,
-               "it lies on three lines at most");
-
 /* What was kept for a node that is given up, in units: it is charged from now on, and so much of
  * it is `debt`. */
-static void predict_debt(struct lowered *l, const definition_t *d, i128 kept, i128 debt,
-                         int64_t now)
+static void predict_debt(struct rare *l, const definition_t *d, i128 kept, i128 debt, int64_t now)
 {
     if (l->predicted_until < now)
         l->predicted_until = now;
@@ -62,48 +51,50 @@ static void predict_debt(struct lowered *l, const definition_t *d, i128 kept, i1
     l->given_up_until += (int64_t)units_to_ns(d, kept);
 }
 
-/* How many units of debt are still predicted ones. */
-static i128 predicted_debt(const struct lowered *l, const definition_t *d, int64_t now)
+/* How many units of debt are still predicted ones. `l` may be NULL. */
+static i128 predicted_debt(const struct rare *l, const definition_t *d, int64_t now)
 {
-    return units_until(l->predicted_until, d, now);
+    return l ? units_until(l->predicted_until, d, now) : 0;
 }
 
-/* The record of an entry, NULL while it has none; it may be of the key that the entry had before.
- */
-static inline struct lowered *lowered_held(const table_t *t, uint32_t e)
+/* The record of a key, NULL while it has none. */
+static inline struct rare *rare_held(const table_t *t, uint32_t e)
 {
-    return t->lowered && t->lowered_at[e] ? &t->lowered[t->lowered_at[e]] : NULL;
+    struct rare *l = t->rare && t->rare_at[e] ? &t->rare[t->rare_at[e]] : NULL;
+    return l && l->hash_lo == t->hot[e].hash_lo ? l : NULL;
 }
 
-/* The same; gives the entry a record where it has none. There is room for one of each entry, which
- * takes memory as it is touched. NULL when that cannot be had. */
-COLD static struct lowered *lowered_place(table_t *t, uint32_t e)
+/* The same; makes one where there is none. There is room for one of each entry, which takes memory
+ * as it is touched. NULL when that cannot be had. */
+COLD static struct rare *rare_of(table_t *t, uint32_t e)
 {
     size_t most = (size_t)t->h->max_keys;
-    if (!t->lowered) {
-        size_t size = (most + 1) * sizeof(struct lowered) + most * sizeof(uint32_t);
+    if (!t->rare) {
+        size_t size = (most + 1) * sizeof(struct rare) + most * sizeof(uint32_t);
         void *m = map_zeros(size);
         if (m == MAP_FAILED)
             return NULL;
-        advise_huge(m, size);
-        t->lowered = m;
-        t->lowered_at = (uint32_t *)(t->lowered + most + 1);
-        t->lowered_size = size;
-        t->lowered_count = 0;
+        t->rare = m;
+        t->rare_at = (uint32_t *)(t->rare + most + 1);
+        t->rare_size = size;
+        t->rare_count = 0;
     }
-    if (!t->lowered_at[e])
-        t->lowered_at[e] = ++t->lowered_count;
-    return lowered_held(t, e);
+    if (!t->rare_at[e])
+        t->rare_at[e] = ++t->rare_count;
+    struct rare *l = &t->rare[t->rare_at[e]];
+    if (l->hash_lo != t->hot[e].hash_lo)
+        *l = (struct rare){.hash_lo = t->hot[e].hash_lo};
+    return l;
 }
 
 /* The memory that these records, and `remembered`, take of the process that merges; a shared table
  * has none of it. */
-static int64_t lowered_bytes(const table_t *t)
+static int64_t remembered_bytes(const table_t *t)
 {
     int64_t keys = (int64_t)t->h->bump,
             bytes = t->remembered ? keys * (int64_t)sizeof(struct remembered) : 0;
-    if (t->lowered)
-        bytes += (int64_t)t->lowered_count * (int64_t)sizeof(struct lowered)
+    if (t->rare)
+        bytes += (int64_t)t->rare_count * (int64_t)sizeof(struct rare)
                  + keys * (int64_t)sizeof(uint32_t);
     return bytes;
 }
@@ -113,8 +104,8 @@ static int64_t lowered_bytes(const table_t *t)
 COLD static i128 charged_before(const table_t *t, uint32_t e, const definition_t *d, i128 units,
                                 int64_t now)
 {
-    struct lowered *l = lowered_held(t, e);
-    if (!l || l->hash_lo != t->hot[e].hash_lo)
+    struct rare *l = rare_held(t, e);
+    if (!l)
         return 0;
     i128 kept = units_until(l->given_up_until, d, now), charged = kept < units ? kept : units;
     l->given_up_until -= (int64_t)units_to_ns(d, charged);
@@ -134,30 +125,19 @@ RARELY static int64_t members_known(const table_t *t, uint32_t source)
     return members > t->h->members ? members : t->h->members;
 }
 
-/* The record of a key, or NULL when there is no memory for it. `members`: as `members_known`. */
-COLD static struct lowered *lowered_of(table_t *t, uint32_t e, const definition_t *d,
-                                       int64_t members, int64_t now)
+/* Refills the two budgets. `members`: as `members_known`. */
+static void refill_budgets(struct remembered *r, const definition_t *d, int64_t members,
+                           int64_t now)
 {
-    struct lowered *l = lowered_place(t, e);
-    if (!l)
-        return NULL;
-    if (l->hash_lo != t->hot[e].hash_lo) {
-        l->hash_lo = t->hot[e].hash_lo;
-        l->peer = 0;
-        l->charged = 0;
-        l->hidden_until = 0;
-        l->predicted_until = l->given_up_until = 0;
-    }
-    double since = larger(0.0, (double)(now - l->spent_at)), each = LOWERED_PART / (double)members;
-    l->spent = larger(0.0, l->spent - since / (double)d->full_ns);
-    l->agreed = larger(0.0, l->agreed - each * since / (double)d->cap_ns);
-    l->spent_at = now;
-    return l;
+    double since = larger(0.0, (double)(now - r->spent_at)), each = LOWERED_PART / (double)members;
+    r->spent = larger(0.0, r->spent - since / (double)d->full_ns);
+    r->agreed = larger(0.0, r->agreed - each * since / (double)d->cap_ns);
+    r->spent_at = now;
 }
 
 /* The sender has taken `units` more, of which the debt rises by `rises`: it may give these back,
  * whatever else of it was not charged. */
-static void note_charged(struct lowered *l, uint32_t source, i128 units, i128 rises)
+static void note_charged(struct rare *l, uint32_t source, i128 units, i128 rises)
 {
     i128 charged = units < rises ? units : rises;
     if (charged <= 0)
@@ -167,7 +147,7 @@ static void note_charged(struct lowered *l, uint32_t source, i128 units, i128 ri
 }
 
 /* How many of the units that the sender gives back were charged for it. */
-static i128 charged_of(struct lowered *l, uint32_t source, i128 units)
+static i128 charged_of(struct rare *l, uint32_t source, i128 units)
 {
     if (units <= 0 || l->taker != source)
         return 0;
@@ -196,7 +176,7 @@ static i128 drop_uncounted(struct remembered *r, const definition_t *d, i128 uni
  * taken and not charged, because it was beyond every limit or the ceiling, or the sender's own debt
  * was lower, is not given back when it is refunded. `slots`: the record of a bucket that is not
  * predicted, else NULL. */
-static i128 refunded_to(struct remembered *r, struct lowered *slots, const definition_t *d,
+static i128 refunded_to(struct remembered *r, struct rare *slots, const definition_t *d,
                         const comparison_t *g, uint32_t source, int64_t brings, i128 debt,
                         i128 after, int64_t now)
 {
@@ -232,32 +212,33 @@ static i128 refunded_to(struct remembered *r, struct lowered *slots, const defin
 
 /* By how many of these units the sender and another peer agree that a debt is too high. Of two
  * members nobody else could: by all of them. */
-static i128 agreed_on(const table_t *t, const struct lowered *l, const definition_t *d,
+static i128 agreed_on(const table_t *t, const struct remembered *r, const definition_t *d,
                       const merge_context_t *m, i128 units, int64_t now)
 {
     if (!m->source)
         return 0;
     if (m->members <= 2)
         return units;
-    if (!l->peer || l->peer == m->source || !t->nodes[l->peer].connected
-        || now - l->proposed_at > AGREE_NS)
+    if (!r->peer || r->peer == m->source || !t->nodes[r->peer].connected
+        || now - stamp_ns(r->proposed_at, now) > AGREE_NS)
         return 0;
-    int64_t least = l->proposed > now ? l->proposed : now,
-            ns = l->held > least ? l->held - least : 0;
+    int64_t least = r->proposed > now ? r->proposed : now,
+            ns = r->held > least ? r->held - least : 0;
     i128 both = (i128)ns * d->p;
     return both < units ? both : units;
 }
 
 /* How many of these units, by which two peers agree that a debt is too high, it falls: those that
  * were only predicted, and beyond that as many as there is budget for. */
-COLD static i128 granted_units(struct lowered *l, const definition_t *d, i128 units, int64_t now)
+COLD static i128 granted_units(struct remembered *r, const definition_t *d, i128 units,
+                               i128 predicted)
 {
-    i128 predicted = predicted_debt(l, d, now), beyond = units - predicted;
+    i128 beyond = units - predicted;
     if (beyond <= 0)
         return units;
-    double cap = (double)cap_units(d), room = larger(0.0, 1.0 - l->agreed) * cap,
+    double cap = (double)cap_units(d), room = larger(0.0, 1.0 - r->agreed) * cap,
            granted = smaller((double)beyond, room);
-    l->agreed += granted / cap;
+    r->agreed += granted / cap;
     return room < (double)beyond ? predicted + (i128)room : units;
 }
 
@@ -273,32 +254,32 @@ static i128 lowered_at_most(table_t *t, uint32_t e, const definition_t *d, const
                && after <= cap_units(d) && !d->unpredicted))
         return after; /* all is charged */
     struct remembered *r = remembered_of(t, e);
-    struct lowered *l = d->unpredicted ? lowered_of(t, e, d, m->members, now) : NULL;
-    if (!r || (d->unpredicted && !l))
+    struct rare *slots = d->unpredicted ? rare_of(t, e) : NULL;
+    if (!r || (d->unpredicted && !slots))
         return after > debt ? after : debt;
-    i128 from = refunded_to(r, l, d, g, m->source, brings, debt, after, now),
+    i128 from = refunded_to(r, slots, d, g, m->source, brings, debt, after, now),
          to = after > 0 ? after : 0;
     /* What others have refunded was given back here for as much as was charged here. The sender,
      * who does not know it yet, may have charged less of it than is refunded. */
     to += token_units(d, g->lacks_refunds);
     if (from <= to)
         return after < from ? from : after;
-    if (!l && !(l = lowered_of(t, e, d, m->members, now)))
-        return after > debt ? after : debt;
-    i128 units = agreed_on(t, l, d, m, from - to, now),
-         agreed = from - granted_units(l, d, units, now);
+    refill_budgets(r, d, m->members, now);
+    struct rare *l = rare_held(t, e);
+    i128 predicted = predicted_debt(l, d, now), units = agreed_on(t, r, d, m, from - to, now),
+         agreed = from - granted_units(r, d, units, predicted);
     double budget = LOWERED_PART * (double)full_units(d) / (double)m->members,
-           left = m->source ? larger(0.0, 1.0 - l->spent) * budget : 0.0,
+           left = m->source ? larger(0.0, 1.0 - r->spent) * budget : 0.0,
            wanted = (double)(agreed - to), granted = smaller(left, wanted);
-    l->spent += granted / budget;
+    r->spent += granted / budget;
     i128 result = granted >= wanted ? to : agreed - (i128)granted;
     if (m->source && m->members > 2) { /* of two nobody else could agree */
-        l->peer = m->source;
-        l->proposed = now + (int64_t)units_to_ns(d, to);
-        l->held = now + (int64_t)units_to_ns(d, result);
-        l->proposed_at = now;
+        r->peer = m->source;
+        r->proposed = now + (int64_t)units_to_ns(d, to);
+        r->held = now + (int64_t)units_to_ns(d, result);
+        r->proposed_at = stamp_of(now);
     }
-    if (l->predicted_until > now)
+    if (predicted > 0)
         l->predicted_until -= (int64_t)units_to_ns(d, from - result);
     if (granted >= wanted)
         return after;

@@ -34,7 +34,7 @@ COLD static void hide_refilled(table_t *t, uint32_t e, definition_t *d, const me
     if (more <= 0 || kept.claims > d->per_second || !column_find(t, e, m->source_origin, &its)
         || !column_taken(&its))
         return;
-    struct lowered *key = lowered_of(t, e, d, m->members, now);
+    struct rare *key = rare_of(t, e);
     if (!key)
         return;
     int64_t base = LOAD(t->hot[e].base), net = entry_net(t, e);
