@@ -213,7 +213,7 @@ def _slots_of(cost: Any, spec: BucketSpec) -> int:
     if isinstance(cost, bool) or not isinstance(cost, SupportsIndex) or index(cost) < 1:
         raise InvalidCost(f"cost must be a whole number of slots, 1 or more, not {cost!r}")
     if index(cost) > (most := spec.slots or 0):
-        raise CostExceedsCapacity(index(cost), most, unit="slots")
+        raise CostExceedsCapacity(spec.name, index(cost), most, unit="slots")
     return index(cost)
 
 

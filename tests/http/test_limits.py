@@ -263,6 +263,7 @@ async def test_a_request_that_costs_more_than_a_full_bucket_has_is_too_large(cas
         on_denied=lambda _, verdict: asked.append(verdict),
     )
     large, unit = request(size="4"), "slots" if case == "slots" else "tokens"
+    name = {"slots": "llm", "beside its floor": "tenant"}.get(case, "api")
     for verdict in (limits.acquire_sync(large), await limits.acquire(large)):
         assert not verdict
         assert isinstance(verdict.too_large, CostExceedsCapacity)
@@ -275,7 +276,7 @@ async def test_a_request_that_costs_more_than_a_full_bucket_has_is_too_large(cas
             "type": "about:blank",
             "title": "Content Too Large",
             "status": answer.status,
-            "detail": f"the request costs 4 {unit}, and at most 3 can pass at once",
+            "detail": f"the request costs 4 {unit} of {name!r}, and at most 3 can pass at once",
         }
         assert answer.status == 413
     assert asked == []  # no limit has denied it
