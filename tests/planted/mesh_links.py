@@ -732,4 +732,11 @@ MUTATIONS = (
         "self._keep_dialling(target)",
         suite("mesh/links/test_dialer", "bug_after_a_dial"),
     ),
+    Mutation(
+        "a_link_goes_on_to_receive_after_a_bug_in_sending",
+        "mesh/links",
+        'a bug in sending to it", self.peer.name)\n            self.abort("internal error")\n',
+        'a bug in sending to it", self.peer.name)\n',
+        suite("mesh/links/test_link", "bug_in_sending"),
+    ),
 )
