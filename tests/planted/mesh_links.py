@@ -534,6 +534,13 @@ MUTATIONS = (
         suite("mesh/protocol/test_wire", "earlier_version_is_refused"),
     ),
     Mutation(
+        "a_flipped_bit_of_a_snapshot_is_restored",
+        "mesh",
+        "if data[-CHECKSUM_BYTES:] != checksum([memoryview(data)[:-CHECKSUM_BYTES]]):",
+        "if not checksum([memoryview(data)[:-CHECKSUM_BYTES]]):",
+        suite("mesh/test_snapshot", "flipped_bit"),
+    ),
+    Mutation(
         "the_snapshot_of_an_earlier_version_is_good_enough",
         "mesh",
         "if type(form) is int and form != FORMAT:",
