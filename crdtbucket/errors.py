@@ -43,12 +43,15 @@ class InvalidKey(CrdtbucketError, ValueError):
 class CostExceedsCapacity(CrdtbucketError, ValueError):
     """One call asks for more tokens or slots than a key can ever have, so waiting cannot help.
 
-    `capacity` is the most that can pass at once: the tokens of a full bucket, less the `floor` that
-    the call leaves to others. `unit`: "tokens" or "slots".
+    `bucket` is its name. `capacity` is the most that can pass at once: the tokens of a full bucket,
+    less the `floor` that the call leaves to others. `unit`: "tokens" or "slots".
     """
 
-    def __init__(self, cost: int, capacity: int, floor: int = 0, unit: str = "tokens") -> None:
-        super().__init__(cost, capacity, floor, unit)
+    def __init__(
+        self, bucket: str, cost: int, capacity: int, floor: int = 0, unit: str = "tokens"
+    ) -> None:
+        super().__init__(bucket, cost, capacity, floor, unit)
+        self.bucket = bucket
         self.cost = cost
         self.capacity = capacity
         self.floor = floor
@@ -57,17 +60,18 @@ class CostExceedsCapacity(CrdtbucketError, ValueError):
     def __str__(self) -> str:
         if self.unit == "slots":
             return (
-                f"a request for {self.cost} slots of a bucket with {self.capacity} could never "
-                "pass; ask for fewer or give the bucket more"
+                f"a request for {self.cost} slots of bucket {self.bucket!r}, which has "
+                f"{self.capacity}, could never pass; ask for fewer or give the bucket more"
             )
         if self.floor:
             return (
                 f"cost {self.cost} leaves less than the floor of {self.floor} tokens even in a "
-                f"full bucket of {self.capacity + self.floor}: split the call, or lower the floor"
+                f"full bucket {self.bucket!r} of {self.capacity + self.floor}: split the call, or "
+                "lower the floor"
             )
         return (
-            f"cost {self.cost} is above the bucket's capacity of {self.capacity} and could never "
-            "pass; split the call or raise the capacity"
+            f"cost {self.cost} is above the capacity of {self.capacity} of bucket {self.bucket!r} "
+            "and could never pass; split the call or raise the capacity"
         )
 
 

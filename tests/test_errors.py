@@ -22,7 +22,7 @@ from crdtbucket.spec.bucket_spec import BucketSpec
 
 DENIAL = BucketCore(Table(virtual=True), BucketSpec("api", 1, 1)).peek("k")
 SAMPLES = [
-    CostExceedsCapacity(11, 10),
+    CostExceedsCapacity("api", 11, 10),
     UnknownBucket("a", ["b", "c"]),
     InvalidSpec("capacity is 0", "write 1", "capacity"),
     ConfigError([Problem("is 0", "write 1", "a.b", "f.yaml", 2, 3)]),
@@ -95,11 +95,12 @@ def test_unknown_bucket_lists_the_names_without_quoting_the_message() -> None:
     assert str(UnknownBucket("a")) == "no bucket 'a': none is defined"
 
 
-def test_cost_exceeds_capacity_carries_both_numbers() -> None:
-    error = CostExceedsCapacity(11, 10)
-    assert (error.cost, error.capacity) == (11, 10)
-    assert "11" in str(error)
-    assert "10" in str(error)
+def test_cost_exceeds_capacity_carries_the_bucket_and_both_numbers() -> None:
+    error = CostExceedsCapacity("api", 11, 10)
+    assert (error.bucket, error.cost, error.capacity) == ("api", 11, 10)
+    slots = CostExceedsCapacity("llm", 3, 2, unit="slots")
+    assert all(word in str(error) for word in ("'api'", "11", "10"))
+    assert all(word in str(slots) for word in ("'llm'", "3 slots", "has 2"))
 
 
 def test_config_error_shows_every_problem_with_its_place() -> None:

@@ -21,7 +21,7 @@ from crdtbucket.strong.redis.redis_connection import RedisConnection, asked
 from crdtbucket.strong.redis.regions import Regions
 from crdtbucket.strong.redis.registry import Registry
 from crdtbucket.strong.redis.resp import RedisErrorReply
-from crdtbucket.strong.redis.server_facts import read_facts
+from crdtbucket.strong.redis.server_facts import read_facts, read_time
 from crdtbucket.strong.redis.topology import Primary
 
 OLDEST = 7
@@ -127,10 +127,7 @@ class RedisQuestions:
 
     async def time_us(self) -> int:
         """The server's time (us)."""
-        reply = await asked(self.connection, "TIME")
-        if not isinstance(reply, list) or len(reply) != 2:
-            raise _error(reply, "TIME")
-        return int(reply[0]) * 1_000_000 + int(reply[1])
+        return read_time(await asked(self.connection, "TIME"))
 
     async def latency(self) -> Sequence[Answer]:
         """Measures how long decisions take."""

@@ -162,7 +162,7 @@ def problem_answer(
 def too_large(error: CostExceedsCapacity) -> Answer:
     """The answer to a request that costs more than its bucket can hold. It has no `Retry-After`:
     the same request could never pass."""
-    costs = f"the request costs {error.cost} {error.unit}"
+    costs = f"the request costs {error.cost} {error.unit} of {error.bucket!r}"
     detail = f"{costs}, and at most {error.capacity} can pass at once"
     document = {"type": "about:blank", "title": "Content Too Large", "status": 413}
     return _document_answer(document | {"detail": detail}, {})

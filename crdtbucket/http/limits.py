@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import itertools
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from operator import index
 from typing import Any, SupportsIndex
@@ -16,11 +14,11 @@ from crdtbucket.http.client_address import Network, check_trusted, key_of_peer
 from crdtbucket.http.fields import FieldOptions, deferred_fields
 from crdtbucket.http.request import Request
 from crdtbucket.http.request_rules import Charge, Rule, shortened
+from crdtbucket.http.rule_fit import check_rule, checked_rules, has_slots, of_peer, rates_of
 from crdtbucket.limiter.bucket import Bucket
-from crdtbucket.limiter.facade import Limiter, check_limiter
+from crdtbucket.limiter.facade import Limiter
 from crdtbucket.limiter.held_slot import Slot
 from crdtbucket.spec.bucket_spec import BucketSpec
-from crdtbucket.spec.overrides import with_overrides
 from crdtbucket.strong.strong_bucket import AskingBucket
 
 
@@ -46,35 +44,47 @@ class Limits:
         instead of 429 for denials in fallback mode. Raises `UnknownBucket`, `InvalidSpec`.
         """
         self.limiter = limiter
-        self.rules = _checked(limiter, rules)
+        self.rules = checked_rules(limiter, rules)
+        """As they were given."""
         self.trusted = check_trusted(trusted)
         self.may_refund = any(rule.refund_if is not None for rule in self.rules)
         """Whether a rule needs the status of each answer."""
-        for rule in self.rules:
-            _check_rule(limiter, rule)
-        self._holding = tuple(rule for rule in self.rules if _has_slots(limiter, rule))
-        self._taking = tuple(rule for rule in self.rules if rule not in self._holding)
+        parts = rates_of(limiter, self.rules)
+        for rule in parts:
+            check_rule(limiter, rule)
+        self._holding = tuple(rule for rule in parts if has_slots(limiter, rule))
         self.may_hold = bool(self._holding)
         """Whether requests hold slots, which are to be released at their end."""
-        self._only = self._taking[0] if len(self._taking) == 1 else None
-        alone = None if self.may_hold else self._only
-        self._of_peer = None if self.trusted else _at_once(limiter, alone)
+        self._given = tuple(rule for rule in self.rules if rule not in self._holding)
+        self._follow(limiter._in_force.buckets)
         _check_options(on_denied, fields)
         self._on_denied = on_denied
         self._options = fields
         self._reduced_capacity = reduced_capacity
 
+    def _follow(self, buckets: object) -> None:
+        """Reads which rates the buckets in force have."""
+        self._taking = rates_of(self.limiter, self._given)
+        self._only = self._taking[0] if len(self._taking) == 1 else None
+        alone = None if self.may_hold else self._only
+        self._of_peer = None if self.trusted else of_peer(self.limiter, alone)
+        self._buckets = buckets  # at last, as other threads decide meanwhile
+
     def take_of_peer(self, peer: str | None) -> Verdict | None:
         """`acquire` for the case that needs only the peer's address and is decided in this process:
         a single rule about all requests, with the default key and cost. None in all other cases."""
-        rule = self._of_peer
-        if rule is None or (key := key_of_peer(peer)) is None:
+        if (buckets := self.limiter._in_force.buckets) is not self._buckets:
+            self._follow(buckets)
+        if self._of_peer is None or (key := key_of_peer(peer)) is None:
             return None
-        return self._verdict(rule, self.limiter.bucket(rule.bucket).take(key))
+        rule, bucket = self._of_peer
+        return self._verdict(rule, bucket.take(key))
 
     def acquire(self, request: Request) -> Coroutine[Any, Any, Verdict]:
         """Takes the tokens and slots of all rules. Raises what their callables and the buckets
         raise, except for a cost that no full bucket has: then the verdict is `too_large`."""
+        if (buckets := self.limiter._in_force.buckets) is not self._buckets:
+            self._follow(buckets)
         work = self._hold_and_acquire(request) if self.may_hold else self._acquire(request)
         return _fitting(work)
 
@@ -88,6 +98,8 @@ class Limits:
 
     def acquire_sync(self, request: Request) -> Verdict:
         """`acquire` for threads without an event loop; blocks where a bucket asks Redis."""
+        if (buckets := self.limiter._in_force.buckets) is not self._buckets:
+            self._follow(buckets)
         try:
             return self._acquire_blocking(request)
         except CostExceedsCapacity as error:
@@ -96,7 +108,7 @@ class Limits:
     def _acquire_blocking(self, request: Request) -> Verdict:
         if not self.may_hold:
             return self._acquire_sync(request)
-        buckets = (self.limiter.bucket(rule.bucket) for rule in self._holding)
+        buckets = [self.limiter.bucket(rule.bucket) for rule in self._holding]
         held = _blocking(buckets, self._hold(request), Verdict.release)
         try:
             return _together(held, self._acquire_sync(request) if held else held)
@@ -179,7 +191,7 @@ class Limits:
         return Verdict(answer.allowed, taken, answer.binding, fields)
 
     def _acquire_all_sync(self, charges: Sequence[tuple[Rule, Charge]]) -> Verdict:
-        buckets = (self.limiter.bucket(name).of(key) for _, (name, key, *_) in charges)
+        buckets = [self.limiter.bucket(name).of(key) for _, (name, key, *_) in charges]
         return _blocking(buckets, self._acquire_all(charges), Verdict.refund)
 
 
@@ -213,7 +225,7 @@ def _slots_of(cost: Any, spec: BucketSpec) -> int:
     if isinstance(cost, bool) or not isinstance(cost, SupportsIndex) or index(cost) < 1:
         raise InvalidCost(f"cost must be a whole number of slots, 1 or more, not {cost!r}")
     if index(cost) > (most := spec.slots or 0):
-        raise CostExceedsCapacity(index(cost), most, unit="slots")
+        raise CostExceedsCapacity(spec.name, index(cost), most, unit="slots")
     return index(cost)
 
 
@@ -241,61 +253,3 @@ def _check_options(on_denied: object, fields: object) -> None:
         raise InvalidSpec(f"on_denied is {on_denied!r}", fix, "on_denied")
     if not isinstance(fields, FieldOptions):
         raise InvalidSpec(f"fields is {fields!r}", "pass FieldOptions(...)", "fields")
-
-
-def _checked(limiter: Limiter, rules: Rule | Iterable[Rule]) -> tuple[Rule, ...]:
-    check_limiter(limiter, "Limits(limiter, Rule(...))")
-    if isinstance(rules, str) or not isinstance(rules, (Rule, Iterable)):
-        word = rules if isinstance(rules, str) else "api"
-        raise InvalidSpec(f"rules is {rules!r}", f"write Rule({word!r})", "rules")
-    each = (rules,) if isinstance(rules, Rule) else tuple(rules)
-    for rule in each:
-        if not isinstance(rule, Rule):
-            raise InvalidSpec(f"rules has {rule!r}", f"write Rule({rule!r})", "rules")
-    return tuple(part for rule in each for part in _parts(limiter, rule))
-
-
-def _has_slots(limiter: Limiter, rule: Rule) -> bool:
-    """Whether the rule limits requests in flight."""
-    return limiter.bucket(rule.bucket).spec.slots is not None
-
-
-def _check_rule(limiter: Limiter, rule: Rule) -> None:
-    """Raises `InvalidSpec` for a rule that its bucket does not support."""
-    slots, spec = _has_slots(limiter, rule), limiter.bucket(rule.bucket).spec
-    if spec.overrides_from is None:
-        _check_cost(rule, spec)
-    if rule.floor != 0 and (slots or not limiter.bucket(rule.bucket).immediate):
-        fix = "leave it out: only eventual buckets of tokens have floors"
-        raise InvalidSpec(f"floor in the rule for {rule.bucket!r}", fix, "floor")
-    if slots and rule.refund_if is not None:
-        fix = "leave it out: a slot is always released at the end of the request"
-        raise InvalidSpec(f"refund_if in the rule for {rule.bucket!r}", fix, "refund_if")
-
-
-def _check_cost(rule: Rule, spec: BucketSpec) -> None:
-    """Raises `InvalidSpec` if no key has as many tokens or slots as the rule's fixed cost."""
-    specs = (one for one, _ in with_overrides([spec]))
-    most = max(one.capacity if one.slots is None else one.slots for one in specs)
-    if isinstance(rule.cost, int) and rule.cost > most:
-        more = "raise its capacity" if spec.slots is None else "give it more slots"
-        fix = f"write {most} or less, or {more}: no request could ever pass"
-        raise InvalidSpec(f"cost {rule.cost} in the rule for {rule.bucket!r}", fix, "cost")
-
-
-def _parts(limiter: Limiter, rule: Rule) -> list[Rule]:
-    """The rule; if its bucket is a name with several rates, a rule for each of them. Raises
-    `UnknownBucket`."""
-    names = (f"{rule.bucket}:{n}" for n in itertools.count(1))
-    several = list(itertools.takewhile(limiter.buckets.__contains__, names))
-    if several and rule.bucket not in limiter.buckets:
-        return [dataclasses.replace(rule, bucket=name) for name in several]
-    limiter.bucket(rule.bucket)
-    return [rule]
-
-
-def _at_once(limiter: Limiter, rule: Rule | None) -> Rule | None:
-    """The rule, if a decision needs only the peer's address. A cost of 1 fits any bucket."""
-    if rule is None or rule.cost_by_address != 1 or not limiter.bucket(rule.bucket).immediate:
-        return None
-    return rule

@@ -9,6 +9,8 @@ only this node, until a peer has sent its counts, or until it is clear that no p
 from __future__ import annotations
 
 import logging
+import zlib
+from collections.abc import Iterable
 
 from crdtbucket._core import Table
 from crdtbucket.base.clock import boot_id
@@ -18,8 +20,10 @@ from crdtbucket.mesh.protocol import wire
 from crdtbucket.mesh.protocol.pruning import CROWDED
 from crdtbucket.mesh.protocol.roster import Roster
 
-FORMAT = 3
+FORMAT = 4
 CHUNK = 1 << 20
+CHECKSUM_BYTES = 6
+"""Those at the end of a snapshot: a checksum of all before it, packed."""
 LOG = logging.getLogger("crdtbucket.mesh")
 
 
@@ -38,8 +42,9 @@ def dump(table: Table, roster: Roster) -> list[bytes]:
         if payload:
             chunks.append(pack(payload))
     first = (FORMAT, table.epochs.running, tables.origins, tables.definitions)
-    head = pack_list_head(len(first) + 2) + b"".join(map(pack, first))
-    return [head + pack_list_head(len(chunks)), *chunks, pack((boot_id(), made))]
+    head = pack_list_head(len(first) + 3) + b"".join(map(pack, first))
+    pieces = [head + pack_list_head(len(chunks)), *chunks, pack((boot_id(), made))]
+    return [*pieces, checksum(pieces)]
 
 
 def load(table: Table, roster: Roster, data: bytes, boot: bytes | None = None) -> int:
@@ -53,7 +58,9 @@ def load(table: Table, roster: Roster, data: bytes, boot: bytes | None = None) -
         form, *rest = unpack(data)
         if type(form) is int and form != FORMAT:
             raise OtherFormat(f"snapshot has format {form}, this version reads {FORMAT}")
-        epoch, origins, definitions, chunks, (made_in, made) = rest
+        if data[-CHECKSUM_BYTES:] != checksum([memoryview(data)[:-CHECKSUM_BYTES]]):
+            raise MeshError("it is damaged: its bytes have another checksum")
+        epoch, origins, definitions, chunks, (made_in, made), _ = rest
         if type(form) is not int or type(made_in) is not bytes or type(made) is not int:
             raise MeshError("not a snapshot: its time is none")
         tables = wire.check_tables("tables", (1, origins, definitions))
@@ -73,6 +80,14 @@ def load(table: Table, roster: Roster, data: bytes, boot: bytes | None = None) -
         )
     except (ValueError, TypeError, WireError) as error:
         raise MeshError(f"not a snapshot: {error}") from error
+
+
+def checksum(pieces: Iterable[bytes | memoryview]) -> bytes:
+    """The end of a snapshot of these pieces."""
+    crc = 0
+    for piece in pieces:
+        crc = zlib.crc32(piece, crc)
+    return pack(crc.to_bytes(4, "big"))
 
 
 def _age(made_in: bytes, made: int, boot: bytes, now: int) -> int | None:

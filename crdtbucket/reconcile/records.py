@@ -23,6 +23,7 @@ from crdtbucket.strong.redis.redis_connection import RedisConnection, all_of, as
 from crdtbucket.strong.redis.replicated import read_entry
 from crdtbucket.strong.redis.resp import RedisErrorReply
 from crdtbucket.strong.redis.script import Column, ScriptCall, ScriptStatus
+from crdtbucket.strong.redis.server_facts import read_time
 from crdtbucket.strong.store_names import redis_key
 
 CHUNK = 256
@@ -127,7 +128,7 @@ class Records:
             names = [self._own_key(*item) for item in chunk]
             calls = [asked(self._server(name), b"HGETALL", name) for name in names]
             await self._within(all_of([*clocks.values(), *calls]))
-            now = {server: _time(clock.result()) for server, clock in clocks.items()}
+            now = {server: read_time(clock.result()) for server, clock in clocks.items()}
             for (place, bucket), name, call in zip(chunk, names, calls, strict=True):
                 held = self._held(call.result(), bucket, now[self._server(name)])
                 if held is not None:
@@ -207,14 +208,6 @@ def _chunks(items: Iterable[T]) -> Iterator[list[T]]:
 
 def _are_texts(reply: object) -> TypeGuard[list[bytes]]:
     return isinstance(reply, list) and all(isinstance(one, bytes) for one in reply)
-
-
-def _time(reply: object) -> int:
-    """Redis' clock in us."""
-    digits = _are_texts(reply) and all(one.isdigit() and len(one) < 20 for one in reply)
-    if not isinstance(reply, list) or len(reply) != 2 or not digits:
-        raise RedisReplyError("TIME was answered with something else")
-    return int(reply[0]) * 1_000_000 + int(reply[1])
 
 
 def _fields(reply: object, bucket: ReconciledBucket) -> dict[bytes, bytes]:

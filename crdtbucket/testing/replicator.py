@@ -38,16 +38,13 @@ class Replicator:
     """Runs from `start` to `stop`, on one event loop. All regions have keys of their own."""
 
     def __init__(
-        self,
-        members: Iterable[ReplicatedMember],
-        faults: ReplicationFaults | None = None,
-        seed: int = 0,
+        self, members: Iterable[ReplicatedMember], faults: ReplicationFaults | None = None
     ) -> None:
         self.members = {member.region: member for member in members}
         self.faults = faults or ReplicationFaults()
         """The faults of copies, which may be changed while it runs."""
         self._ways = {
-            (source, target): _Way(self.members[target], self.faults, f"{seed}/{source}/{target}")
+            (source, target): _Way(self.members[target], self.faults, f"{source}/{target}")
             for source, target in permutations(self.members, 2)
         }
         self._reads = dict.fromkeys(self.members, 0)

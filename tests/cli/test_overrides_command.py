@@ -61,7 +61,7 @@ async def test_an_operator_s_key_signs_for_a_mesh(tmp_path: Path) -> None:
     async with serving(Limiter([API], node="eu-1", mesh=mesh), admin_token=TOKEN) as node:
         options = ("--url", node.url, "--token-file", str(token))
         done = await run("overrides", "set", "api", "a", "50/s", *options)
-        assert "`crdtbucket overrides set --key FILE` signs it" in str(done.exception)
+        assert "`crdtbucket overrides set BUCKET KEY LIMIT --key FILE` does" in str(done.exception)
         signed = (*options, "--key", str(file), "--mesh-name", "blue")
         done = await run("overrides", "set", "api", "a", "50/s", *signed, "--counter", "5")
         assert done.output == "done\n"

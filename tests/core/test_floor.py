@@ -133,8 +133,8 @@ def test_a_cost_that_no_full_bucket_has_beside_its_floor_says_what_can_pass() ->
         error = pickle.loads(pickle.dumps(caught.value))
         assert (error.cost, error.capacity, error.floor) == (9, 8, 2)
         assert str(error) == (
-            "cost 9 leaves less than the floor of 2 tokens even in a full bucket of 10: "
-            "split the call, or lower the floor"
+            "cost 9 leaves less than the floor of 2 tokens even in a full bucket 'api' "
+            "of 10: split the call, or lower the floor"
         )
 
 

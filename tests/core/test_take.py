@@ -48,7 +48,8 @@ def test_a_cost_above_the_capacity_is_an_error_that_counts_nothing() -> None:
     for call in (bucket.take, bucket.peek):
         with pytest.raises(CostExceedsCapacity) as caught:
             call("k", 101)
-        assert (caught.value.cost, caught.value.capacity) == (101, 100)
+        error = caught.value
+        assert (error.bucket, error.cost, error.capacity) == (SPEC.name, 101, 100)
     assert bucket.counters()["denied"] == 0
     assert len(bucket.table) == 0
 

@@ -69,7 +69,7 @@ def test_a_key_that_is_named_twice_has_one_decision() -> None:
     assert first.cost == 7
     assert first.remaining == 3
     assert other.remaining == 5
-    with pytest.raises(CostExceedsCapacity):
+    with pytest.raises(CostExceedsCapacity, match="'a'"):
         take_all([(a, "x", 6), (a, "x", 5)])
     assert a.peek("x", 10).allowed
 

@@ -238,6 +238,40 @@ def test_a_name_of_several_rates_takes_from_all_of_them() -> None:
         Limits(limiter, Rule("other"))
 
 
+async def test_the_rates_of_a_name_are_those_that_are_in_force() -> None:
+    """Rules are read once, and a reload adds rates to their names and takes some away."""
+
+    def reload(text: str) -> None:
+        limiter.reload(Config("limits.yaml", BucketSpec.parse_all("api", text)))
+
+    limiter = Limiter(BucketSpec.parse_all("api", "10/hour"))
+    limits = Limits(limiter, Rule("api"))
+    peers = (f"203.0.113.{number}" for number in range(3))
+    for peer, acquire in zip(peers, ("take_of_peer", "acquire", "acquire_sync"), strict=True):
+        for text in ("10/hour;20/day", "10/hour;20/day;9/minute", "10/hour", "10/hour;9/minute"):
+            reload(text)
+            if acquire == "take_of_peer":
+                verdict = limits.take_of_peer(peer) or limits.acquire_sync(request(peer=peer))
+            elif acquire == "acquire":
+                verdict = await limits.acquire(request(peer=peer))
+            else:
+                verdict = limits.acquire_sync(request(peer=peer))
+            assert verdict
+            decided = [decision.bucket.spec.name for decision in verdict.decisions]
+            assert decided == [*limiter.buckets]
+
+
+def test_a_bucket_that_a_reload_removed_fails_the_requests_that_it_limits() -> None:
+    limiter = Limiter([API, TENANT])
+    limits = Limits(limiter, [Rule("api", match="/api"), Rule("tenant")])
+    limiter.reload(Config("limits.yaml", (TENANT,)))
+    assert limits.acquire_sync(request("/other"))
+    with pytest.raises(UnknownBucket):
+        limits.acquire_sync(request("/api"))
+    limiter.reload(Config("limits.yaml", (API, TENANT)))
+    assert limits.acquire_sync(request("/api"))
+
+
 def test_an_impossible_cost_of_a_later_rule_takes_nothing(limiter: Limiter) -> None:
     limits = Limits(limiter, [Rule("tenant"), Rule("api", cost=lambda _: 4)])
     assert not limits.acquire_sync(request()).allowed
@@ -263,6 +297,7 @@ async def test_a_request_that_costs_more_than_a_full_bucket_has_is_too_large(cas
         on_denied=lambda _, verdict: asked.append(verdict),
     )
     large, unit = request(size="4"), "slots" if case == "slots" else "tokens"
+    name = {"slots": "llm", "beside its floor": "tenant"}.get(case, "api")
     for verdict in (limits.acquire_sync(large), await limits.acquire(large)):
         assert not verdict
         assert isinstance(verdict.too_large, CostExceedsCapacity)
@@ -275,7 +310,7 @@ async def test_a_request_that_costs_more_than_a_full_bucket_has_is_too_large(cas
             "type": "about:blank",
             "title": "Content Too Large",
             "status": answer.status,
-            "detail": f"the request costs 4 {unit}, and at most 3 can pass at once",
+            "detail": f"the request costs 4 {unit} of {name!r}, and at most 3 can pass at once",
         }
         assert answer.status == 413
     assert asked == []  # no limit has denied it

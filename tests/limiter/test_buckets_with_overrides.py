@@ -204,6 +204,8 @@ def test_what_is_no_key_is_refused(bucket: Bucket, key: Any) -> None:
 
 
 def test_take_many_checks_all_before_it_takes(bucket: Bucket) -> None:
+    with pytest.raises(CostExceedsCapacity, match=r"capacity of 20 of bucket 'api\[gold-\?\]'"):
+        bucket.take("gold-1", 21)
     for costs, error in [([1, 21], CostExceedsCapacity), ([1, 0], InvalidCost), ([1], InvalidCost)]:
         with pytest.raises(error):
             bucket.take_many(["other", "gold-1"], costs)

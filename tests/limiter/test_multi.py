@@ -424,6 +424,25 @@ def test_two_budgets_are_set_aside_and_committed_together(limiter: Limiter) -> N
     assert limiter.bucket("b").peek("gold").remaining == 18
 
 
+@virtually
+async def test_a_reservation_has_its_decision_from_its_entry_on(
+    time: VirtualTime, limiter: Limiter
+) -> None:
+    wanted = [("a", "k", 6), ("b", "gold", 20)]
+    granted, denied = limiter.reserve_all(wanted), limiter.reserve_all(wanted)
+    assert granted.decision is None
+    with granted:
+        assert granted.decision is not None
+        assert granted.decision.allowed
+        assert [one.cost for one in granted.decision.decisions] == [6, 20]
+        with pytest.raises(ReservationDenied) as caught:
+            async with denied:
+                pass
+    assert denied.decision is not None
+    assert not denied.decision
+    assert denied.decision.binding is caught.value.decision
+
+
 def test_what_is_not_committed_goes_back(time: VirtualTime, limiter: Limiter) -> None:
     with pytest.raises(ZeroDivisionError), limiter.reserve_all([("a", "k", 3), ("b", "k", 3)]):
         raise ZeroDivisionError

@@ -530,6 +530,32 @@ def test_debts_of_invented_keys_push_out_their_own(owner: tuple[str, int]) -> No
     assert mesh["B"].node.counters["dropped"] == before + 300
 
 
+@pytest.mark.parametrize(("rates", "held"), [(None, range(150, 151)), ((0x3000,) * 2, range(120))])
+def test_rates_of_invented_keys_push_out_full_keys_and_no_debt(
+    rates: tuple[int, int] | None, held: range
+) -> None:
+    """In a table that is too small, where honest keys are asked for every two seconds, and the
+    bad member says each second that its callers ask for its own: those pass for wanted ones."""
+    mesh = mesh_of(2, max_keys=250)
+    bad = linked(mesh)
+    bucket = mesh["B"].bucket("api")
+    for i in range(20):
+        bucket.take(f"low {i}", C)
+        bucket.settle(f"low {i}", C)
+    for step in range(100):
+        for i in range(step % 20, 150, 20):
+            assert bucket.take(f"B{i}")
+        for i in range(20):
+            key = bucket.hash(f"invented {step * 20 % 200 + i}")
+            bad.state("B", key, 10**7, [("bad", bad.epoch, 1, 1 + step, 0)], rates)
+        mesh.advance(0.1)
+        owed = [bucket.debt(f"low {i}") for i in range(20)]
+        assert all(owed) or step >= 90  # then they have refilled
+    assert mesh["B"].table.stats()["evicted_indebted"] == 0
+    assert mesh["B"].table.stats()["evicted_full"] > 1_000
+    assert sum(bucket.debt(f"B{i}") is not None for i in range(150)) in held
+
+
 def test_one_frame_makes_room_for_some_of_its_new_keys_only() -> None:
     """Each costs a sample of the table, and the event loop waits."""
     mesh = mesh_of(1, BucketSpec("api", 100, 1, "1h"), max_keys=12_000)

@@ -78,8 +78,8 @@ MUTATIONS = (
     Mutation(
         "one_rule_about_an_address_is_an_error_of_the_server_after_a_reload",
         "http",
-        "rule.cost_by_address != 1 or",
-        "not rule.cost_by_address or",
+        "rule.cost_by_address != 1:",
+        "not rule.cost_by_address:",
         suite("http/test_limits", "reload_has_made_too_large"),
     ),
     Mutation(
@@ -368,8 +368,8 @@ MUTATIONS = (
     Mutation(
         "proxies_are_clients_on_the_straight_path",
         "http",
-        "self._of_peer = None if self.trusted else _at_once(",
-        "self._of_peer = _at_once(",
+        "self._of_peer = None if self.trusted else of_peer(",
+        "self._of_peer = of_peer(",
         (*PYTEST, "tests/http/test_straight_path.py"),
     ),
     Mutation(
@@ -479,5 +479,19 @@ MUTATIONS = (
         "(one.bucket, one.key, one.cost, one.floor or 0) for one",
         "(one.bucket, one.key, one.cost, 0) for one",
         suite("http/server/test_calls", "floor_counts"),
+    ),
+    Mutation(
+        "a_question_keeps_the_rates_of_its_first_use",
+        "http",
+        "            self._follow(buckets)\n        work = ",
+        "            pass\n        work = ",
+        suite("http/server/test_forward_auth", "rates_that_are_in_force"),
+    ),
+    Mutation(
+        "a_rule_about_addresses_keeps_the_rates_of_its_first_use",
+        "http",
+        "            self._follow(buckets)\n        if self._of_peer ",
+        "            pass\n        if self._of_peer ",
+        suite("http/test_limits", "rates_of_a_name"),
     ),
 )

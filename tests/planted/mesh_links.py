@@ -534,6 +534,13 @@ MUTATIONS = (
         suite("mesh/protocol/test_wire", "earlier_version_is_refused"),
     ),
     Mutation(
+        "a_flipped_bit_of_a_snapshot_is_restored",
+        "mesh",
+        "if data[-CHECKSUM_BYTES:] != checksum([memoryview(data)[:-CHECKSUM_BYTES]]):",
+        "if not checksum([memoryview(data)[:-CHECKSUM_BYTES]]):",
+        suite("mesh/test_snapshot", "flipped_bit"),
+    ),
+    Mutation(
         "the_snapshot_of_an_earlier_version_is_good_enough",
         "mesh",
         "if type(form) is int and form != FORMAT:",
@@ -731,5 +738,12 @@ MUTATIONS = (
         'lasting(partial(self._keep_dialling, target), "the mesh\'s dials", LOG)',
         "self._keep_dialling(target)",
         suite("mesh/links/test_dialer", "bug_after_a_dial"),
+    ),
+    Mutation(
+        "a_link_goes_on_to_receive_after_a_bug_in_sending",
+        "mesh/links",
+        'a bug in sending to it", self.peer.name)\n            self.abort("internal error")\n',
+        'a bug in sending to it", self.peer.name)\n',
+        suite("mesh/links/test_link", "bug_in_sending"),
     ),
 )

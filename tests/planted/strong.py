@@ -468,8 +468,29 @@ MUTATIONS = (
     Mutation(
         "addresses_that_take_turns_are_moves",
         "strong",
-        "or used in found or found & known:",
-        "or used in found:",
+        "        return bool(common) or now - self._missed[1] >= TURNS_NS\n",
+        "        return True\n",
         suite("strong/test_address_watch", "take_turns"),
+    ),
+    Mutation(
+        "one_answer_without_the_address_in_use_is_a_move",
+        "strong",
+        "ASKS, AGAIN_S = 4, 1.0\n",
+        "ASKS, AGAIN_S = 1, 1.0\n",
+        suite("strong/test_address_watch", "take_turns"),
+    ),
+    Mutation(
+        "addresses_that_take_long_turns_are_moves_for_ever",
+        "strong",
+        "        if len(gone) > 1:\n",
+        "        if len(gone) > 99:\n",
+        suite("strong/test_address_watch", "take_long_turns"),
+    ),
+    Mutation(
+        "a_name_that_moved_back_is_not_followed",
+        "strong",
+        "        if len(gone) > 1:\n",
+        "        if gone:\n",
+        suite("strong/test_address_watch", "one_back_within_an_hour"),
     ),
 )

@@ -8,20 +8,17 @@ dials again; the answer is a new connection, a refusal, or nothing at all.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from crdtbucket.errors import NodeConflict
 from crdtbucket.spec.bucket_spec import BucketSpec
-from crdtbucket.testing.simulated_mesh import RETRY_NS, SimulatedMesh
+from crdtbucket.testing.simulated_mesh import RETRY_NS
 from crdtbucket.testing.simulated_node import NS, SimulatedNode
+from tests.simulated.ways import Way, Ways
 
 if TYPE_CHECKING:
     from tests.simulated.hostile import HostileMember
-
-Way = tuple[str, str]
-"""(source, target) of frames."""
 
 SILENT_NS = 15 * NS
 """The transport gives up a connection on which nothing came for so long."""
@@ -36,7 +33,7 @@ class Connection:
         self.heard: dict[str, int] = {}
 
 
-class Network(SimulatedMesh):
+class Network(Ways):
     """A mesh whose linked pairs are given; ways may be cut one by one, nodes come and go."""
 
     def __init__(
@@ -64,8 +61,6 @@ class Network(SimulatedMesh):
         self.unlinked_ns = 0
         """For how long pairs have run without a connection after one of the two began, in all."""
         self._unlinked: dict[frozenset[str], int] = {}
-        self._cut: Counter[Way] = Counter()
-        self._resetting: Counter[frozenset[str]] = Counter()
         self._dialling: set[frozenset[str]] = set()
         self._peers: dict[str, list[str]] = {}
         """The answers of `peers`, until a link is added."""
@@ -86,19 +81,6 @@ class Network(SimulatedMesh):
             self._resetting[pair] += 1
             for here, there in (sorted(pair), sorted(pair, reverse=True)):
                 self._lose(here, there, self.open.get((here, there)))
-
-    def mend(self, ways: Iterable[Way], *, resets: bool) -> None:
-        """Undoes one of the two."""
-        if resets:
-            self._resetting -= Counter(dict.fromkeys(map(frozenset, ways), 1))
-        else:
-            self._cut -= Counter(ways)
-
-    def mend_all(self) -> None:
-        """Every way is open again."""
-        self._cut.clear()
-        self._resetting.clear()
-        self.heal()
 
     def link(self, first: str, second: str) -> None:
         """Two nodes that run already learn of each other."""
@@ -153,23 +135,6 @@ class Network(SimulatedMesh):
             known = [other for other in self.nodes if frozenset((name, other)) in self.linked]
             self._peers[name] = known
         return known
-
-    def passes(self, source: str, target: str) -> bool:
-        """Whether frames pass on this way, were there a connection."""
-        if (source, target) in self._cut or self.cut(source, target):
-            return False
-        return not self._resetting or frozenset((source, target)) not in self._resetting
-
-    @property
-    def undisturbed(self) -> bool:
-        """Whether every way flows."""
-        late = any(stall.until > self.now_ns for stall in self._stalls)
-        return not (self._cut or self._groups or self._resetting or late)
-
-    def flows(self, source: str, target: str) -> bool:
-        """The same, and in time."""
-        way, now = (source, target), self.now_ns
-        return self.passes(*way) and not any(stall.holds(way, now) for stall in self._stalls)
 
     # ---- frames ----
 

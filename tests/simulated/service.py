@@ -11,26 +11,14 @@ from crdtbucket.testing import SimulatedNode
 from tests.simulated.light_load import LightLoad
 from tests.simulated.network import LAST_RETRY_NS, Network
 from tests.simulated.parted import Parted
-from tests.simulated.plan import BURST_PART, Plan
+from tests.simulated.plan import Plan
 from tests.simulated.truth import IdealBucket, LateBucket, Missing
 from tests.simulated.unheard import Unheard
 from tests.simulated.view import View
 from tests.simulated.window import Window
+from tests.simulated.window_rules import WindowRules
 
 SECOND = 10**9
-CLAIM = 2.0
-"""Demand counts for up to this multiple of the rate in what a node may expect."""
-PART = 0.5
-"""Of what it may expect, a node gets at least so much."""
-GIVEN = 0.85
-"""Of what an ideal bucket gives out, the mesh gives at least so much."""
-GIVEN_BESIDE_BURSTS = 0.75
-"""The same where one goes on while others ask in bursts: it leaves room for the next one."""
-REMEMBERED = 10.0
-"""For so long one burst is remembered, in seconds: in so much its memory fades to a seventh."""
-BURSTY = 0.45
-"""Of the capacity, given out beyond the limit at most where bursts come again and again: what one
-was says what the next will be."""
 UNLEARNED_NS = 20 * SECOND
 """A silence that begins before rates are known shows after so long."""
 IRREGULAR = ("jump", "still", "reset", "surge", "flood", "stage")
@@ -70,6 +58,7 @@ class Service:
         self._started: dict[str, int] = {}
         self._missing: dict[str, Missing] = {}
         self._parted = Parted(view)
+        self.rules = WindowRules(plan, mesh, view, self.lag)
 
     def changes(self, at: float) -> None:
         self._changes.append(round(at * SECOND))
@@ -97,13 +86,13 @@ class Service:
             self._missing.pop(args[0], None)
         if what in ("die", "leave", "pause", "still") and self.mesh.nodes[args[0]].up:
             self._missing[args[0]] = Missing(
-                self._rate_of(args[0]), now, self.view.settled(what, args)
+                self.rules.rate_of(args[0]), now, self.view.settled(what, args)
             )
         if what in ("cut", "stall") and self.plan.arrivals[0] == "bursts":
             # Who does not hear the end of a burst expects it to go on, up to the near horizon.
             for source, target in args[-1]:
                 if self.mesh.nodes[source].up:
-                    rate, until = self._rate_of(source), now + self._unheard.horizon_ns
+                    rate, until = self.rules.rate_of(source), now + self._unheard.horizon_ns
                     self._missing[f"{source} to {target}"] = Missing(rate, now, until)
                     self._unheard.falls_silent(target, rate, now)
 
@@ -124,17 +113,6 @@ class Service:
         out.light.unclear(self.mesh.now_ns)
         out.true.charge(min(out._kept(), spec.capacity + out._ceiling), self.mesh.now_ns)
         return out
-
-    def _rate_of(self, name: str, now: int | None = None) -> float:
-        """Tokens a second that a node is asked for at a time, or now, at most."""
-        plan, number = self.plan, list(self.mesh.nodes).index(name)
-        at = (self.mesh.now_ns if now is None else now) / SECOND
-        phase = max((p for p in plan.phases if p.at <= at), key=lambda p: p.at)
-        part = phase.amount * phase.weights[number if number < len(plan.nodes) else 0]
-        part *= 1 / BURST_PART if plan.arrivals[0] == "bursts" else 1.0
-        if plan.storm is not None and plan.storm[0] == number:
-            part += plan.storm[1]
-        return part * self.rate
 
     # ---- every step of demand ----
 
@@ -175,7 +153,7 @@ class Service:
         known = min(owed, capacity, self._kept()) if self.plan.has("cut") else min(owed, capacity)
         window = Window(now, ideal, true, capped, self._late)
         window.charge(known, now)
-        window.forgiven = self._forgiven()
+        window.forgiven = self.rules.forgiven()
         window.owed = max(0, min(owed - capacity, self._ceiling))
         return window
 
@@ -188,11 +166,6 @@ class Service:
         up = (n for n in self.mesh.nodes.values() if n.up and n.suspended_until <= now)
         most = max((node.peek("main", "key").debt for node in up), default=0)
         return round(most / SECOND * self.rate)
-
-    def _forgiven(self) -> int:
-        """Tokens of debt that nodes have dropped at the ceiling so far."""
-        up = (node for node in self.mesh.nodes.values() if node.up)
-        return sum(node.bucket("main").counters()["forgiven"] for node in up)
 
     def _steady(self) -> bool:
         """Whether what is silent says nothing about the others: all are connected or have ended."""
@@ -287,118 +260,8 @@ class Service:
 
     def _close(self) -> None:
         window, self.window = self.window, None
-        if window is None or not self._steady():
-            return
-        seconds = (self.mesh.now_ns - window.since) / SECOND
-        capacity, cost = self.plan.main.capacity, self.plan.cost
-        given, nodes = sum(window.given.values()), len(window.offered)
-        for_steps = 2 * cost * nodes
-        alone = self._share_alone(window.since)
-        part = alone if seconds < self.plan.period else self._part_alone(alone)
-        ideal = window.ideal_shared + part * (window.ideal_given - window.ideal_shared)
-        given_part = GIVEN_BESIDE_BURSTS if self.plan.storm and self.plan.period else GIVEN
-        least = given_part * self._reached * ideal - 0.3 * capacity - for_steps
-        # In a storm, calls that need most of the bucket fill it for each other: who asks just after
-        # another passes never, and the storm keeps to its half.
-        large = self.plan.storm is not None and 2 * cost > capacity
-        if given < least and not self._unlearned and not large:
-            self.view.broken(
-                "given",
-                f"{given} tokens in {seconds:.1f} s, one bucket would give {window.ideal_given}",
-            )
-        self._check_over_admission(window, seconds)
-        # Bursts claim what they ask for while they last, of what is given in that time.
-        peak = 1 / BURST_PART if self.plan.period else 1.0
-        claims = {n: min(o * peak, CLAIM * self.rate * seconds) for n, o in window.offered.items()}
-        if self.plan.arrivals[0] == "even" and 2 * cost > capacity:
-            return  # calls in step: who asks just after another passes never, in one bucket neither
-        for name, offered in window.offered.items():
-            due = min(offered, window.ideal_shared * claims[name] / max(1, sum(claims.values())))
-            least = PART * due - 0.1 * capacity - for_steps - 3 * due**0.5
-            if window.given[name] < least and not self.view.forgotten(window.since):
-                self.view.broken(
-                    "share",
-                    f"{name} got {window.given[name]} tokens of {offered} in {seconds:.1f} s, "
-                    f"{due:.1f} of {window.ideal_shared} are its part",
-                )
-            self._check_waits(window, name, due, seconds)
-
-    def _check_waits(self, window: Window, name: str, due: float, seconds: float) -> None:
-        """Nobody waits for as long as fifteen calls of its part take, on the average of the window
-        and in what one bucket gives meanwhile: of what it held at first, calls come much sooner
-        than of what is refilled. Who got nothing at the end of a burst waits for the next one; and
-        what was given out beyond the limit is refilled first, for as long nobody is due anything.
-        """
-        part, cost = due / max(1, window.ideal_shared), self.plan.cost
-        refilled = (window.owed + window.beyond) / self.rate
-        known = 2.0 + 10 * self.lag + self.plan.period + refilled
-        for wait in window.waits[name].values():
-            waited, meanwhile = wait.ns / SECOND, part * wait.ideal_shared
-            if not (due and meanwhile):
-                continue
-            each = max(seconds * cost / due, waited * cost / meanwhile)
-            if waited > known + 15 * each:
-                self.view.broken(
-                    "starved",
-                    f"{name} got nothing for {waited:.1f} s, a call each {each:.2f} s is its part",
-                )
-
-    def _share_alone(self, at: int) -> float:
-        """The part of a burst that belongs to who goes on when it is over: in overload it keeps to
-        that until the memory of the burst fades (rule 7 of the predictions in docs/model.md). So
-        a time shorter than from one burst to the next one may see nothing else."""
-        if self.plan.storm is None:
-            return 1.0
-        number, storm = self.plan.storm
-        most = CLAIM * self.rate
-        rates = {n: self._rate_of(n, at) for n, node in self.mesh.nodes.items() if node.up}
-        alone = min(most, storm * self.rate) if f"n{number}" in rates else 0.0
-        return min(1.0, alone / max(1.0, sum(min(most, rate) for rate in rates.values())))
-
-    def _part_alone(self, share: float) -> float:
-        """What is given, of what is refilled between two bursts, to who goes on then. While it
-        remembers a burst, it leaves the others what they would take until their next news come:
-        of what it takes in that time and what is left, no more than its share is its own (rule 5).
-        """
-        if share >= 1 or not self.plan.period:
-            return 1.0
-        remembered = min(1.0, REMEMBERED / self.plan.period)
-        least = share / (1 - share) * self.plan.main.capacity / (self.rate * self.lag)
-        return 1 - remembered * (1 - min(1.0, least))
-
-    @property
-    def _reached(self) -> float:
-        """Of what is refilled, the part that calls can be given: they come step by step, and are
-        decided by news that have travelled. What is refilled above the capacity is lost."""
-        plan = self.plan
-        late = plan.step + plan.one_way * self.view.hops
-        lost = max(0.0, self.rate * late - (plan.main.capacity - plan.cost))
-        return plan.cost / (plan.cost + lost)
-
-    def _check_over_admission(self, window: Window, seconds: float) -> None:
-        """Beyond the limit goes what is given in the time that news take there and back, a call on
-        each node, and what was owed beyond the ceiling (see `Window`); and less where bursts have
-        been seen before."""
-        plan, nodes = self.plan, len(self.mesh.nodes)
-        forgiven = self._forgiven() - window.forgiven
-        most = window.unseen + plan.cost * nodes + 0.1 * plan.main.capacity
-        evicted = any(n.table.stats()["evicted_indebted"] for n in self.mesh.nodes.values())
-        if evicted:
-            return  # more keys owe than the table holds: what was taken of some is not known
-        if not window.explained(most, forgiven):
-            self.view.broken(
-                "over-admission",
-                f"{window.beyond:.1f} tokens beyond, at most {most:.1f}, {forgiven} forgiven",
-            )
-        quick = self.lag <= 0.2 and not plan.loss[0] and plan.storm is None
-        again = plan.arrivals[0] == "bursts" and seconds > 5 * plan.period
-        again = again and plan.period <= REMEMBERED / 2  # else the last one is as good as forgotten
-        seen = again and sum(window.offered.values()) < 3 * self.rate * seconds
-        roomy = plan.main.capacity >= 25 * plan.cost * nodes
-        if quick and seen and roomy and window.beyond > BURSTY * plan.main.capacity:
-            self.view.broken(
-                "bursts", f"{window.beyond:.1f} tokens beyond a capacity of {plan.main.capacity}"
-            )
+        if window is not None and self._steady():
+            self.rules.check(window, unlearned=self._unlearned)
 
     def check_owed(self) -> None:
         """Every way is open again, and all know of all: where demand was within the limit no node

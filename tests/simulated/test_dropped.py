@@ -138,10 +138,10 @@ def test_what_a_tiny_bucket_forgives_is_given_out_again(monkeypatch: pytest.Monk
     """Three tokens in some 130 s, as two are owed at most."""
     service = a_tiny_bucket_in_a_chain(1)
     assert given(service) > 1.3
-    service._check_over_admission(service.window, 0.0)
-    monkeypatch.setattr(service, "_forgiven", lambda: service.window.forgiven)
+    service.rules.check_over_admission(service.window, 0.0)
+    monkeypatch.setattr(service.rules, "forgiven", lambda: service.window.forgiven)
     with pytest.raises(Broken, match="over-admission"):
-        service._check_over_admission(service.window, 0.0)
+        service.rules.check_over_admission(service.window, 0.0)
 
 
 def test_where_as_much_may_be_owed_as_all_nodes_give_at_once_the_limit_holds() -> None:

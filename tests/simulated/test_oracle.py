@@ -259,10 +259,10 @@ def test_who_goes_on_after_a_burst_leaves_the_others_what_they_may_take_until_th
     plan = replace(plan, arrivals=("bursts", period), storm=(0, 100.0), seconds=1.0)
     mesh = Network(plan.nodes, [plan.main], linked=plan.linked, seed=1)
     service = Service(plan, mesh, View(plan, mesh))
-    assert service._part_alone(1 / 3) == part
-    assert service._part_alone(1.0) == 1.0
-    service.plan = replace(plan, arrivals=("even", 0.0))
-    assert service._part_alone(1 / 3) == 1.0
+    assert service.rules.part_alone(1 / 3) == part
+    assert service.rules.part_alone(1.0) == 1.0
+    service.rules.plan = replace(plan, arrivals=("even", 0.0))
+    assert service.rules.part_alone(1 / 3) == 1.0
 
 
 @pytest.mark.parametrize(
@@ -281,7 +281,7 @@ def test_bursts_that_come_again_before_the_last_one_is_forgotten_are_expected(
     window = service._open(0, 0)
     window.give(100 + beyond, 0)
     with expects:
-        service._check_over_admission(window, 6 * period)
+        service.rules.check_over_admission(window, 6 * period)
 
 
 @pytest.mark.parametrize(

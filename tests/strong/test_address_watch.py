@@ -33,22 +33,27 @@ class Link:
 
 
 class Names:
-    """What a name leads to; "" raises, as a resolver does."""
+    """What a name leads to: one text for each question, in turns; "" raises, as a resolver does."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.leads_to = "10.0.0.1"
+        self.leads_to = ["10.0.0.1"]
         self.asked = 0
+        monkeypatch.setattr(address_watch, "AGAIN_S", 0)
         real = asyncio.BaseEventLoop.getaddrinfo
 
         async def resolve(loop: Any, host: str, port: int, **more: Any) -> Any:
             if host != NAME:
                 return await real(loop, host, port, **more)
-            self.asked += 1
-            if not self.leads_to:
-                raise OSError("no answer")
-            return [(2, 1, 6, "", (one, port)) for one in self.leads_to.split()]
+            return [(2, 1, 6, "", (one, port)) for one in self.answer()]
 
         monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", resolve)
+
+    def answer(self) -> list[str]:
+        self.asked += 1
+        found = self.leads_to[self.asked % len(self.leads_to)].split()
+        if not found:
+            raise OSError("no answer")
+        return found
 
 
 class Watch:
@@ -61,13 +66,13 @@ class Watch:
 
     def _moved(self) -> None:
         self.moves += 1
-        self.link.connection = Connection(self.names.leads_to.split()[0])
+        self.link.connection = Connection(self.names.answer()[0])
 
-    async def sees(self, *answers: str, every_ns: int = 10**10) -> int:
+    async def sees(self, *answers: str | list[str], every_ns: int = 10**10) -> int:
         """How often it moves, where the name leads there, one look after the other."""
         before = self.moves
         for one in answers:
-            self.names.leads_to = one
+            self.names.leads_to = [one] if isinstance(one, str) else one
             self.now += every_ns
             await self.watch.look()
         return self.moves - before
@@ -86,12 +91,57 @@ async def test_it_moves_when_the_name_has_the_address_no_more(
     )
 
 
-async def test_addresses_that_take_turns_are_no_move(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As of a name with one answer of several at a time: each is new once."""
+@pytest.mark.parametrize("count", [2, 3, 4, 5, 40])
+@pytest.mark.parametrize("shown", [1, 2])
+async def test_addresses_that_take_turns_are_no_move(
+    monkeypatch: pytest.MonkeyPatch, count: int, shown: int
+) -> None:
+    """As of a name with some of several addresses in each answer."""
     watch = Watch(Names(monkeypatch))
-    turns = ["10.0.0.1", "10.0.0.2", "10.0.0.3"] * 50
-    assert await watch.sees(*turns, every_ns=10**11) == 2
-    assert await watch.sees("10.0.0.1", every_ns=HOUR_NS) == 1  # the others have left since
+    each = [f"10.0.0.{number + 1}" for number in range(count)]
+    turns = [" ".join((each * 2)[at : at + shown]) for at in range(count)]
+    assert await watch.sees(*[turns] * 500) == 0
+
+
+async def test_addresses_that_take_long_turns_are_known_soon(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As where a resolver keeps each answer for a while: then nothing tells the first turns of each
+    address from a move."""
+    watch = Watch(Names(monkeypatch))
+    turns = ["10.0.0.1", "10.0.0.2", "10.0.0.3"]
+    assert await watch.sees(*turns, *turns, every_ns=10**11) == 3
+    assert await watch.sees(*turns * 50, every_ns=10**11) == 0
+    now = watch.now
+    while await watch.sees("10.0.0.9") == 0:  # no longer one of them
+        pass
+    assert 2 * 10**11 < watch.now - now < HOUR_NS / 4
+
+
+async def test_a_move_and_one_back_within_an_hour_are_followed_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    watch = Watch(Names(monkeypatch))
+    assert await watch.sees("10.0.0.1", "10.0.0.2") == 1
+    assert await watch.sees(*["10.0.0.2"] * 20) == 0
+    assert await watch.sees("10.0.0.1") == 1
+
+
+async def test_a_move_that_not_all_resolvers_know_yet_is_followed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    watch = Watch(Names(monkeypatch))
+    assert await watch.sees("10.0.0.1", *[["10.0.0.1", "10.0.0.2"]] * 10) == 0
+    assert await watch.sees(*["10.0.0.2"] * 5) == 1
+
+
+async def test_a_move_to_many_addresses_is_followed_within_minutes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    watch = Watch(Names(monkeypatch))
+    turns = [f"10.0.1.{number}" for number in range(10)]
+    assert await watch.sees("10.0.0.1", turns) == 0
+    assert await watch.sees(*[turns] * 30) == 1
 
 
 async def test_what_does_not_resolve_and_what_is_no_name_change_nothing(
@@ -113,7 +163,7 @@ async def test_what_does_not_resolve_and_what_is_no_name_change_nothing(
 async def test_decisions_are_the_other_servers_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(address_watch, "LOOK_S", 0.01)
     names = Names(monkeypatch)
-    names.leads_to = "127.0.0.1"
+    names.leads_to = ["127.0.0.1"]
     spec = BucketSpec("b", 1_000, 1, "1h", consistency="strong")
     with Server() as first, Server() as second:
         async with MovedAddress(second).open("127.0.0.2", first.port):
@@ -123,7 +173,7 @@ async def test_decisions_are_the_other_servers_soon(monkeypatch: pytest.MonkeyPa
                 store = await endpoint(limiter)
                 await eventually(lambda: names.asked > 5)
                 assert second.call("DBSIZE") == 0
-                names.leads_to = "127.0.0.2"
+                names.leads_to = ["127.0.0.2"]
                 await eventually(lambda: second.call("DBSIZE") > 0)
                 await eventually(store.usable)
                 decision = await limiter.bucket("b").acquire("k", 1)

@@ -94,8 +94,8 @@ cdef int64_t whole_number(object value, int64_t low, object high, str what, str 
     return whole_number(int.__index__(index(value)), low, high, what, unit)
 
 
-cdef int refuse_cost(int64_t n, int64_t capacity, int64_t floor) except -1:
-    raise CostExceedsCapacity(n, capacity, floor)
+cdef int refuse_cost(object spec, int64_t n, int64_t capacity, int64_t floor) except -1:
+    raise CostExceedsCapacity(spec.name, n, capacity, floor)
 
 
 cdef bint is_smooth(object floor) except -1:
@@ -127,11 +127,13 @@ cdef int64_t floor_tokens(object floor, int64_t capacity) except -1:
     return llrint(ceil(tokens - 1e-9 * tokens))
 
 
-cdef int64_t fitting_floor(int64_t floor, int64_t n, int64_t capacity, bint smooth) except -1:
+cdef int64_t fitting_floor(
+    object spec, int64_t floor, int64_t n, int64_t capacity, bint smooth
+) except -1:
     """The floor of a take of `n`: a full bucket must have both. A smooth floor is lowered to what
     is left; for any other one that is too high this raises CostExceedsCapacity."""
     if n + floor <= capacity:
         return floor
     if smooth:
         return capacity - n
-    return refuse_cost(n, capacity - floor, floor)
+    return refuse_cost(spec, n, capacity - floor, floor)

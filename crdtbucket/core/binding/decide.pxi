@@ -101,7 +101,7 @@ cdef class _Decider:
                 self.memory.leave()
                 slot = definition_for(self.t, self.slot, hi)
                 if n > self.t.definitions[slot].capacity:
-                    refuse_cost(n, self.t.definitions[slot].capacity, 0)
+                    refuse_cost(self.spec, n, self.t.definitions[slot].capacity, 0)
         return slot
 
     cdef inline void follow(self) noexcept:
@@ -140,14 +140,15 @@ cdef class _Decider:
             self.follow()
             self.memory.leave()
         if n > self.largest:
-            refuse_cost(n, self.largest, 0)
+            refuse_cost(self.spec, n, self.largest, 0)
         return n
 
     cdef int64_t floor_of(self, object floor, uint32_t slot, int64_t n) except -1:
         """The tokens that a take of `n` leaves to more important calls. Raises InvalidCost for what
         is no floor, and CostExceedsCapacity where even a full bucket does not have both."""
         cdef int64_t capacity = self.t.definitions[slot].capacity
-        return fitting_floor(floor_tokens(floor, capacity), n, capacity, is_smooth(floor))
+        cdef int64_t tokens = floor_tokens(floor, capacity)
+        return fitting_floor(self.spec, tokens, n, capacity, is_smooth(floor))
 
     cdef int new_entry(
         self,

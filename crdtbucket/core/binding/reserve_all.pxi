@@ -7,8 +7,8 @@ cdef class AllReservation:
     Entering takes all of them, or raises `ReservationDenied` with the decision that binds. Leaving
     gives back each one that was not committed.
 
-    reservations: one of each that was asked for, in order, once entered; what names the same key
-    shares one.
+    decision: the AllDecision on the estimates, once entered. reservations: one of each that was
+    asked for, in order, once entered; what names the same key shares one.
     """
 
     cdef MultiCore multi
@@ -17,6 +17,7 @@ cdef class AllReservation:
     cdef list sizes
     cdef int64_t ttl_ns
     cdef bint entered
+    cdef readonly AllDecision decision
     cdef readonly tuple reservations
 
     def __init__(self, MultiCore multi not None, acquire, wanted, ttl):
@@ -89,6 +90,7 @@ cdef class AllReservation:
     cdef int hold(self, AllDecision answer) except -1:
         cdef Decision decision
         cdef Reservation one
+        self.decision = answer
         if not answer.allowed:
             raise ReservationDenied(
                 f"an estimate of {answer.binding.cost} of {answer.binding.bucket.spec.name!r} "

@@ -259,13 +259,13 @@ cdef int read_item(call_t *call, item_t *item, tuple row) except -1:
     item.part = at
     part.cost += n
     if part.cost > bucket.largest:
-        refuse_cost(part.cost, bucket.largest, 0)
+        refuse_cost(bucket.spec, part.cost, bucket.largest, 0)
     part.slot = bucket.fitting(hi, part.cost)
     capacity = bucket.t.definitions[part.slot].capacity
     if len(row) > 3:
         part.floor = max(part.floor, floor_tokens(row[3], capacity))
         part.smooth |= is_smooth(row[3])
-    part.floor = fitting_floor(part.floor, part.cost, capacity, part.smooth)
+    part.floor = fitting_floor(bucket.spec, part.floor, part.cost, capacity, part.smooth)
     return 0
 
 

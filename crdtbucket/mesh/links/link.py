@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from crdtbucket.base.address import source_of
 from crdtbucket.errors import WireError
 from crdtbucket.mesh.links.channel import CLOSE_S, Channel, ChannelLost, Oversize
-from crdtbucket.mesh.links.counters import MeshCounters
+from crdtbucket.mesh.links.counters import LOG, MeshCounters
 from crdtbucket.mesh.links.peer_identity import PeerIdentity
 from crdtbucket.mesh.links.session import MAX_SEALED, Kind, Reason, Session
 
@@ -208,6 +208,9 @@ class Link:
         except ChannelLost as error:
             self._lost(by_peer=error.by_peer)
             self.abort(str(error))
+        except Exception:  # noqa: BLE001 - logged; what was sealed is lost, so the link cannot go on
+            LOG.exception("closing the link with %s: a bug in sending to it", self.peer.name)
+            self.abort("internal error")
 
     async def _send_one(self, kind: Kind, body: bytes) -> None:
         # Sealed only here: a frame dropped from the queue must not leave a gap in the count.

@@ -116,7 +116,9 @@ class OrderBook(Generic[Order]):
         operator = fingerprint_of(order.public)
         if operator not in self.operators:
             raise MeshError(
-                f"key {operator} gives no orders here: list it in mesh.operator_keys, on every node"
+                f"key {operator} gives no orders here: list it in mesh.operator_keys, with "
+                f'`operator_keys: ["{operator}"]` below `mesh` in the file of every node, which '
+                "needs no restart"
             )
         if not order.is_signed(self._mesh_name):
             raise MeshError(

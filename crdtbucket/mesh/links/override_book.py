@@ -115,10 +115,17 @@ class OverrideBook(OrderBook[OverrideOrder]):
 
     def check_operator(self, order: OverrideOrder) -> None:
         if self._is_signed and not order.public:
+            what = "remove BUCKET KEY" if order.limit is None else "set BUCKET KEY LIMIT"
+            if self.operators:
+                raise MeshError(
+                    "in a mesh an operator has to sign this, with a key of mesh.operator_keys: "
+                    f"`crdtbucket overrides {what} --key FILE` does"
+                )
             raise MeshError(
-                "in a mesh the order has to be signed with the key of an operator: "
-                "`crdtbucket overrides set --key FILE` signs it, where mesh.operator_keys of all "
-                "nodes has the fingerprint that `crdtbucket identity make FILE` prints"
+                "in a mesh an operator has to sign this, and mesh.operator_keys lists none. Run "
+                '`crdtbucket identity make ops.pem`; write `operator_keys: ["..."]` with the '
+                "fingerprint that it prints below `mesh` in the file of every node, which needs no "
+                f"restart; and run `crdtbucket overrides {what} --key ops.pem`"
             )
         if self._is_signed:
             super().check_operator(order)

@@ -1,11 +1,13 @@
-"""Reads facts about a server: whether it is another one than before, and whether it evicts."""
+"""Reads facts about a server: whether it is another one than before, whether it evicts, and its
+time."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 
-from crdtbucket.strong.redis.redis_connection import RedisConnection, ask
+from crdtbucket.errors import RedisReplyError
+from crdtbucket.strong.redis.redis_connection import RedisConnection, ask, good
 from crdtbucket.strong.redis.resp import RedisErrorReply
 
 SECTIONS = ("server", "memory", "stats")
@@ -67,6 +69,19 @@ def read_facts(reply: object) -> ServerFacts:
         found.get("maxmemory_policy", ""),
         _number(found.get("evicted_keys", "")),
     )
+
+
+def read_time(reply: object) -> int:
+    """Reads the server's clock (us) from an answer to TIME. Raises an error that it answered, and
+    `RedisReplyError` for anything else."""
+    words = good(reply)
+    if isinstance(words, list) and len(words) == 2 and all(map(_is_number, words)):
+        return int(words[0]) * 1_000_000 + int(words[1])
+    raise RedisReplyError("TIME was answered with something else: is it really a Redis?")
+
+
+def _is_number(word: object) -> bool:
+    return isinstance(word, bytes) and word.isdigit() and len(word) < 20
 
 
 def _number(text: str) -> int | None:

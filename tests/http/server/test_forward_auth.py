@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 import pytest
 
 from crdtbucket import BucketSpec, Limiter
+from crdtbucket.config import Config
 from crdtbucket.http.server import forward_auth
 from tests.http.serving import Asker, serving
 
@@ -72,6 +73,16 @@ async def test_all_buckets_must_have_tokens_or_nothing_is_taken() -> None:
         assert (await decided(client, query))[0] == 429
         address = FROM["X-Forwarded-For"]
         assert (left(client, "small", address), left(client, "api", address)) == (4, 94)
+
+
+async def test_a_question_is_about_the_rates_that_are_in_force() -> None:
+    """A query is read once, and a reload changes how many rates its bucket has."""
+    limiter = Limiter(BucketSpec.parse_all("search", "100/hour"))
+    async with serving(limiter) as client:
+        for text in ("100/hour", "100/hour;50/minute", "100/hour;50/minute;1/day", "100/hour"):
+            limiter.reload(Config("limits.yaml", BucketSpec.parse_all("search", text)))
+            status, headers, _ = await decided(client, "bucket=search")
+            assert (status, headers["RateLimit"].count('"search')) == (204, len(limiter.buckets))
 
 
 async def test_the_key_is_the_first_source_that_the_request_has() -> None:

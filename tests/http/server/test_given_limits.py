@@ -95,7 +95,7 @@ async def test_a_mesh_takes_what_an_operator_has_signed_for_this_key_alone() -> 
 
     async with serving(Limiter([API], node="eu-1", mesh=mesh), admin_token=TOKEN) as client:
         status, problem = await ask(client, "PUT", "/api/a", json={"limit": "5/s"})
-        assert (status, "signed with the key of an operator" in problem["detail"]) == (409, True)
+        assert (status, "an operator has to sign this" in problem["detail"]) == (409, True)
         status, problem = await ask(client, "PUT", "/api/b", json={"order": order("a", 1, "5/s")})
         assert (status, "is about key 'a'" in problem["detail"]) == (409, True)
         given = await ask(client, "PUT", "/api/a", json={"order": order("a", 2, "5/s")})

@@ -198,6 +198,42 @@ async def test_a_channel_that_broke_is_gone_once_nobody_uses_it() -> None:
         gc.enable()
 
 
+class FaultyChannel(WebSocketChannel):
+    """A channel whose peer talks, with a bug in sending."""
+
+    def __init__(self) -> None:
+        self.ws = TalkingWebSocket()
+        super().__init__(self.ws, "", certified=False)
+
+    async def send(self, data: bytes) -> None:
+        raise ZeroDivisionError("a planted bug")
+
+    def abort(self) -> None:
+        self.ws.closed = True
+
+
+async def test_a_bug_in_sending_ends_the_link_and_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A frame that was sealed and not sent cannot be made up for: the peer would refuse the next.
+    A link that went on to receive would be alive, and silent to its peer."""
+    faulty = link_over(FaultyChannel(), MeshCounters())
+    taken: list[bytes] = []
+
+    async def take(_: object, frame: bytes) -> None:
+        taken.append(frame)
+
+    running = asyncio.create_task(faulty.run(take))
+    await eventually(lambda: taken)
+    faulty.offer(b"a round")
+    await eventually(running.done)
+    await faulty.finish()
+    assert faulty.ended_because == "internal error"
+    assert not faulty.ended_there
+    logged = [(record.message, record.exc_info is not None) for record in caplog.records]
+    assert logged == [("closing the link with slow: a bug in sending to it", True)]
+
+
 @virtually
 async def test_what_has_waited_for_a_second_gives_way_to_what_is_new() -> None:
     ws, counters = StuckWebSocket(), MeshCounters()

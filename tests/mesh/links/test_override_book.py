@@ -79,13 +79,18 @@ def test_no_order_but_that_of_an_operator_for_this_mesh_holds() -> None:
         held.take(order(signer=STRANGER))
     with pytest.raises(MeshError, match=r"another mesh\.mesh_name"):
         held.take(order(mesh_name="test"))
-    unsigned = (
-        "in a mesh the order has to be signed with the key of an operator: "
-        "`crdtbucket overrides set --key FILE` signs it, where mesh.operator_keys of all nodes has "
-        "the fingerprint that `crdtbucket identity make FILE` prints"
-    )
-    with pytest.raises(MeshError, match=f"^{unsigned}$"):
-        held.take(OverrideOrder("api", "k", 1, "5/s", b"", b""))
+    for limit, command in (("5/s", "set BUCKET KEY LIMIT"), (None, "remove BUCKET KEY")):
+        unsigned = OverrideOrder("api", "k", 1, limit, b"", b"")
+        with pytest.raises(MeshError, match=f"`crdtbucket overrides {command} --key FILE`"):
+            held.take(unsigned)
+        with pytest.raises(MeshError) as caught:
+            OverrideBook((), "mesh").take(unsigned)
+        assert str(caught.value) == (
+            "in a mesh an operator has to sign this, and mesh.operator_keys lists none. Run "
+            '`crdtbucket identity make ops.pem`; write `operator_keys: ["..."]` with the '
+            "fingerprint that it prints below `mesh` in the file of every node, which needs no "
+            f"restart; and run `crdtbucket overrides {command} --key ops.pem`"
+        )
     for at, to in ((0, "b"), (1, "l"), (2, 2), (3, "6/s"), (3, None), (5, bytes(64))):
         forged = changed(good, at, to)
         with pytest.raises(MeshError, match="somebody has changed it"):

@@ -8,12 +8,14 @@ import pytest
 
 from crdtbucket import BucketSpec, Limiter, RedisConfig
 from crdtbucket.base.address import Address
+from crdtbucket.errors import RedisReplyError
 from crdtbucket.strong import supervisor
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from crdtbucket.strong.controller.degradation import Degradation
 from crdtbucket.strong.redis.access import Access
 from crdtbucket.strong.redis.redis_connection import RedisConnection
-from crdtbucket.strong.redis.server_facts import ServerFacts, facts, read_facts
+from crdtbucket.strong.redis.resp import RedisErrorReply
+from crdtbucket.strong.redis.server_facts import ServerFacts, facts, read_facts, read_time
 from tests.strong.fake_server import fake, friendly
 from tests.strong.redis_server import PROGRAMS, Server
 from tests.waits import eventually
@@ -74,6 +76,17 @@ async def test_a_user_who_may_not_ask_gets_no_facts() -> None:
 )
 def test_what_is_no_answer_says_nothing(reply: object) -> None:
     assert read_facts(reply) == ServerFacts()
+
+
+@pytest.mark.parametrize(
+    "reply", [None, b"5", [], [b"1"], [b"1", b"2", b"3"], [b"1", 2], [b"-1", b"0"], [b"1", b""]]
+)
+def test_what_is_no_time_is_refused(reply: object) -> None:
+    assert read_time([b"1700000000", b"000042"]) == 1_700_000_000_000_042
+    with pytest.raises(RedisReplyError, match="TIME was answered with something else"):
+        read_time(reply)
+    with pytest.raises(RedisErrorReply, match="NOPERM"):
+        read_time(RedisErrorReply("NOPERM no"))
 
 
 @pytest.mark.parametrize(

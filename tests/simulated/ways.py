@@ -1,0 +1,51 @@
+"""The ways of a simulated network, each in one direction: which are cut, reset or held."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from crdtbucket.testing.simulated_mesh import SimulatedMesh
+
+Way = tuple[str, str]
+"""(source, target) of frames."""
+
+
+class Ways(SimulatedMesh):
+    """A mesh whose ways may be cut one by one."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self._cut: Counter[Way] = Counter()
+        self._resetting: Counter[frozenset[str]] = Counter()
+        super().__init__(*args, **options)
+
+    def mend(self, ways: Iterable[Way], *, resets: bool) -> None:
+        """Opens ways that were cut, or pairs whose connections a device resets."""
+        if resets:
+            self._resetting -= Counter(dict.fromkeys(map(frozenset, ways), 1))
+        else:
+            self._cut -= Counter(ways)
+
+    def mend_all(self) -> None:
+        """Every way is open again."""
+        self._cut.clear()
+        self._resetting.clear()
+        self.heal()
+
+    def passes(self, source: str, target: str) -> bool:
+        """Whether frames pass on this way, were there a connection."""
+        if (source, target) in self._cut or self.cut(source, target):
+            return False
+        return not self._resetting or frozenset((source, target)) not in self._resetting
+
+    @property
+    def undisturbed(self) -> bool:
+        """Whether every way flows."""
+        late = any(stall.until > self.now_ns for stall in self._stalls)
+        return not (self._cut or self._groups or self._resetting or late)
+
+    def flows(self, source: str, target: str) -> bool:
+        """Whether frames pass on this way, and in time."""
+        way, now = (source, target), self.now_ns
+        return self.passes(*way) and not any(stall.holds(way, now) for stall in self._stalls)
