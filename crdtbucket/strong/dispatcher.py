@@ -9,7 +9,7 @@ from functools import partial
 from typing import Protocol
 
 from crdtbucket._core import BucketCore, Decision
-from crdtbucket.errors import RedisReplyError
+from crdtbucket.errors import CrdtbucketError, RedisReplyError
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.controller.outage import Failure
 from crdtbucket.strong.deadlines import Deadlines, PendingRequest
@@ -270,8 +270,13 @@ class Dispatcher:
         """Decides without the server, which may or may not have run the request."""
         if not pending.done:
             request, mode = pending.request, self.health.mode_without_store
-            decision = request.ledger.give_up(request, mode, not pending.future.cancelled())
-            self._finish(pending, decision)
+            try:
+                decision = request.ledger.give_up(request, mode, not pending.future.cancelled())
+            except CrdtbucketError as error:  # the limiter was closed or changed meanwhile
+                pending.done = True
+                pending.future.set_exception(error)
+            else:
+                self._finish(pending, decision)
             self._listener.request_given_up()
         if not pending.unanswered:
             pending.request.ledger.ended(pending.request)

@@ -151,17 +151,20 @@ class Ledger:
     def give_up(self, request: StoreRequest, mode: Mode, wanted: bool = True) -> Decision | None:
         """Decides under `mode` what the store did not answer in time. The store may have charged
         the cost, or may charge it later, until `ended` or `connection_ended` is called. None for a
-        settling, which stays due, and when no caller waits."""
+        settling, which stays due, and when no caller waits. Raises as `take`, such as when the
+        limiter was closed meanwhile, or holds less since a reload; all is counted then, too."""
         with self.lock:
             self.in_flight.ended(request)
             self.unsettled.add(*request.item)
             if request.key is None:
                 return None
             decision = None
-            if wanted:
-                decision = self.decide_here(request.bucket, request.key, request.cost, mode)
-            if decision is None or not took(decision):
-                request.replica.void(*request.place, request.cost)
+            try:
+                if wanted:
+                    decision = self.decide_here(request.bucket, request.key, request.cost, mode)
+            finally:
+                if decision is None or not took(decision):
+                    request.replica.void(*request.place, request.cost)
             return decision
 
     def ended(self, request: StoreRequest, answer: ScriptAnswer | None = None) -> None:

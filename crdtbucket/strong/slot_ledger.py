@@ -136,14 +136,19 @@ class SlotLedger(RequestLedger):
 
     def give_up(self, request: SlotRequest, mode: Mode, wanted: bool = True) -> Decision | None:
         """Decides under `mode` what Redis did not answer in time. Redis may have the hold, or may
-        still record it: then the hold is freed there later, unless it is held here."""
+        still record it: then the hold is freed there later, unless it is held here. Raises as a
+        search does."""
         hold = request.hold
         self._leave(request.item, request.gone)
         if hold is None:
             return None
-        decision = self.decide_here(hold, mode) if wanted else None
-        if (decision is None or not took(decision)) and self._may_be_there(hold):
-            self._leave(hold.item, {hold.id: hold.deadline_ns})
+        decision = None
+        try:
+            if wanted:
+                decision = self.decide_here(hold, mode)
+        finally:
+            if (decision is None or not took(decision)) and self._may_be_there(hold):
+                self._leave(hold.item, {hold.id: hold.deadline_ns})
         return decision
 
     def lacking(self, request: SlotRequest) -> bool:

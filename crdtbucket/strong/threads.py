@@ -167,9 +167,10 @@ class Threads:
 
     def _give_up(self, endpoint: Endpoint, request: StoreRequest) -> Decision | None:
         with self._ledger.lock:
-            decision = self._ledger.give_up(request, endpoint.health.mode_without_store)
-            self._ledger.ended(request)
-        return decision
+            try:
+                return self._ledger.give_up(request, endpoint.health.mode_without_store)
+            finally:
+                self._ledger.ended(request)
 
     def _lost(
         self, endpoint: Endpoint, request: StoreRequest, error: BaseException
@@ -178,11 +179,12 @@ class Threads:
         wanted = isinstance(error, (AnswerTooLate, RedisConnectionLost))
         ledger = self._ledger
         with ledger.lock:
-            decision = ledger.give_up(request, endpoint.health.mode_without_store, wanted)
-            ledger.connection_ended(request)
-            endpoint.link.raise_fence()
-        self._on_loop(partial(endpoint.thread_lost, error))
-        return decision
+            try:
+                return ledger.give_up(request, endpoint.health.mode_without_store, wanted)
+            finally:
+                ledger.connection_ended(request)
+                endpoint.link.raise_fence()
+                self._on_loop(partial(endpoint.thread_lost, error))
 
     def _on_loop(self, what: Callable[[], Any]) -> None:
         """Runs something on the event loop, if there is still one."""

@@ -202,8 +202,8 @@ MUTATIONS = (
     Mutation(
         "threads_calls_without_a_new_fence",
         "strong",
-        "            endpoint.link.raise_fence()\n        self._on_loop",
-        "        self._on_loop",
+        "                endpoint.link.raise_fence()\n                self._on_loop",
+        "                self._on_loop",
         suite("strong/test_threads", "new_fence"),
     ),
     Mutation(
@@ -492,5 +492,33 @@ MUTATIONS = (
         "        if len(gone) > 1:\n",
         "        if gone:\n",
         suite("strong/test_address_watch", "one_back_within_an_hour"),
+    ),
+    Mutation(
+        "a_caller_is_not_told_that_its_call_cannot_be_decided_any_more",
+        "strong",
+        "except CrdtbucketError as error:  # the limiter was closed or",
+        "except RedisReplyError as error:  # the limiter was closed or",
+        suite("strong/test_given_up", "made_too_large"),
+    ),
+    Mutation(
+        "what_cannot_be_decided_without_redis_is_not_given_back_there",
+        "strong",
+        "            finally:\n                if decision is None or not took(decision):\n",
+        "            finally:\n                if decision and not took(decision):\n",
+        suite("strong/test_given_up", "made_too_large"),
+    ),
+    Mutation(
+        "a_thread_leaves_what_it_could_not_decide_open",
+        "strong",
+        "            finally:\n                ledger.connection_ended(request)\n",
+        "            except RedisUnavailable:\n                ledger.connection_ended(request)\n",
+        suite("strong/test_given_up", "a_thread_is_told"),
+    ),
+    Mutation(
+        "a_slot_that_could_not_be_decided_stays_held_in_redis",
+        "strong",
+        "        finally:\n            if (decision is None or not took(decision)) and self._may",
+        "        finally:\n            if decision and not took(decision) and self._may",
+        suite("strong/test_slot_ledger", "cannot_be_decided"),
     ),
 )

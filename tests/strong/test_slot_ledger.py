@@ -348,6 +348,17 @@ def test_what_is_given_up_is_freed_unless_it_is_held_here() -> None:
     assert (settling.call.gone, len(settling.call.live or ())) == ([], 1)
 
 
+def test_what_cannot_be_decided_any_more_is_freed_in_redis() -> None:
+    node = OneNode(on_outage="quota")
+    request = node.ledger.open(hold := node.new())
+    node.table.refuse(LimiterClosed("closed meanwhile"))
+    with pytest.raises(LimiterClosed):
+        node.ledger.give_up(request, Mode.FALLBACK)
+    settling = node.ledger.settle(node.item)
+    assert settling is not None
+    assert (settling.call.gone, settling.call.live) == ([hold.id], [])
+
+
 def test_a_hold_is_released_once_and_needs_no_call_where_redis_has_none() -> None:
     node = OneNode(on_outage="allow")
     here = node.new()
