@@ -29,6 +29,7 @@ cdef class TableInbox:
         uint64_t epoch,
         int64_t at,
         bint newer=True,
+        seen_since=None,
         bint joining=False,
         bint woke=False,
         bint late=False,
@@ -47,7 +48,9 @@ cdef class TableInbox:
         """Merges the entries of a frame. `definitions`: (slot or -1, same, q, p) for each of the
         frame's, where `same` is 1 for the bucket's definition, 2 for its candidate's, 3 for both;
         `origins`: local origin ids at the sender's positions; `node` and `epoch` of the sender;
-        `at` as in `set_last_seen`; `newer`: its rates count; `joining`: answer all that is held;
+        `at` as in `set_last_seen`; `newer`: its rates count; `seen_since`: when (local ns) it
+        was met, or was seen again after a silence: a column of its own that was not updated since
+        becomes what it states; None: it only rises; `joining`: answer all that is held;
         `woke`: the sender stood still, and has not completed a round since; `late`: it was too long
         under way, so only columns that are held here rise; `relays`: a byte for each node id, not 0
         when some peer is not connected to it: columns of it that rise are sent on; `memory`: the
@@ -94,6 +97,8 @@ cdef class TableInbox:
             memory,
         )
         m.keeps_credit, m.newcomer, m.reopen, m.woke = keeps_credit, newcomer, reopen, woke
+        m.last_word = seen_since is not None
+        m.seen_since = 0 if seen_since is None else seen_since
         m.crowded, m.room, m.most_room = crowded, room, max(0, most_room)
         m.tables = &f.tables
         m.source_origin = self.epochs.origin(node, epoch)

@@ -8,9 +8,13 @@
 typedef struct {
     uint32_t source; /* node that sent the frame */
     uint32_t source_origin;
-    int64_t at;  /* receipt less the age of the frame, local ns */
-    int newer;   /* no later frame of this source was seen: its rates count */
-    int joining; /* the source has no memory: answer what is held */
+    int64_t at; /* receipt less the age of the frame, local ns */
+    int newer;  /* no later frame of this source was seen: its rates count */
+    /* No frame of its epoch had a higher number, on earlier links either: of its own it has counted
+     * no more than it states. */
+    int last_word;
+    int64_t seen_since; /* when it was met, or was seen again after a silence, local ns */
+    int joining;        /* the source has no memory: answer what is held */
     /* The source knows the debts of the mesh, so its entries settle what is suspect here. */
     int memory;
     int keeps_credit; /* as much as the source states is owed here */
