@@ -812,10 +812,10 @@ MUTATIONS = (
         suite("mesh/protocol/test_entry_merger", "given_of_a_frame"),
     ),
     Mutation(
-        "what_relays_said_in_a_silence_stands",
+        "what_was_sent_in_a_silence_takes_back_what_relays_said",
         "mesh",
-        "return now if silent else link.steady_since",
-        "return link.steady_since",
+        "before = silent or now - link.age < link.steady_since",
+        "before = silent",
         suite("mesh/protocol/test_entry_merger", "speaks_for_itself"),
     ),
     Mutation(

@@ -169,10 +169,12 @@ class EntryMerger:
         crowded, room = after.crowded + merged.crowded, after.room + merged.room
         return merged._replace(crowded=crowded, room=room)
 
-    def _seen_since(self, link: PeerState, now: int) -> int:
-        """When a peer was met, or seen again after a silence in which relays spoke for it."""
+    def _seen_since(self, link: PeerState, now: int) -> int | None:
+        """When a peer was met, or seen again after a silence in which relays spoke for it; None
+        where the frame was sent before that: relays may have said what the peer took since."""
         silent = now - link.last_seen >= self._directory.alive_ns
-        return now if silent else link.steady_since
+        before = silent or now - link.age < link.steady_since
+        return None if before else link.steady_since
 
     def _lacks_one(self, frame: wire.Frame, now: int) -> bool:
         """Whether a process for which the peer keeps credit is silent here, too, or the peer names

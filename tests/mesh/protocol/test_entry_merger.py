@@ -158,12 +158,16 @@ def test_what_the_core_is_given_of_a_frame() -> None:
         )
 
 
-def test_whom_relays_spoke_for_in_a_silence_speaks_for_itself_from_now_on() -> None:
+@pytest.mark.parametrize(("silent", "age", "speaks"), [(0, 9, True), (1, 0, False), (0, 11, False)])
+def test_whom_relays_spoke_for_speaks_for_itself_in_what_it_sends_after_it_is_seen(
+    silent: int, age: int, speaks: bool
+) -> None:
     node = Node()
-    node.link.last_seen = NOW - node.members.directory.alive_ns
+    node.link.last_seen = NOW - silent * node.members.directory.alive_ns
+    node.link.steady_since, node.link.age = NOW - 10, age
     assert node.merge(seq=1) == NOTHING
     ((_, _, given),) = [call for call in node.table.calls if call[0] == "merge"]
-    assert given["seen_since"] == NOW
+    assert given["seen_since"] == (NOW - 10 if speaks else None)
 
 
 @pytest.mark.parametrize(
