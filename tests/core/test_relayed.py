@@ -273,3 +273,22 @@ class TestRates:
         for _ in range(2):  # twice is once
             trio.a.table.nodes.relay(trio.a.node_of(2), False)
         assert size() == long - 1 - 1 - 1 - 4
+
+
+@pytest.mark.parametrize(("seen", "told"), [(None, 50), (0, 50), (11 * SECOND, 0)])
+def test_what_an_owner_says_is_less_than_others_told_and_stands_where_it_was_silent(
+    seen: int | None, told: int
+) -> None:
+    """Where it was updated since it is seen, the common store has shown more of it. `seen`: since
+    when, after the beginning."""
+    trio = Trio()
+    (key,) = (one for one in trio.b.bucket.columns("k") if one[1] == trio.c.epoch)
+    _, before, _ = trio.b.bucket.columns("k")[key]
+    trio.c.table.outbox.collect()
+    said = trio.c.payload()
+    trio.c.bucket.take("k", 50)
+    trio.relay()
+    assert trio.b.bucket.columns("k")[key][1] == before + 50
+    trio.pass_time(2 * SECOND)
+    trio.b.merge(trio.c, said, seen_since=None if seen is None else BEGIN + seen)
+    assert trio.b.bucket.columns("k")[key][1] == before + told

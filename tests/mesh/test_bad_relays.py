@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.testing import SimulatedMesh
 from tests.bad_member import BadMember
 from tests.mesh.test_bad_members import SPEC, C, R, linked, mesh_of
 from tests.simulated.hostile import HostileMember
@@ -110,6 +111,58 @@ def test_a_generation_that_a_relay_invents_hides_nobody_whom_an_honest_one_sees(
             total += mesh[name].take_burst("api", "k", R // 5, 1)
         mesh.advance(0.2)
     assert total <= 1.1 * (C + R * SECONDS)
+
+
+FALSE = {"a later generation": (1000, 2000), "more takes": (1, 300)}
+"""(generation, taken) of what a bad relay says of others."""
+
+
+def offered_to_all(mesh: SimulatedMesh, seconds: float) -> int:
+    """What five nodes admit that are asked for the limit each."""
+    total = 0
+    for _ in range(round(seconds / 0.2)):
+        total += sum(node.take_burst("api", "k", 4, 1) for node in mesh.nodes.values() if node.up)
+        mesh.advance(0.2)
+    return total
+
+
+@pytest.mark.parametrize("said", FALSE)
+def test_what_is_said_of_a_process_before_it_is_met_hides_nothing_that_it_takes(said: str) -> None:
+    """One after the other begins again. Two of the others, no more, as most would be believed by
+    the process itself, are told of its epoch before it has a link there. For good the five admitted
+    three times the limit."""
+    mesh = mesh_of(5)
+    bad, key, names = linked(mesh), mesh["A"].bucket("api").hash("k"), "ABCDE"
+    offered_to_all(mesh, 3.0)
+    told = {name: (names[i - 4], names[i - 3]) for i, name in enumerate(names)}
+    for name in names:
+        mesh.restart(name)
+        bad.link(name)
+        early = [(other, name) for other in told[name]]
+        early += [(name, other) for other in names if name in told[other]]
+        for receiver, owner in early:
+            row = (owner, mesh[owner].table.epochs.running, *FALSE[said], 0)
+            bad.state(receiver, key, 1, [row])
+        offered_to_all(mesh, 2.0)
+    assert offered_to_all(mesh, 20.0) <= 1.05 * R * 20
+
+
+@pytest.mark.parametrize("said", FALSE)
+def test_what_is_said_across_a_cut_hides_nothing_that_is_taken_after_it(said: str) -> None:
+    """Of nodes that are silent. For good the two sides admitted the limit each."""
+    mesh = mesh_of(5)
+    bad, key, sides = linked(mesh), mesh["A"].bucket("api").hash("k"), ("ABC", "DE")
+    offered_to_all(mesh, 3.0)
+    mesh.partition(*sides)
+    for _ in range(5):
+        offered_to_all(mesh, 1.0)
+        for here, there in (sides, sides[::-1]):
+            epochs = [(owner, mesh[owner].table.epochs.running) for owner in there]
+            for receiver in here:
+                bad.state(receiver, key, 1, [(*owner, *FALSE[said], 0) for owner in epochs])
+    mesh.heal()
+    offered_to_all(mesh, 5.0)
+    assert offered_to_all(mesh, 20.0) <= 1.05 * R * 20
 
 
 @pytest.mark.parametrize("why_not", ["", "it was silent", "far is silent", "far is linked"])

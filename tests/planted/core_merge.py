@@ -244,8 +244,8 @@ MUTATIONS = (
     Mutation(
         "columns_raised_by_anybody",
         "core",
-        "    if (same_generation && mine.taken > x->taken)\n        rising->taken = mine.taken;",
-        "    if (same_generation)\n        rising->taken = x->taken + (x->taken > mine.taken);",
+        "    if (both && mine.taken > x->taken)\n        rising->taken = mine.taken;",
+        "    if (both)\n        rising->taken = x->taken + (x->taken > mine.taken);",
         suite(
             "core/test_merge", "joiner or large_frame or late or newcomer or refund_that or relay"
         ),
@@ -789,6 +789,41 @@ MUTATIONS = (
         "i128 owed = debt > 0 ? debt : 0;",
         "i128 owed = debt;",
         suite("mesh/test_colluding_members", "bucket_was_full"),
+    ),
+    Mutation(
+        "what_relays_said_of_an_owner_hides_what_it_counts",
+        "core",
+        "corrects = held && owner_corrects(t, e, m, x, &mine, now);",
+        "corrects = 0;",
+        suite("mesh/test_bad_relays", "what_is_said"),
+    ),
+    Mutation(
+        "an_owner_that_is_seen_all_the_time_takes_back_what_the_common_store_shows",
+        "core",
+        "&& stamp_ns(c.c->last_seen[c.i], now) >= m->seen_since;",
+        "&& 0;",
+        suite("core/test_relayed", "owner_says"),
+    ),
+    Mutation(
+        "an_image_that_was_reverted_takes_back_what_it_counted",
+        "mesh",
+        "self._seen_since(link, now) if frame.seq > link.last_word else None,",
+        "self._seen_since(link, now),",
+        suite("mesh/protocol/test_entry_merger", "given_of_a_frame"),
+    ),
+    Mutation(
+        "what_was_sent_in_a_silence_takes_back_what_relays_said",
+        "mesh",
+        "before = silent or now - link.age < link.steady_since",
+        "before = silent",
+        suite("mesh/protocol/test_entry_merger", "speaks_for_itself"),
+    ),
+    Mutation(
+        "a_new_epoch_does_not_speak_for_itself",
+        "mesh",
+        "        link.last_word = 0\n",
+        "        link.last_word += 2**40\n",
+        suite("mesh/protocol/test_member_links", "older_frame"),
     ),
     Mutation(
         "a_generation_that_a_relay_invents_hides_takes",

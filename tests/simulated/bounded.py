@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from crdtbucket.mesh.protocol.member_directory import ALIVE_NS
 from crdtbucket.mesh.protocol.own_name import MET_NS
 from crdtbucket.mesh.protocol.wire import MAX_MEMBERS, MAX_ORIGINS
 from crdtbucket.testing import SimulatedNode
@@ -71,8 +72,9 @@ class BoundedView(View):
 class Bounded:
     """Told of what callers do and get, as `Oracle` is; it keeps to what no member can change.
 
-    Where nothing else happens in a plan and every node hears each other one, it is strict: no lie
-    raises a column of an honest node, and no more than a fifth is added.
+    Where nothing else happens in a plan and every node hears each other one, from the beginning on,
+    it is strict: no lie raises a column of an honest node, and no more than a fifth is added. Of a
+    node whose first frame comes when it counts as silent already, relays are believed until then.
     """
 
     def __init__(self, plan: Plan, mesh: Network, bad: Sequence[HostileMember]) -> None:
@@ -80,7 +82,8 @@ class Bounded:
         self.view = BoundedView(plan, mesh)
         self.books = BoundedBooks(plan, mesh, self.view)
         only_lies = all(event.what in ("lie", "look", "write") for event in plan.events)
-        self._undisturbed = only_lies and plan.complete and not plan.loss[0]
+        met = plan.one_way + plan.gossip_interval < ALIVE_NS / SECOND
+        self._undisturbed = only_lies and plan.complete and not plan.loss[0] and met
         # Of one honest node nobody else says who it is.
         self.strict = self._undisturbed and len(plan.nodes) > 1
         self.view.strict = self.strict

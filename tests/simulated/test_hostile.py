@@ -70,6 +70,15 @@ def test_of_two_honest_nodes_neither_stops_for_a_silent_member_that_claims_its_n
     play(776656)
 
 
+def test_what_a_node_counts_that_was_not_met_yet_may_be_stated_by_others() -> None:
+    """Its first frame is under way for two seconds, and after one it counts as silent."""
+    plan = draw(1181821)
+    for seconds, strict in ((2.0, False), (0.5, True)):
+        oracle = run(replace(plan, slow=((("n0", "n1"), seconds),))).oracle
+        assert isinstance(oracle, Bounded)
+        assert oracle.strict == strict
+
+
 def test_a_hostile_member_is_believed_within_its_bounds() -> None:
     """What it says of itself counts, so its acts do come."""
     played = Run(plan_of("takes", times=1))

@@ -18,8 +18,8 @@ cdef extern from "core/core.h" nogil:
         uint32_t definition, columns
     ctypedef struct merge_context_t:
         uint32_t source, source_origin
-        int64_t at
-        int newer, joining, woke, late, memory, keeps_credit, newcomer, reopen
+        int64_t at, seen_since
+        int newer, last_word, joining, woke, late, memory, keeps_credit, newcomer, reopen
         const uint8_t *relays
         const int64_t *silent
         const wire_tables_t *tables

@@ -9,9 +9,13 @@
 typedef struct {
     uint32_t source; /* the node that sent the frame; 0 for a common store */
     uint32_t source_origin;
-    int64_t at;  /* receipt less the age of the frame, local ns */
-    int newer;   /* no later frame of this sender was seen, so its rates count */
-    int joining; /* the sender joined without memory: answer all entries that are held */
+    int64_t at; /* receipt less the age of the frame, local ns */
+    int newer;  /* no later frame of this sender was seen, so its rates count */
+    /* No frame of the sender's epoch had a higher number, on earlier links either: of its own
+     * column it has counted no more than it states. */
+    int last_word;
+    int64_t seen_since; /* when it was met, or was seen again after a silence, local ns */
+    int joining;        /* the sender joined without memory: answer all entries that are held */
     /* The sender knows the debts of the mesh, so its entries settle what is suspect here. */
     int memory;
     int keeps_credit; /* this node owes at least what the sender advertises */

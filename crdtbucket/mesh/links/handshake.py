@@ -42,6 +42,7 @@ _FROM_PEER = {
     "certificate that is not for this name: see its log",
     Reason.SHARED_KEY: "it is, or is linked with, another node that has this node's key, or whose "
     "name is in this node's certificate: give each node a key, or certificate, of its own",
+    Reason.NEW_NAMES: "it has met as many new names as it may in an hour: see its log",
     Reason.ROLE: "the secret of observers makes no member: set the mesh.secret that the nodes have",
     Reason.BUSY: "it has as many peers as its mesh.max_peers allows, or its log says what is full",
 }

@@ -16,6 +16,7 @@ from crdtbucket.mesh.links.channel import Channel
 from crdtbucket.mesh.links.counters import LOG
 from crdtbucket.mesh.links.ejections import Ejections, EjectOrder
 from crdtbucket.mesh.links.mesh_tls import check_certified, not_certified
+from crdtbucket.mesh.links.new_names import NewNames
 from crdtbucket.mesh.links.node_key import NodeKey, fingerprint_of, load_cryptography
 from crdtbucket.mesh.links.peer_identity import PeerIdentity
 from crdtbucket.mesh.links.session import HandshakeError, Reason
@@ -30,6 +31,8 @@ MAX_SHOWN = 32
 """Subjects that stats list as ejected."""
 MAX_PINS = 1024
 """Names of nodes whose keys are pinned; further names are admitted by the secret alone."""
+CONFIGURED_PINS = 256
+"""Of these, so many are only for nodes that are met at addresses in `mesh.peers`."""
 _PINNED = "what is pinned"
 """The word of messages for pins that are in no file."""
 
@@ -58,6 +61,7 @@ class PeerKeys:
         self._allowed = allowed or {}
         self._file = pins
         self._full = False
+        self._new = NewNames()
         self._pins = {} if policy != "pinned" or pins is None else _read_pins(pins)
 
     def described(self) -> dict[str, Any]:
@@ -122,6 +126,18 @@ class PeerKeys:
                 peer.info,
             )
 
+    def check_new(self, peer: NodeInfo, host: str, *, configured: bool, now: int) -> None:
+        """Raises `HandshakeError` for a name without a pin that is one too many in an hour: whoever
+        has the secret can make up names and keys. `host`, `configured`, `now`: as in `NewNames`."""
+        if self.policy != "pinned" or self._wanted(peer) is not None:
+            return
+        why = self._new.refuses(peer.name, host, configured=configured, now=now)
+        if why:
+            text = f"{why}, none with a pinned key: {peer.name!r} may come later; find out who "
+            raise HandshakeError(
+                Reason.NEW_NAMES, text + "has the secret, or list keys in mesh.allowed_keys", peer
+            )
+
     def order_against(self, identity: PeerIdentity) -> EjectOrder | None:
         """The order that forbids a link: its peer is ejected, or has another key."""
         name, key = identity.info.name, identity.key
@@ -136,20 +152,22 @@ class PeerKeys:
             return True
         return fingerprint_of(identity.key) in self._allowed.get(identity.info.name, ())
 
-    def proved(self, identity: PeerIdentity) -> None:
-        """A peer has proved its key: from now on its name is bound to it, if keys are pinned."""
+    def proved(self, identity: PeerIdentity, *, configured: bool = False) -> None:
+        """A peer has proved its key: from now on its name is bound to it, if keys are pinned.
+        `configured`: it was met at an address that the file names."""
         name, key = identity.info.name, identity.key
         if self.policy != "pinned" or key is None or name == self._name:
             return
         order, shown, known = self._rebound(name), fingerprint_of(key), self._pins.get(name)
         if known is not None and (known == shown or order is None or order.said != shown):
             return
-        if known is None and len(self._pins) >= MAX_PINS:
+        most = MAX_PINS if configured else MAX_PINS - CONFIGURED_PINS
+        if known is None and len(self._pins) >= most:
             if not self._full:
                 LOG.warning(
                     "%d keys are pinned, which is the most: those of %s and of all later names are "
                     "not pinned; take names out of %s, or list keys in mesh.allowed_keys",
-                    MAX_PINS,
+                    len(self._pins),
                     name,
                     self._file or _PINNED,
                 )

@@ -70,6 +70,7 @@ class Reason(enum.IntEnum):
     RENEWED = 15
     ROLE = 16
     SHARED_KEY = 17
+    NEW_NAMES = 18
 
 
 # Reasons that are a normal part of two nodes finding each other.

@@ -74,6 +74,7 @@ class EntryMerger:
         self._table, self._roster, self._name = table, roster, name
         self._began = table.now()
         self._visibility, self._introductions = members.visibility, members.introductions
+        self._directory = members.directory
         self._peers, self._bounded = members.links, members.bounded
         self._own_epoch = OwnEpoch(members.links, members.bounded)
         self._mismatches = Mismatches(table.definitions, name)
@@ -130,6 +131,7 @@ class EntryMerger:
             epoch=frame.epoch,
             at=now - link.age,
             newer=frame.seq > link.received.highest,
+            seen_since=self._seen_since(link, now) if frame.seq > link.last_word else None,
             joining=bool(frame.flags & wire.JOINING),
             woke=link.woke,
             relays=self._visibility.relay_mask(),
@@ -167,6 +169,13 @@ class EntryMerger:
             return merged
         crowded, room = after.crowded + merged.crowded, after.room + merged.room
         return merged._replace(crowded=crowded, room=room)
+
+    def _seen_since(self, link: PeerState, now: int) -> int | None:
+        """When a peer was met, or seen again after a silence in which relays spoke for it; None
+        where the frame was sent before that: relays may have said what the peer took since."""
+        silent = now - link.last_seen >= self._directory.alive_ns
+        before = silent or now - link.age < link.steady_since
+        return None if before else link.steady_since
 
     def _lacks_one(self, frame: wire.Frame, now: int) -> bool:
         """Whether a process for which the peer keeps credit is silent here, too, or the peer names

@@ -102,6 +102,7 @@ class FrameIntake:
         """Takes everything except the payload from a frame that has been merged."""
         self._members.follow_epoch(link, frame)
         link.received.add(frame.seq)
+        link.last_word = max(link.last_word, frame.seq)
         if now - link.last_seen > UNREACHED_NS:
             link.tried = (-1, 0)  # it is there again: the next round has all that it lacks
         reached = now if link.reached is None else link.reached + link.round_trip

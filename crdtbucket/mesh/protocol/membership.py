@@ -140,6 +140,7 @@ class Membership:
             return
         self._table.nodes.set_node(link.node, frame.epoch, link.connected)
         link.info = replace(link.info, epoch=frame.epoch)
+        link.last_word = 0
         self.visibility.changed()
 
     def disconnected(self, link: PeerState, now: int, *, ended: bool = False) -> None:

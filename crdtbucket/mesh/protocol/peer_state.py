@@ -76,6 +76,9 @@ class PeerState:
     tables_acked: int = 0
     """The newest version of this node's tables that it has acknowledged."""
     received: Received = field(default_factory=Received)
+    last_word: int = 0
+    """The highest sequence number that has come under its epoch, on earlier links, too: an image
+    that was reverted counts frames from an earlier one on."""
 
     echo: int | None = None
     """The newest `sent` stamp that came from it, on its clock."""

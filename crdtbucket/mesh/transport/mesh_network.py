@@ -209,6 +209,8 @@ class MeshNetwork:
         if verdict is LinkVerdict.DUPLICATE:
             raise HandshakeError(Reason.DUPLICATE, "it is linked already", peer)
         place = self.links.places.of(dialed, channel.remote, old)
+        now = self._clock()
+        self.peer_keys.check_new(peer, channel.remote, configured=bool(place), now=now)
         yielding = self.links.make_room(peer, channel.remote, place, self.max_peers)
         if old is not None and verdict is not LinkVerdict.OTHER_PROCESS:
             self._drop(old)
@@ -220,7 +222,7 @@ class MeshNetwork:
             self.refusals.add("gave_way", f"the link with {yielding.peer.name!r} {text}")
         for gone in filter(None, (old, yielding)):
             self._tasks.spawn(gone.close(Reason.DUPLICATE, "another connection took its place"))
-        self.peer_keys.proved(identity)
+        self.peer_keys.proved(identity, configured=bool(place))
         link = Link(channel, shake.session, identity, dialed=bool(dialed), counters=self.counters)
         self.links.put(link, place)
         link.start(accept=None if dialed else shake.proof())

@@ -160,13 +160,18 @@ def test_a_certificate_is_for_the_name_of_its_node() -> None:
 def test_a_full_table_of_pins_keeps_what_it_has(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(peer_keys, "MAX_PINS", 1)
+    monkeypatch.setattr(peer_keys, "MAX_PINS", 2)
+    monkeypatch.setattr(peer_keys, "CONFIGURED_PINS", 1)
     caplog.set_level("WARNING", "crdtbucket")
     keys = PeerKeys("me", "pinned", OWN, pins=KeptFile())
     for name in ("b", "c", "d"):
         keys.proved(identity(name, KEY))
-    refused(keys, "b", OTHER)
-    check(keys, "c", OTHER)
+    for name in ("named", "too"):
+        keys.proved(identity(name, KEY), configured=True)
+    for name in ("b", "named"):
+        refused(keys, name, OTHER)
+    for name in ("c", "too"):
+        check(keys, name, OTHER)
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 

@@ -15,6 +15,7 @@ from crdtbucket.mesh.protocol.anti_entropy import LAST, MOST_BYTES, MOST_ITEMS, 
 from crdtbucket.mesh.protocol.peer_state import PeerState
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing import SimulatedMesh
+from tests.bad_member import BadMember
 
 SPEC = BucketSpec("b", 100, 1, "1h")
 QUIET_NS = 4 * 10**9
@@ -180,6 +181,29 @@ def test_items_over_too_wide_a_range_are_not_compared(
     frames = anti_entropy.respond(table, out, link(), items, QUIET_NS)
     assert frames == ([b"entries"] * 100 + [b"hashes"] if compared else [])
     assert asked == ([bytes(16)] if compared else [])
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"digest": (0, LAST, 0, 0, 0)},
+        {"payload_kind": wire.ITEMS, "items": (0, LAST), "payload": b""},
+    ],
+)
+def test_a_frame_of_sixty_bytes_is_answered_by_64_kib(asked: dict[str, Any]) -> None:
+    """By 2,048 items, or as many entries, of one column each; docs/security.md states it."""
+    mesh = SimulatedMesh("A", [SPEC], max_keys=20_000)
+    for i in range(3 * MOST_ITEMS):
+        mesh["A"].take("b", f"key {i}", 10)
+    mesh.advance(20.0)
+    node, bad = mesh["A"].node, BadMember(mesh)
+    bad.link("A")
+    now, sent = bad.local("A"), node.entries_sent
+    ask = wire.encode(wire.Frame(bad.epoch, node.table.epochs.running, 1, now, **asked))
+    answered = sum(len(data) for _, data in node.receive("bad", ask, now))
+    assert len(ask) <= 64
+    assert 50_000 <= answered <= 66_000
+    assert node.entries_sent - sent in (0, MOST_ITEMS)
 
 
 @pytest.mark.parametrize(

@@ -279,10 +279,11 @@ def test_an_older_frame_does_not_bring_an_epoch_back() -> None:
     members, table = membership()
     (link,) = linked(members, PEER)
     table.called("set_node")
-    link.received.highest = 4
+    link.received.highest = link.last_word = 4
     members.follow_epoch(link, frame(epoch=10, seq=4))
     members.follow_epoch(link, frame(epoch=9, seq=5))
-    assert (link.info, table.called("set_node")) == (PEER, [])
+    assert (link.info, link.last_word, table.called("set_node")) == (PEER, 4, [])
     link.connected = False
     members.follow_epoch(link, frame(epoch=10, seq=5))
-    assert (link.info.epoch, table.called("set_node")) == (10, [(link.node, 10, False)])
+    assert (link.info.epoch, link.last_word) == (10, 0)
+    assert table.called("set_node") == [(link.node, 10, False)]
