@@ -183,3 +183,31 @@ def test_a_rate_above_twice_the_limit_is_counted_as_cut(calls: int, cut: int) ->
         a.bucket.take_burst("k", calls, 1)
         merged = send(a, b)
     assert merged.rates_cut == cut
+
+
+@pytest.mark.parametrize("cost", [200, 250, 300])
+def test_a_denial_says_when_the_call_passes_as_what_is_held_back_fades(cost: int) -> None:
+    """It said 3.7 s for 1 s, as if the peer took all of that."""
+    a, b = peers(2, BucketSpec("b", 1_000, 1_000, "60s"))
+    b.table.nodes.configure(predict=True)
+    b.table.nodes.set_node(b.node_of(0), a.epoch, True)
+    for now in range(DAY, DAY + 2_100 * MS, 100 * MS):
+        for peer in (a, b):
+            peer.table.set_time(now)
+        if (now - DAY) % (1_000 * MS) == 0:
+            a.bucket.take("k", 200)
+        b.bucket.take("k", 1)
+        for peer in (a, b):
+            peer.table.outbox.collect()
+        b.table.nodes.set_last_seen(b.node_of(0), now)
+        send(a, b)
+    now += 100 * MS
+    seen_round(b, now)
+    denied = b.bucket.take("k", cost)
+    assert not denied.allowed
+    assert denied.remaining > cost
+    passes = now
+    while not b.bucket.peek("k", cost).allowed:
+        passes += 100 * MS
+        seen_round(b, passes)
+    assert 0.9 <= denied.retry_after_ns / (passes - now) <= 1.1

@@ -431,6 +431,13 @@ MUTATIONS = (
         suite("mesh/test_guaranteed_share", "left_its_guaranteed_share"),
     ),
     Mutation(
+        "told_as_if_peers_took_what_is_held_back",
+        "core",
+        "double fades = p->overload > 0 ? PEAK_NS : (double)t->h->near_ns,",
+        "double fades = 1e9 * PEAK_NS,",
+        suite("core/test_predict", "held_back_fades"),
+    ),
+    Mutation(
         "guaranteed_at_once",
         "core",
         "    return rate * ((double)d->cap_ns / 1e9 + PATIENCE_SECONDS);",

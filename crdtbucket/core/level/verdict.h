@@ -59,16 +59,49 @@ static inline int64_t warm_up_wait(const table_t *t, const definition_t *d, int6
     return due <= now ? 0 : due < until ? (int64_t)due - now : until - now;
 }
 
+/* Halvings of the time in which a call passes: it is known to a 256th of that. */
+#define WAIT_STEPS 8
+/* So many time constants after a moment nothing is left of what was held back then. */
+#define FADED 40.0
+
+/* ns until a call of `n` passes, `longest` at most, when nobody takes anything meanwhile: then what
+ * is held back for peers fades. A burst of theirs is remembered in overload alone; else their next
+ * rounds end it. */
+GLANCES static double faded_wait(const table_t *t, uint32_t e, const definition_t *d,
+                                 const prediction_t *p, i128 conf_debt, int64_t n, double longest,
+                                 int64_t now)
+{
+    double fades = p->overload > 0 ? PEAK_NS : (double)t->h->near_ns, per_ns = d->per_second / 1e9,
+           capacity = (double)d->capacity, conf = capacity - (double)conf_debt / (double)d->q,
+           denied = smaller(longest, larger(0.0, ((double)n + p->kept - conf) / per_ns)),
+           step = smaller(longest - denied, FADED * fades), left = p->near * exp(-denied / fades),
+           rest = exp(-step / fades);
+    prediction_t then = *p;
+    for (int i = 0; i < WAIT_STEPS; i++) {
+        step /= 2;
+        rest = sqrt(rest); /* of what is held back, after a step */
+        then.near = left * rest;
+        double tokens = smaller(capacity, conf + per_ns * (denied + step));
+        if (tokens - near_tokens(t, e, &then, tokens, now) >= (double)n)
+            continue;
+        denied += step;
+        left = then.near;
+    }
+    return ceil(denied + step); /* never 0, which would say that it passes now */
+}
+
 /* How long (ns) a call of `n` waits that is denied: `over` units are missing, of which `back` are
  * held back by predictions, and `lack` is what it lacks for passing by the guarantee. */
 static int64_t denied_wait(const table_t *t, uint32_t e, const definition_t *d,
-                           const prediction_t *p, i128 over, i128 back, lack_t lack, int64_t n,
-                           int64_t now)
+                           const prediction_t *p, i128 conf_debt, i128 over, i128 back, lack_t lack,
+                           int64_t n, int64_t now)
 {
     if (LOAD(d->still_until))
         return until_end(d, now);
     i128 wait = over / d->p;
     double sooner = guarantee_wait(d, lack, n);
+    if (back > 0)
+        sooner = smaller(sooner, faded_wait(t, e, d, p, conf_debt, n, (double)wait, now));
     /* Only a prediction is in the way, so the reserve lets the call pass once it is full enough. */
     if (over - back <= slack_units(d))
         sooner = smaller(sooner, reserve_wait(t, e, d, p->slow_claims, (double)n, now));
@@ -101,7 +134,7 @@ static verdict_t judge(table_t *t, uint32_t e, const definition_t *d, const pred
         v.guaranteed = lack.tokens <= 0;
         v.over = !v.guaranteed;
         if (v.over)
-            v.wait_ns = denied_wait(t, e, d, p, over, back, lack, wanted, now);
+            v.wait_ns = denied_wait(t, e, d, p, conf_debt, over, back, lack, wanted, now);
     }
     if (!v.over)
         v.wait_ns = warm_up_wait(t, d, net + n, now);
