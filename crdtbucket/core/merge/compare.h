@@ -201,29 +201,6 @@ static inline void add_lacking(const merge_context_t *m, const definition_t *d, 
         add_credited(d->per_second * (double)m->silent[origin] / 1e9, tokens, g);
 }
 
-/* Whether this column of the sender was updated since it is seen again. */
-COLD static int updated_since_seen(const table_t *t, uint32_t e, const merge_context_t *m,
-                                   uint32_t origin, int64_t now)
-{
-    column_t c;
-    return column_find(t, e, origin, &c) && c.c->last_seen[c.i]
-           && stamp_ns(c.c->last_seen[c.i], now) >= m->seen_since;
-}
-
-/* Whether the owner of a column, which sends it, has counted less than is held here. Relays have
- * raised that while it had no link here, or was silent. A bad one may say anything of it then,
- * which would hide all that it counts from now on. The common store raises it at other times, and
- * is ahead of the owner for as long as that awaits an answer. */
-static inline int owner_corrects(const table_t *t, uint32_t e, const merge_context_t *m,
-                                 const wire_column_t *x, const wire_column_t *mine, int64_t now)
-{
-    return UNLIKELY(x->origin == m->source_origin && m->last_word)
-           && (x->generation < mine->generation
-               || (x->generation == mine->generation
-                   && (x->taken < mine->taken || x->refunded < mine->refunded)))
-           && !updated_since_seen(t, e, m, x->origin, now);
-}
-
 /* Compares a column of a frame that differs from the one here, or is not held here. */
 static void compare_column(table_t *t, uint32_t e, const merge_context_t *m, const definition_t *d,
                            const wire_column_t *x, int64_t now, comparison_t *g)

@@ -3,6 +3,7 @@
 #define CRDTBUCKET_MERGE_SENDER_H
 
 #include "../level/peer_rates.h"
+#include "../memory/columns.h"
 #include "wire.h"
 
 /* What is known of the sender of a frame, and how the frame is to be merged. */
@@ -87,6 +88,29 @@ COLD static int shows_older(const table_t *t, const merge_context_t *m, uint32_t
     uint32_t node = t->origins[origin].node;
     return node && node != m->source && !t->nodes[node].connected && !is_silent(t, node, now)
            && m->source && !is_silent(t, m->source, now) && !m->late;
+}
+
+/* Whether this column of the sender was updated since it is seen again. */
+COLD static int updated_since_seen(const table_t *t, uint32_t e, const merge_context_t *m,
+                                   uint32_t origin, int64_t now)
+{
+    column_t c;
+    return column_find(t, e, origin, &c) && c.c->last_seen[c.i]
+           && stamp_ns(c.c->last_seen[c.i], now) >= m->seen_since;
+}
+
+/* Whether the owner of a column, which sends it, has counted less than is held here. Relays have
+ * raised that while it had no link here, or was silent. A bad one may say anything of it then,
+ * which would hide all that it counts from now on. The common store raises it at other times, and
+ * is ahead of the owner for as long as that awaits an answer. */
+static inline int owner_corrects(const table_t *t, uint32_t e, const merge_context_t *m,
+                                 const wire_column_t *x, const wire_column_t *mine, int64_t now)
+{
+    return UNLIKELY(x->origin == m->source_origin && m->last_word)
+           && (x->generation < mine->generation
+               || (x->generation == mine->generation
+                   && (x->taken < mine->taken || x->refunded < mine->refunded)))
+           && !updated_since_seen(t, e, m, x->origin, now);
 }
 
 #endif
