@@ -75,8 +75,8 @@ class AddressWatch:
             answers.append(found)
         if self._has_moved(set.intersection(*answers), connection.remote):
             LOG.warning(
-                "Redis %s leads to %s by now, and no more to %s, which still answers: "
-                "connecting anew",
+                "Redis %s leads to %s now, and no longer to %s, which still answers: "
+                "connecting again",
                 address,
                 ", ".join(sorted(found)),
                 connection.remote,
