@@ -465,7 +465,7 @@ MUTATIONS = (
         "core",
         "i128 least = taken_lately(t, e, d, owed, now) + brought - rest;",
         "i128 least = brought - rest;",
-        suite("simulated/test_pauses", "both_charged"),
+        suite("simulated/test_pauses", "both_bursts_are_owed"),
     ),
     Mutation(
         "what_two_brought_after_a_pause_counts_once",

@@ -118,6 +118,21 @@ def test_bursts_of_two_that_stood_still_together_are_both_charged(nodes: int, pa
     assert admitted == pytest.approx(240 + 4 * 240, rel=0.03)
 
 
+def test_both_bursts_are_owed_as_soon_as_a_node_reads_of_the_other_one() -> None:
+    """Its next round would charge its own, and it may have given out as much again by then."""
+    mesh = mesh_of(2, SHORT, latency=0.001)
+    drive(mesh, dict.fromkeys("AB", 360.0), 5.0)
+    demand = back_together(mesh, 3.0, 3.0)
+    bursts = [mesh[n].take_burst("b", "k", round(demand[n] * 3.0)) for n in "AB"]
+    taken = mesh["A"].columns("b", "k")["B"][0]
+    for _ in range(200):
+        if mesh["A"].columns("b", "k")["B"][0] >= taken + bursts[1]:
+            break
+        mesh.advance(0.001)
+    owed = (mesh["A"].bucket("b").debt("k") or 0) * SHORT.rate_per_second / SECOND
+    assert owed >= 0.9 * sum(bursts)
+
+
 @pytest.mark.parametrize("before", [0, 100])
 def test_a_light_load_is_not_denied_after_two_stood_still_together(before: int) -> None:
     """What was taken just before the pause is refilled in it."""
