@@ -529,6 +529,13 @@ MUTATIONS = (
         suite("core/test_apart", "heard_again"),
     ),
     Mutation(
+        "a_refund_is_charged_when_a_silence_ends",
+        "core",
+        "    note_given_back(t, e, d, n);\n",
+        "",
+        suite("simulated/test_pauses", "given_back"),
+    ),
+    Mutation(
         "own_takes_in_a_silence_are_not_noted",
         "core",
         "        note_taken(t, e, d, taken_lately(t, e, d, owed, now), now);\n",

@@ -3,6 +3,7 @@
 #ifndef CRDTBUCKET_LEVEL_GIVE_BACK_H
 #define CRDTBUCKET_LEVEL_GIVE_BACK_H
 
+#include "remembered.h"
 #include "take.h"
 
 /* Adds tokens to the entry's own column whatever its level is; below 0 they come back. More tokens
@@ -43,6 +44,7 @@ static int refund(table_t *t, definition_t *d, uint32_t e, int64_t n, i128 least
         return 0;
     ADD(c.block->refunded[c.i], (uint64_t)n);
     ADD(hot->averaged_net, -n);
+    note_given_back(t, e, d, n);
     charge(t, d, e, -n, least, now);
     mark_attempted(t, e);
     return 1;

@@ -94,6 +94,15 @@ static inline void forget_taken(table_t *t, uint32_t e)
         r->taken_until = 0;
 }
 
+/* Tokens that were taken here came back: they are noted no longer. */
+static inline void note_given_back(table_t *t, uint32_t e, const definition_t *d, int64_t tokens)
+{
+    struct remembered *r = remembered_held(t, e);
+    i128 ns = units_to_ns(d, token_units(d, tokens));
+    if (r && r->taken_until)
+        r->taken_until = ns < d->cap_ns ? r->taken_until - (int64_t)ns : 0;
+}
+
 /* Notes that so many units are not refilled; what is beyond the ceiling of debt is forgiven. */
 COLD static void note_taken(table_t *t, uint32_t e, const definition_t *d, i128 units, int64_t now)
 {
