@@ -9,6 +9,7 @@ import pytest
 
 from crdtbucket import BucketSpec, Limiter, LimitExceeded, limited
 from crdtbucket.http.answers import answer_of
+from tests.http.waits import in_minutes
 
 
 def denied() -> LimitExceeded:
@@ -21,7 +22,7 @@ def denied() -> LimitExceeded:
 
 def test_a_denial_is_answered_by_a_problem_document() -> None:
     answer = answer_of(denied())
-    assert (answer.status, answer.headers["Retry-After"]) == (429, "3600")
+    assert (answer.status, in_minutes(answer.headers["Retry-After"])) == (429, "3600")
     assert json.loads(answer.body)["violated-policies"] == ["api"]
 
 

@@ -180,7 +180,7 @@ def test_django() -> None:
         assert json.loads(answers[0].body) == {"left": 2}
         assert answers[1].headers["x-ratelimit-remaining"] == "1"
         assert answers[3].body == b"slow down, please"
-        assert answers[3].headers["retry-after"] == "20"
+        assert 0 < int(answers[3].headers["retry-after"]) <= 20
 
 
 def test_every_application_has_at_most_40_lines() -> None:
