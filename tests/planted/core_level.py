@@ -269,6 +269,13 @@ MUTATIONS = (
         suite("simulated/test_shared_bursts", "trough_through"),
     ),
     Mutation(
+        "what_is_left_to_a_side_looks_false_at_the_heal",
+        "core",
+        "full_units(d) / (t->h->shared_bursts ? 1 : 2)",
+        "full_units(d) / 2",
+        suite("simulated/test_shared_bursts", "nobody_look_false"),
+    ),
+    Mutation(
         "nothing_is_left_to_a_quiet_side",
         "core",
         "larger(0.0, capacity - own)",

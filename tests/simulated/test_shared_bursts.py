@@ -75,3 +75,41 @@ def test_a_side_keeps_its_part_by_heads() -> None:
     mesh.partition(["A", "B", "C"], ["D"])
     mesh.advance(60.0)
     assert burst(mesh, "D") == pytest.approx(CAPACITY / 2, rel=0.1)
+
+
+def cut_in_waves(seconds: int) -> SimulatedMesh:
+    """Five nodes that are cut in two as a wave begins, after so many seconds of waves."""
+    spec = BucketSpec("b", 10_000, 2_000)
+    mesh = mesh_of(5, spec, latency=0.08, jitter=0.5, reordering=1.0, partition_burst="share")
+    waves(mesh, seconds)
+    mesh.partition(["A", "B"], ["C", "D", "E"])
+    return mesh
+
+
+def waves(mesh: SimulatedMesh, seconds: int) -> int:
+    """Each of five nodes asks for 80 % of the refill for 5 s, and for nothing for 5 s. Returns what
+    was admitted."""
+    admitted = 0
+    for tick in range(seconds * 100):
+        for name in mesh.nodes if tick % 1_000 < 500 else ():
+            admitted += mesh[name].take_burst("b", "k", 16)
+        mesh.advance(0.01)
+    return admitted
+
+
+@pytest.mark.slow
+def test_only_the_wave_that_begins_with_the_cut_gets_more_than_the_refill() -> None:
+    """Both sides have found a full bucket then, before they could know of the cut."""
+    mesh, refill = cut_in_waves(60), 10 * 2_000
+    assert refill < waves(mesh, 10) < refill + 0.16 * 10_000
+    assert max(waves(mesh, 10) for _ in range(10)) < refill
+
+
+def test_a_heal_makes_nobody_look_false() -> None:
+    """A side owes what it has left to the other one, which knows that nobody took it."""
+    mesh = cut_in_waves(20)
+    waves(mesh, 20)
+    mesh.heal()
+    waves(mesh, 1)
+    counts = [mesh[name].node.members.bounded.counts() for name in mesh.nodes]
+    assert counts == [{}] * 5
