@@ -146,9 +146,10 @@ than the refill was offered.
 Of the scenarios that were there when [faults of real deployments](faults.md) began to be mended,
 three are worse by more than half a point since: `partition-30s-skewed` had +1.2 over-admission,
 `partition-300s-skewed` +7.3 and `drift` +12.9.
-[The floor at the end of a partition](model.md#merge) counted the takes of all peers, which hid
-noise and denied light loads beside a dead one; now it counts those of silent ones alone. And drift
-is followed now, where it had passed for jumps. All three admit as much of the ideal as before.
+[The floor at the end of a partition](model.md#after-a-silence) counted the takes of all peers,
+which hid noise and denied light loads beside a dead one; now it counts those of silent ones alone.
+And drift is followed now, where it had passed for jumps. All three admit as much of the ideal as
+before.
 
 ## With `partition_burst: share`
 

@@ -1,6 +1,6 @@
 /* What this process remembers of a key beside its debt: what was taken and is not owed, what was
- * surely taken a moment ago, and by how much peers lowered the debt. See docs/model.md, "Far
- * credit" and "Merge". */
+ * surely taken a moment ago, and by how much peers lowered the debt. See docs/model.md, "After a
+ * silence" and "What a peer is believed". */
 #ifndef CRDTBUCKET_LEVEL_REMEMBERED_H
 #define CRDTBUCKET_LEVEL_REMEMBERED_H
 

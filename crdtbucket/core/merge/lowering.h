@@ -1,5 +1,5 @@
-/* How far a peer may lower a debt by what it advertises. See docs/model.md, "Merge", and
- * docs/security.md.
+/* How far a peer may lower a debt by what it advertises. See docs/model.md, "What a
+ * peer is believed", and docs/security.md.
  *
  * Lag, and clocks that run apart, explain a little. That much is a budget of each key, which
  * refills. Beyond it a debt falls as far as two peers agree that it is, and as there was no take

@@ -1,4 +1,4 @@
-/* The debt after a merge. See docs/model.md, "Merge". */
+/* The debt after a merge. See docs/model.md, "Merge" and "After a silence". */
 #ifndef CRDTBUCKET_MERGE_MERGED_DEBT_H
 #define CRDTBUCKET_MERGE_MERGED_DEBT_H
 

@@ -1,4 +1,5 @@
-/* The sender of a frame, and which columns it is believed about. See docs/model.md, "Merge". */
+/* The sender of a frame, and which columns it is believed about. See docs/model.md, "What a
+ * peer is believed". */
 #ifndef CRDTBUCKET_MERGE_SENDER_H
 #define CRDTBUCKET_MERGE_SENDER_H
 

@@ -1,5 +1,5 @@
 /* What of a column stands: the tokens of it that refunds may still give back. See docs/model.md,
- * "Merge", and docs/security.md. */
+ * "What a peer is believed", and docs/security.md. */
 #ifndef CRDTBUCKET_MERGE_STANDING_H
 #define CRDTBUCKET_MERGE_STANDING_H
 
