@@ -125,9 +125,10 @@ For somebody who asks by how much a limit may be exceeded. Afterwards you know i
 scenario, and which ones are the worst. `make docs-figures` writes this page from
 [accuracy.json](accuracy.json).
 
-Apart from [a replicated store](#a-replicated-store), all runs have five regions, 80 ms apart one way
-with 50 % jitter, a gossip round every 100 ms, and a bucket of 10,000 tokens with 2,000 tokens/s.
-[The simulator](simulator.md) says what each scenario and rule is. The same version prints the same
+Apart from [a replicated store](#a-replicated-store), all runs have five regions, 80 ms apart one
+way with 50 % jitter, a gossip round every 100 ms, and a bucket of 10,000 tokens with 2,000
+tokens/s.
+[The simulator](simulator.md) describes the scenarios and rules. The same version prints the same
 figures.
 
 ## crdtbucket
@@ -136,23 +137,16 @@ figures.
 $ {first}
 ```
 
-Each figure is the worst of {seeds} seed(s); `of ideal` is a range where they differ.
-
-- `of ideal`: the tokens admitted, divided by what one bucket that sees every call admits.
-- `over %`: the worst over-admission, tokens beyond `capacity + rate x t` in a window of any length
-  t, in % of the capacity. Below zero, no window reached the limit.
-- `bound %`: [the bound](model.md#what-is-exact-what-is-bounded-what-is-predicted) of the
-  over-admission in that run.
-- `starved s`: the longest time in which a region with demand admitted nothing. For rare callers it
-  includes the time in which nobody called.
-- `share`: a region's share of the admitted tokens, divided by its share of the demand; of all
-  regions the least and the greatest.
-- `denied light`: calls denied although less than the refill was offered.
+Each figure is the worst of {seeds} seed(s); `of ideal` is a range where they differ. `over %` is
+the worst over-admission in % of the capacity; below zero, no window reached the limit. `bound %` is
+[the bound](model.md#what-is-exact-what-is-bounded-what-is-predicted) of that run. `starved s` is
+the longest time in which a region with demand admitted nothing.
+[The simulator](simulator.md#the-table) defines all columns.
 
 {ours}
 The worst ones, by cause:
 
-- `isolated-by-reset`: the others take the region behind the broken device for dead and give its
+- `isolated-by-reset`: the others take the region behind the device for dead and give its
   share away, while it goes on; [`ended_is_dead: never`](security.md#dead-or-cut-off) avoids that.
 - `partition-300s-square`: on both sides the bucket fills while its callers are quiet, and both
   burst at once; [`partition_burst: share`](#with-partition_burst-share) avoids most of it.
