@@ -121,12 +121,15 @@ _OTHERS_HEAD = ("scenario", *BASELINES)
 
 _PAGE = """# Accuracy
 
-For somebody who asks how far off the limit may be. Afterwards you know it for each scenario, also
-for the worst. `make docs-figures` writes this page from [accuracy.json](accuracy.json).
+For somebody who asks by how much a limit may be exceeded. Afterwards you know it for each simulated
+scenario, and which ones are the worst. `make docs-figures` writes this page from
+[accuracy.json](accuracy.json).
 
-Five regions, 80 ms one way with 50 % jitter, a round every 100 ms; a bucket of 10,000 tokens
-with 2,000 tokens/s. [simulator.md](simulator.md) says what each rule means, and where the weak
-spots are. The same version prints the same figures.
+Apart from [a replicated store](#a-replicated-store), all runs have five regions, 80 ms apart one
+way with 50 % jitter, a gossip round every 100 ms, and a bucket of 10,000 tokens with 2,000
+tokens/s.
+[The simulator](simulator.md) describes the scenarios and rules. The same version prints the same
+figures.
 
 ## crdtbucket
 
@@ -134,22 +137,20 @@ spots are. The same version prints the same figures.
 $ {first}
 ```
 
-The worst of each figure over {seeds} seed(s). `of ideal`: admitted, over what one bucket that
-sees every call admits. `over %`: the worst over-admission, beyond `capacity + rate x t` in any
-window, in % of the capacity; below zero, no window came up to the limit. `bound %`: its
-[bound](model.md#what-is-exact-what-is-bounded-what-is-predicted) in that run. `starved s`: the
-longest time in which a region with demand admitted nothing. `share`: the least and the greatest
-share of what was admitted, over the share of the demand. `denied light`: calls denied though less
-than the refill was offered.
+Each figure is the worst of {seeds} seed(s); `of ideal` is a range where they differ. `over %` is
+the worst over-admission in % of the capacity; below zero, no window reached the limit. `bound %` is
+[the bound](model.md#what-is-exact-what-is-bounded-what-is-predicted) of that run. `starved s` is
+the longest time in which a region with demand admitted nothing.
+[The simulator](simulator.md#the-table) defines all columns.
 
 {ours}
-Of the scenarios that were there when [faults of real deployments](faults.md) began to be mended,
-three are worse by more than half a point since: `partition-30s-skewed` had +1.2 over-admission,
-`partition-300s-skewed` +7.3 and `drift` +12.9.
-[The floor at the end of a partition](model.md#after-a-silence) counted the takes of all peers,
-which hid noise and denied light loads beside a dead one; now it counts those of silent ones alone.
-And drift is followed now, where it had passed for jumps. All three admit as much of the ideal as
-before.
+The worst ones, by cause:
+
+- `isolated-by-reset`: the others take the region behind the device for dead and give its
+  share away, while it goes on; [`ended_is_dead: never`](security.md#dead-or-cut-off) avoids that.
+- `partition-300s-square`: on both sides the bucket fills while its callers are quiet, and both
+  burst at once; [`partition_burst: share`](#with-partition_burst-share) avoids most of it.
+- `drift`: clocks that run at different speeds refill the bucket at different speeds.
 
 ## With `partition_burst: share`
 
@@ -157,8 +158,11 @@ before.
 $ {third}
 ```
 
-While peers are silent a bucket refills to this side's share of the capacity alone: bursts on both
-sides of a partition add up to one capacity, and a burst on one side alone gets its share.
+While peers are silent, a bucket refills to this side's share of the capacity only. So bursts on
+both sides of a partition add up to one capacity; a burst on one side alone gets that side's share.
+
+What `partition-300s-square` still has is its first wave, which begins with the cut: both sides find
+a full bucket then, and cannot know of it yet. In each later wave less is admitted than is refilled.
 
 {shared}
 ## The other rules, on the same calls
@@ -167,7 +171,7 @@ sides of a partition add up to one capacity, and a burst on one side alone gets 
 $ {second}
 ```
 
-Worst over-admission in % of the capacity, and (in brackets) admitted / ideal.
+The worst over-admission in % of the capacity, and (in brackets) `of ideal`.
 
 {others}"""
 
@@ -179,13 +183,14 @@ $ {commands}
 ```
 
 Strong mode on a Redis in each region, [as simulated](simulator.md#a-replicated-store), without a
-mesh. `without` is the over-admission when nothing is predicted for silent regions, and (in
-brackets) admitted / ideal.
+mesh. `without` has the over-admission and (in brackets) `of ideal` when nothing is predicted for
+silent regions.
 
 {tables}
-Other lags and numbers of regions, calls that look at the other regions more often or less, clocks
-that drift three times as long, and what drift does where no level of another region is adopted,
-each by `{command}` and
+Further runs, each by `{command}` and the options in the
+first column: calls that look at the other regions always, or every 50 ms in place of 10; a longer
+lag; more regions; clocks that drift for three times as long, in a smaller bucket; and clocks that
+drift while no region adopts the level of another one.
 
 {others}"""
 

@@ -46,6 +46,7 @@ from crdtbucket import (
 from crdtbucket._core import Table
 from crdtbucket.cli.commands import cli
 from crdtbucket.cli.config_command import config
+from crdtbucket.config import load_config
 from crdtbucket.http.server import envoy_service, quota_messages, quota_server
 from crdtbucket.limiter import upkeep, waiting
 from crdtbucket.mesh.links import counters, handshake, session
@@ -232,6 +233,8 @@ def check_command(words: list[str]) -> None:
     with command.make_context(words[0], words[1:]) as context:
         for pattern in context.params.get("scenarios", ()):
             assert any(re.fullmatch(pattern.replace("*", ".*"), name) for name in ALL_SCENARIOS)
+        if command.name == "reconcile":
+            assert load_config(context.params["config"]).mesh is not None, "it refuses this file"
 
 
 def test_commands_exist(place: Path) -> None:

@@ -65,11 +65,8 @@ async def test_the_examples_answer_as_documented(tmp_path: Path) -> None:
         if (kind, next_kind) == ("sh", "json")
     ]
     assert len(pairs) == sum(kind == "sh" for kind, _ in blocks) == 6
-    file = tmp_path / "crdtbucket.yaml"
-    file.write_text(
-        "services: {ai-agent-inference: {bucket: {capacity: 10000, refill_rate: 1,"
-        " refill_interval: 1h}}}"
-    )
+    file = tmp_path / "limits.yaml"
+    file.write_text(next(text for kind, text in FENCE.findall(TEXT) if kind == "yaml"))
     async with serving(Limiter.from_file(file), admin_token=TOKEN) as client:
         last_id = ""
         for asked, told in pairs:
