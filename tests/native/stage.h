@@ -93,9 +93,9 @@ static table_t *stage_set(stage_t *s)
             CHECK(!madvise(stage_region(s, i), s->size[i], MADV_DONTNEED), "errno %d", errno);
     s->t.virtual_ns = s->now;
     s->t.counts = s->t.all_counts;
-    if (s->t.rare)
-        CHECK(!munmap(s->t.rare, s->t.rare_size), "errno %d", errno);
-    s->t.rare = NULL;
+    if (s->t.debt_notes)
+        CHECK(!munmap(s->t.debt_notes, s->t.debt_notes_size), "errno %d", errno);
+    s->t.debt_notes = NULL;
     return &s->t;
 }
 

@@ -133,7 +133,7 @@ static inline void advertised_rates(const table_t *t, uint32_t e, int64_t now, f
 static inline void note_peak(table_t *t, uint32_t e, int64_t now)
 {
     cold_t *cold = &t->cold[e];
-    double sum = 0, before = remembered(unpack_rate(cold->peak), stamp_ns(cold->peak_at, now), now);
+    double sum = 0, before = faded_peak(unpack_rate(cold->peak), stamp_ns(cold->peak_at, now), now);
     for (column_t c = {0}; column_next(t, e, &c);) {
         const node_t *n = &t->nodes[t->origins[column_origin(&c)].node];
         if (c.c->fast[c.i])

@@ -132,8 +132,8 @@ static void table_close(table_t *t)
 {
     if (t->memory)
         munmap(t->memory, t->size);
-    if (t->rare)
-        munmap(t->rare, t->rare_size);
+    if (t->debt_notes)
+        munmap(t->debt_notes, t->debt_notes_size);
     if (t->remembered)
         munmap(t->remembered, t->remembered_size);
     memset(t, 0, sizeof *t);

@@ -39,11 +39,11 @@ typedef struct {
     int is_virtual;
     ticker_t *ticker; /* this process' clock */
     int fd;           /* of a shared table, else -1 */
-    /* What few keys need: see merge/lowering.h. NULL until one did. */
-    struct rare *rare; /* from 1 on */
-    uint32_t *rare_at; /* by entry, 0 while it has none */
-    size_t rare_size;  /* bytes of both */
-    uint32_t rare_count;
+    /* Notes about debts, which few keys need: see merge/lowering.h. NULL until one does. */
+    struct debt_notes *debt_notes; /* from 1 on */
+    uint32_t *debt_notes_at;       /* by entry, 0 while it has none */
+    size_t debt_notes_size;        /* bytes of both */
+    uint32_t debt_notes_count;
     /* By entry, see level/remembered.h. NULL until something was. */
     struct remembered *remembered;
     size_t remembered_size; /* bytes */

@@ -21,8 +21,9 @@
 /* Two peers that advertise a debt within this time agree. */
 #define AGREE_NS (30 * SECOND)
 
-/* What few keys need, by entry: it is of the key that has this hash. */
-struct rare {
+/* Notes about the debt of one key, which few keys need: which part of it no column explains, what
+ * it leaves out, and who may give some of it back. They belong to the key that has this hash. */
+struct debt_notes {
     uint64_t hash_lo;
     /* Until this local ns a part of the debt is what was predicted of nodes that were given up.
      * Each peer gives them up in its own moment, and no column stands behind it. */
@@ -41,50 +42,52 @@ struct rare {
 
 /* What was kept for a node that is given up, in units: it is charged from now on, and so much of
  * it is `debt`. */
-static void predict_debt(struct rare *l, const definition_t *d, i128 kept, i128 debt, int64_t now)
+static void predict_debt(struct debt_notes *notes, const definition_t *d, i128 kept, i128 debt,
+                         int64_t now)
 {
-    if (l->predicted_until < now)
-        l->predicted_until = now;
-    if (l->given_up_until < now)
-        l->given_up_until = now;
-    l->predicted_until += (int64_t)units_to_ns(d, debt);
-    l->given_up_until += (int64_t)units_to_ns(d, kept);
+    if (notes->predicted_until < now)
+        notes->predicted_until = now;
+    if (notes->given_up_until < now)
+        notes->given_up_until = now;
+    notes->predicted_until += (int64_t)units_to_ns(d, debt);
+    notes->given_up_until += (int64_t)units_to_ns(d, kept);
 }
 
-/* How many units of debt are still predicted ones. `l` may be NULL. */
-static i128 predicted_debt(const struct rare *l, const definition_t *d, int64_t now)
+/* How many units of debt are still predicted ones. `notes` may be NULL. */
+static i128 predicted_debt(const struct debt_notes *notes, const definition_t *d, int64_t now)
 {
-    return l ? units_until(l->predicted_until, d, now) : 0;
+    return notes ? units_until(notes->predicted_until, d, now) : 0;
 }
 
 /* The record of a key, NULL while it has none. */
-static inline struct rare *rare_held(const table_t *t, uint32_t e)
+static inline struct debt_notes *debt_notes_held(const table_t *t, uint32_t e)
 {
-    struct rare *l = t->rare && t->rare_at[e] ? &t->rare[t->rare_at[e]] : NULL;
-    return l && l->hash_lo == t->hot[e].hash_lo ? l : NULL;
+    struct debt_notes *notes =
+        t->debt_notes && t->debt_notes_at[e] ? &t->debt_notes[t->debt_notes_at[e]] : NULL;
+    return notes && notes->hash_lo == t->hot[e].hash_lo ? notes : NULL;
 }
 
 /* The same; makes one where there is none. There is room for one of each entry, which takes memory
  * as it is touched. NULL when that cannot be had. */
-COLD static struct rare *rare_of(table_t *t, uint32_t e)
+COLD static struct debt_notes *debt_notes_of(table_t *t, uint32_t e)
 {
     size_t most = (size_t)t->h->max_keys;
-    if (!t->rare) {
-        size_t size = (most + 1) * sizeof(struct rare) + most * sizeof(uint32_t);
+    if (!t->debt_notes) {
+        size_t size = (most + 1) * sizeof(struct debt_notes) + most * sizeof(uint32_t);
         void *m = map_zeros(size);
         if (m == MAP_FAILED)
             return NULL;
-        t->rare = m;
-        t->rare_at = (uint32_t *)(t->rare + most + 1);
-        t->rare_size = size;
-        t->rare_count = 0;
+        t->debt_notes = m;
+        t->debt_notes_at = (uint32_t *)(t->debt_notes + most + 1);
+        t->debt_notes_size = size;
+        t->debt_notes_count = 0;
     }
-    if (!t->rare_at[e])
-        t->rare_at[e] = ++t->rare_count;
-    struct rare *l = &t->rare[t->rare_at[e]];
-    if (l->hash_lo != t->hot[e].hash_lo)
-        *l = (struct rare){.hash_lo = t->hot[e].hash_lo};
-    return l;
+    if (!t->debt_notes_at[e])
+        t->debt_notes_at[e] = ++t->debt_notes_count;
+    struct debt_notes *notes = &t->debt_notes[t->debt_notes_at[e]];
+    if (notes->hash_lo != t->hot[e].hash_lo)
+        *notes = (struct debt_notes){.hash_lo = t->hot[e].hash_lo};
+    return notes;
 }
 
 /* The memory that these records, and `remembered`, take of the process that merges; a shared table
@@ -93,8 +96,8 @@ static int64_t remembered_bytes(const table_t *t)
 {
     int64_t keys = (int64_t)t->h->bump,
             bytes = t->remembered ? keys * (int64_t)sizeof(struct remembered) : 0;
-    if (t->rare)
-        bytes += (int64_t)t->rare_count * (int64_t)sizeof(struct rare)
+    if (t->debt_notes)
+        bytes += (int64_t)t->debt_notes_count * (int64_t)sizeof(struct debt_notes)
                  + keys * (int64_t)sizeof(uint32_t);
     return bytes;
 }
@@ -104,13 +107,13 @@ static int64_t remembered_bytes(const table_t *t)
 COLD static i128 charged_before(const table_t *t, uint32_t e, const definition_t *d, i128 units,
                                 int64_t now)
 {
-    struct rare *l = rare_held(t, e);
-    if (!l)
+    struct debt_notes *notes = debt_notes_held(t, e);
+    if (!notes)
         return 0;
-    i128 kept = units_until(l->given_up_until, d, now), charged = kept < units ? kept : units;
-    l->given_up_until -= (int64_t)units_to_ns(d, charged);
-    if (l->predicted_until > l->given_up_until)
-        l->predicted_until = l->given_up_until;
+    i128 kept = units_until(notes->given_up_until, d, now), charged = kept < units ? kept : units;
+    notes->given_up_until -= (int64_t)units_to_ns(d, charged);
+    if (notes->predicted_until > notes->given_up_until)
+        notes->predicted_until = notes->given_up_until;
     return charged;
 }
 
@@ -137,22 +140,22 @@ static void refill_budgets(struct remembered *r, const definition_t *d, int64_t 
 
 /* The sender has taken `units` more, of which the debt rises by `rises`: it may give these back,
  * whatever else of it was not charged. */
-static void note_charged(struct rare *l, uint32_t source, i128 units, i128 rises)
+static void note_charged(struct debt_notes *notes, uint32_t source, i128 units, i128 rises)
 {
     i128 charged = units < rises ? units : rises;
     if (charged <= 0)
         return;
-    l->charged = charged + (l->taker == source ? l->charged : 0);
-    l->taker = source;
+    notes->charged = charged + (notes->taker == source ? notes->charged : 0);
+    notes->taker = source;
 }
 
 /* How many of the units that the sender gives back were charged for it. */
-static i128 charged_of(struct rare *l, uint32_t source, i128 units)
+static i128 charged_of(struct debt_notes *notes, uint32_t source, i128 units)
 {
-    if (units <= 0 || l->taker != source)
+    if (units <= 0 || notes->taker != source)
         return 0;
-    i128 charged = l->charged < units ? l->charged : units;
-    l->charged -= charged;
+    i128 charged = notes->charged < units ? notes->charged : units;
+    notes->charged -= charged;
     return charged;
 }
 
@@ -176,7 +179,7 @@ static i128 drop_uncounted(struct remembered *r, const definition_t *d, i128 uni
  * taken and not charged, because it was beyond every limit or the ceiling, or the sender's own debt
  * was lower, is not given back when it is refunded. `slots`: the record of a bucket that is not
  * predicted, else NULL. */
-static i128 refunded_to(struct remembered *r, struct rare *slots, const definition_t *d,
+static i128 refunded_to(struct remembered *r, struct debt_notes *slots, const definition_t *d,
                         const comparison_t *g, uint32_t source, int64_t brings, i128 debt,
                         i128 after, int64_t now)
 {
@@ -254,7 +257,7 @@ static i128 lowered_at_most(table_t *t, uint32_t e, const definition_t *d, const
                && after <= cap_units(d) && !d->unpredicted))
         return after; /* all is charged */
     struct remembered *r = remembered_of(t, e);
-    struct rare *slots = d->unpredicted ? rare_of(t, e) : NULL;
+    struct debt_notes *slots = d->unpredicted ? debt_notes_of(t, e) : NULL;
     if (!r || (d->unpredicted && !slots))
         return after > debt ? after : debt;
     i128 from = refunded_to(r, slots, d, g, m->source, brings, debt, after, now),
@@ -265,8 +268,8 @@ static i128 lowered_at_most(table_t *t, uint32_t e, const definition_t *d, const
     if (from <= to)
         return after < from ? from : after;
     refill_budgets(r, d, m->members, now);
-    struct rare *l = rare_held(t, e);
-    i128 predicted = predicted_debt(l, d, now), units = agreed_on(t, r, d, m, from - to, now),
+    struct debt_notes *notes = debt_notes_held(t, e);
+    i128 predicted = predicted_debt(notes, d, now), units = agreed_on(t, r, d, m, from - to, now),
          agreed = from - granted_units(r, d, units, predicted);
     double budget = LOWERED_PART * (double)full_units(d) / (double)m->members,
            left = m->source ? larger(0.0, 1.0 - r->spent) * budget : 0.0,
@@ -280,13 +283,13 @@ static i128 lowered_at_most(table_t *t, uint32_t e, const definition_t *d, const
         r->proposed_at = stamp_of(now);
     }
     if (predicted > 0)
-        l->predicted_until -= (int64_t)units_to_ns(d, from - result);
+        notes->predicted_until -= (int64_t)units_to_ns(d, from - result);
     if (granted >= wanted)
         return after;
     i128 charged = result - (after > debt ? after : debt);
     if (brings >= 0 && charged > 0)
         drop_uncounted(r, d, charged);
-    *refused += result - to > full_units(d) / 2 + predicted_debt(l, d, now);
+    *refused += result - to > full_units(d) / 2 + predicted_debt(notes, d, now);
     return result;
 }
 

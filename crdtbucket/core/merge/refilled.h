@@ -34,16 +34,16 @@ COLD static void hide_refilled(table_t *t, uint32_t e, definition_t *d, const me
     if (more <= 0 || kept.claims > d->per_second || !column_find(t, e, m->source_origin, &its)
         || !column_taken(&its))
         return;
-    struct rare *key = rare_of(t, e);
-    if (!key)
+    struct debt_notes *notes = debt_notes_of(t, e);
+    if (!notes)
         return;
     int64_t base = LOAD(t->hot[e].base), net = entry_net(t, e);
-    i128 debt = debt_units(d, base, net, now), hidden = units_until(key->hidden_until, d, now),
-         sum = debt + far - token_units(d, net) + (i128)now * d->p, again = key->hidden_sum - sum;
+    i128 debt = debt_units(d, base, net, now), hidden = units_until(notes->hidden_until, d, now),
+         sum = debt + far - token_units(d, net) + (i128)now * d->p, again = notes->hidden_sum - sum;
     again = again < hidden ? again : hidden;
     again = again > 0 ? again : 0;
-    key->hidden_sum = sum + again;
-    key->hidden_until = now + (int64_t)units_to_ns(d, hidden - again + more);
+    notes->hidden_sum = sum + again;
+    notes->hidden_until = now + (int64_t)units_to_ns(d, hidden - again + more);
     base_move(t, &t->hot[e], base, base_for(d, debt + again - more, net, now));
 }
 

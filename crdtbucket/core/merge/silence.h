@@ -81,9 +81,9 @@ COLD static int64_t forget_some(table_t *t, uint32_t node, int64_t now, int64_t 
         after = after < cap ? after : cap;
         /* Up to zero it hid nothing that is owed. */
         i128 owed = debt > 0 ? debt : 0;
-        struct rare *l = after > debt ? rare_of(t, e) : NULL;
-        if (l)
-            predict_debt(l, d, after - debt, after > owed ? after - owed : 0, now);
+        struct debt_notes *notes = after > debt ? debt_notes_of(t, e) : NULL;
+        if (notes)
+            predict_debt(notes, d, after - debt, after > owed ? after - owed : 0, now);
         base_move(t, &t->hot[e], base, base_for(d, after, net, now));
     }
     if (end < t->h->bump)
