@@ -465,7 +465,7 @@ TALK += [
 
 @pytest.mark.parametrize("kind", TOLD_KINDS, ids=lambda k: k.__name__)
 def test_every_public_attribute_is_documented(kind: type) -> None:
-    inside = {"table", "waiters", "reservations", "count", "index", *TALK}
+    inside = {"in_force", "table", "waiters", "reservations", "count", "index", *TALK}
     told = (ROOT / "docs" / "api.md").read_text()
     for name in dir(kind):
         if not name.startswith("_") and name not in inside:

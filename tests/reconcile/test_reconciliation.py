@@ -194,7 +194,7 @@ async def test_under_traffic_no_decision_is_lost(path: Path, server: Server) -> 
             assert all(one.error is None for one in report.holders)
         running = False
         await asyncio.gather(*tasks)
-        ledgers = [one._in_force.strong.store.ledger for one in limiters]  # type: ignore[union-attr]
+        ledgers = [one.in_force.strong.store.ledger for one in limiters]  # type: ignore[union-attr]
         await eventually(lambda: not any(ledger.unsettled.pending for ledger in ledgers))
         await run(path, limiters)
         last = await run(path, limiters)

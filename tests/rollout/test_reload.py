@@ -235,7 +235,7 @@ def test_a_process_that_starts_in_between_gives_nothing_out_either(tmp_path: Pat
     first.reload(config_of(large))
     assert first.bucket("api").peek("k").remaining == 0
     # When the first one has ended, it is the second one that lowers the ceiling in time.
-    assert second._in_force._raised.keys() == {"api"}
+    assert second.in_force._raised.keys() == {"api"}
 
 
 @virtually
@@ -386,7 +386,7 @@ def test_buckets_and_their_configuration_come_together(monkeypatch: pytest.Monke
     def connect(*_: object) -> None:
         seen.append((limiter.config, set(limiter.buckets)))
 
-    monkeypatch.setattr(limiter._in_force.outside, "connect", connect)
+    monkeypatch.setattr(limiter.in_force.outside, "connect", connect)
     limiter.reload(config := config_of(OTHER))
     assert seen == [(config, {OTHER.name})]
 

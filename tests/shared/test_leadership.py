@@ -99,7 +99,7 @@ async def test_a_process_that_met_a_bug_leads_later(
     async with other:
         monkeypatch.setattr(Leadership, "_begin", fails_once)
         await leader.aclose()
-        await eventually(lambda: len(begun) == 2 and other._in_force.tables.main.sharing.leading)
+        await eventually(lambda: len(begun) == 2 and other.in_force.tables.main.sharing.leading)
     assert "a bug in leading the processes that share a table" in caplog.text
 
 

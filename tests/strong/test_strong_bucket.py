@@ -77,7 +77,7 @@ def records(server: Server, bucket: str = "b") -> dict[str, tuple[int, int]]:
 
 
 async def endpoint(limiter: Limiter) -> Endpoint:
-    strong = limiter._in_force.strong
+    strong = limiter.in_force.strong
     assert strong is not None
     assert strong.store is not None
     (found,) = strong.store.endpoints.values()
