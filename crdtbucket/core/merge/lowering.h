@@ -1,11 +1,11 @@
 /* How far a peer may lower a debt by what it advertises. See docs/model.md, "Merge", and
  * docs/security.md.
  *
- * Lag, and clocks that run apart, explain a little. That much is a budget of each key, which
- * refills. Beyond it a debt falls as far as two peers agree that it is, and as there was no take
- * behind it; else within a second budget, since two peers may lie together. Of two members nobody
- * else can agree, so the one peer has both budgets. What an owner refunds is believed as far as its
- * takes were charged here. */
+ * Lag, and clocks that run apart, explain a small difference: each key has a budget for that, which
+ * refills. Beyond it a debt falls only as far as two peers agree that it is too high. A part of it
+ * that was only predicted then falls at once; the rest has a second budget, since two peers may lie
+ * together. With two members there is no other peer to agree, so the one peer has both budgets.
+ * Refunds of an owner are believed as far as its takes were charged here. */
 #ifndef CRDTBUCKET_MERGE_LOWERING_H
 #define CRDTBUCKET_MERGE_LOWERING_H
 
@@ -15,8 +15,9 @@
 #include "../memory/mapping.h"
 #include "compare.h"
 
-/* Of a capacity, all members together; it refills in the time in which the bucket does. What two
- * peers agree on has the ceiling of debt as its budget, which refills as fast. */
+/* The first budget: the share of a capacity by which all members together may lower a debt. It
+ * refills in the time in which the bucket does. The second budget, for what two peers agree on,
+ * is the ceiling of debt, and refills at the same rate. */
 #define LOWERED_PART 0.2
 /* Two peers that advertise a debt within this time agree. */
 #define AGREE_NS (30 * SECOND)
@@ -25,23 +26,24 @@
  * it leaves out, and who may give some of it back. They belong to the key that has this hash. */
 struct debt_notes {
     uint64_t hash_lo;
-    /* Until this local ns a part of the debt is what was predicted of nodes that were given up.
-     * Each peer gives them up in its own moment, and no column stands behind it. */
+    /* Until this local ns a part of the debt is only predicted: it was kept for nodes that were
+     * given up, and no column shows it. Each peer gives them up at another moment. */
     int64_t predicted_until;
-    /* Until this local ns what they were thought to have taken is not refilled: what they took is
-     * charged as far as it is more. */
+    /* Until this local ns what those nodes were thought to have taken is not refilled. Their
+     * real takes are charged only as far as they are more. */
     int64_t given_up_until;
-    /* What is hidden until refill has paid it; see refilled.h. */
+    /* What `hide_refilled` in refilled.h notes of the debt that it hides. */
     i128 hidden_sum;
     int64_t hidden_until;
-    /* Of a bucket that is not predicted, such as slots, each of which is taken and given back again
-     * and again: who took last, and the units of it that were charged and have not come back. */
+    /* For buckets without prediction, such as slots, which are taken and given back again and
+     * again: the number of the node that took last, and the units of its takes that were charged
+     * and have not come back. */
     uint32_t taker;
     i128 charged;
 };
 
-/* What was kept for a node that is given up, in units: it is charged from now on, and so much of
- * it is `debt`. */
+/* Notes that credit for a node is charged, since that node is given up. `kept`: the credit, in
+ * units; `debt`: by how much it raises the debt above zero. */
 static void predict_debt(struct debt_notes *notes, const definition_t *d, i128 kept, i128 debt,
                          int64_t now)
 {
@@ -53,13 +55,13 @@ static void predict_debt(struct debt_notes *notes, const definition_t *d, i128 k
     notes->given_up_until += (int64_t)units_to_ns(d, kept);
 }
 
-/* How many units of debt are still predicted ones. `notes` may be NULL. */
+/* The units of debt that are still only predicted. `notes` may be NULL. */
 static i128 predicted_debt(const struct debt_notes *notes, const definition_t *d, int64_t now)
 {
     return notes ? units_until(notes->predicted_until, d, now) : 0;
 }
 
-/* The record of a key, NULL while it has none. */
+/* The notes about the key of this entry; NULL while there are none. */
 static inline struct debt_notes *debt_notes_held(const table_t *t, uint32_t e)
 {
     struct debt_notes *notes =
@@ -67,8 +69,8 @@ static inline struct debt_notes *debt_notes_held(const table_t *t, uint32_t e)
     return notes && notes->hash_lo == t->hot[e].hash_lo ? notes : NULL;
 }
 
-/* The same; makes one where there is none. There is room for one of each entry, which takes memory
- * as it is touched. NULL when that cannot be had. */
+/* The same, and begins them where there are none. There is room for those of every entry, which
+ * takes memory only as it is touched. NULL when memory cannot be had. */
 COLD static struct debt_notes *debt_notes_of(table_t *t, uint32_t e)
 {
     size_t most = (size_t)t->h->max_keys;
@@ -90,8 +92,8 @@ COLD static struct debt_notes *debt_notes_of(table_t *t, uint32_t e)
     return notes;
 }
 
-/* The memory that these records, and `remembered`, take of the process that merges; a shared table
- * has none of it. */
+/* The bytes that these notes and `remembered` take. They lie in the memory of the process that
+ * merges, never in a shared table. */
 static int64_t remembered_bytes(const table_t *t)
 {
     int64_t keys = (int64_t)t->h->bump,
@@ -102,8 +104,8 @@ static int64_t remembered_bytes(const table_t *t)
     return bytes;
 }
 
-/* Of these units, which nodes took that were given up, those that were charged then. They have
- * columns behind them from now on. */
+/* The part of these units, taken by nodes that had been given up, which was charged at that
+ * time. From now on columns show it. */
 COLD static i128 charged_before(const table_t *t, uint32_t e, const definition_t *d, i128 units,
                                 int64_t now)
 {
@@ -117,9 +119,9 @@ COLD static i128 charged_before(const table_t *t, uint32_t e, const definition_t
     return charged;
 }
 
-/* How many members there are: this node, the sender, and all others that were ever linked, silent
- * ones too, since a lie is no better believed while others cannot answer it. Members that relays
- * alone see never answer here. */
+/* The number of members: this node, the sender, and all others that were ever linked. Silent
+ * ones count, since a lie must not be believed more while others cannot contradict it. Members
+ * that only relays see do not count, since they never send anything here. */
 RARELY static int64_t members_known(const table_t *t, uint32_t source)
 {
     int64_t members = source ? 2 : 1;
@@ -138,8 +140,8 @@ static void refill_budgets(struct remembered *r, const definition_t *d, int64_t 
     r->spent_at = now;
 }
 
-/* The sender has taken `units` more, of which the debt rises by `rises`: it may give these back,
- * whatever else of it was not charged. */
+/* The sender has taken `units` more, and the debt rises by `rises`: the smaller of both was
+ * charged, and may be given back. */
 static void note_charged(struct debt_notes *notes, uint32_t source, i128 units, i128 rises)
 {
     i128 charged = units < rises ? units : rises;
@@ -149,7 +151,7 @@ static void note_charged(struct debt_notes *notes, uint32_t source, i128 units, 
     notes->taker = source;
 }
 
-/* How many of the units that the sender gives back were charged for it. */
+/* The part of the units that the sender gives back which was charged for it. */
 static i128 charged_of(struct debt_notes *notes, uint32_t source, i128 units)
 {
     if (units <= 0 || notes->taker != source)
@@ -159,14 +161,14 @@ static i128 charged_of(struct debt_notes *notes, uint32_t source, i128 units)
     return charged;
 }
 
-/* Peers took so many units that were not charged. */
+/* Notes that peers took so many units that were not charged. */
 static void note_uncounted(struct remembered *r, const definition_t *d, i128 units, int64_t now)
 {
     r->uncounted = saturated(r->uncounted + units_to_ns(d, units));
     r->uncounted_at = now;
 }
 
-/* How many of these units were not charged when they were taken: they are noted no more. */
+/* The part of these units that was not charged when it was taken; it is no longer noted. */
 static i128 drop_uncounted(struct remembered *r, const definition_t *d, i128 units)
 {
     i128 noted = uncounted_units(r, d), dropped = noted < units ? noted : units;
@@ -174,18 +176,18 @@ static i128 drop_uncounted(struct remembered *r, const definition_t *d, i128 uni
     return dropped;
 }
 
-/* Below this an entry does not bring the debt without a budget, in units: takes that a relay brings
- * of who is not silent raise it, and refunds lower it, as far as they explain it. What was
- * taken and not charged, because it was beyond every limit or the ceiling, or the sender's own debt
- * was lower, is not given back when it is refunded. `slots`: the record of a bucket that is not
- * predicted, else NULL. */
+/* The debt, in units, below which an entry lowers it only within a budget. Takes of nodes that
+ * are not silent, which a relay brings, raise this bound, and refunds lower it, as far as they
+ * explain the change. What was taken and not charged, because it was beyond every limit or the
+ * ceiling, or because the sender's own debt was lower, is not given back by a refund. `slots`:
+ * the notes of a bucket without prediction, else NULL. */
 static i128 refunded_to(struct remembered *r, struct debt_notes *slots, const definition_t *d,
                         const comparison_t *g, uint32_t source, int64_t brings, i128 debt,
                         i128 after, int64_t now)
 {
     i128 count = debt + token_units(d, brings) - g->charged_before, cap = cap_units(d),
          charged = after < cap ? after : cap;
-    if (debt <= slack_units(d)) { /* full: refunds of what came before are worth nothing */
+    if (debt <= slack_units(d)) { /* full: refunds of earlier takes are worth nothing */
         if (slots)
             slots->charged = 0;
         else
@@ -213,8 +215,8 @@ static i128 refunded_to(struct remembered *r, struct debt_notes *slots, const de
     return count + drop_uncounted(r, d, beyond);
 }
 
-/* By how many of these units the sender and another peer agree that a debt is too high. Of two
- * members nobody else could: by all of them. */
+/* The part of these units by which the sender and another peer agree that a debt is too high.
+ * With two members there is no other peer: it is all of them. */
 static i128 agreed_on(const table_t *t, const struct remembered *r, const definition_t *d,
                       const merge_context_t *m, i128 units, int64_t now)
 {
@@ -231,8 +233,8 @@ static i128 agreed_on(const table_t *t, const struct remembered *r, const defini
     return both < units ? both : units;
 }
 
-/* How many of these units, by which two peers agree that a debt is too high, it falls: those that
- * were only predicted, and beyond that as many as there is budget for. */
+/* The part of these units, by which two peers agree that a debt is too high, by which it falls:
+ * what was only predicted, and of the rest as much as the budget allows. */
 COLD static i128 granted_units(struct remembered *r, const definition_t *d, i128 units,
                                i128 predicted)
 {
@@ -262,8 +264,8 @@ static i128 lowered_at_most(table_t *t, uint32_t e, const definition_t *d, const
         return after > debt ? after : debt;
     i128 from = refunded_to(r, slots, d, g, m->source, brings, debt, after, now),
          to = after > 0 ? after : 0;
-    /* What others have refunded was given back here for as much as was charged here. The sender,
-     * who does not know it yet, may have charged less of it than is refunded. */
+    /* The sender lacks refunds of others. This node gave them back as far as it had charged the
+     * takes; the sender may have charged less of these. */
     to += token_units(d, g->lacks_refunds);
     if (from <= to)
         return after < from ? from : after;
@@ -276,7 +278,7 @@ static i128 lowered_at_most(table_t *t, uint32_t e, const definition_t *d, const
            wanted = (double)(agreed - to), granted = smaller(left, wanted);
     r->spent += granted / budget;
     i128 result = granted >= wanted ? to : agreed - (i128)granted;
-    if (m->source && m->members > 2) { /* of two nobody else could agree */
+    if (m->source && m->members > 2) { /* with two members there is no other peer to agree */
         r->peer = m->source;
         r->proposed = now + (int64_t)units_to_ns(d, to);
         r->held = now + (int64_t)units_to_ns(d, result);

@@ -19,12 +19,14 @@ RARELY COLD static kept_t kept_for_silent(const table_t *t, uint32_t e, const de
     return (kept_t){claims, far_units(d, far_sum(t, e, d, claims, now))};
 }
 
-/* An update that is old already has raised the rates of its sender, which takes tokens, and is
- * predicted to have taken more since it was sent than the credit `far` of before. Where all
- * together ask for no more than is refilled, that was refilled meanwhile, and the bucket was full:
- * it is hidden, and not owed. Where the credit for what was hidden before has ended without takes,
- * this node may have taken as much: what was forgiven since is owed again. What it owes by itself,
- * less its own takes, and with the time as units, falls by that alone. */
+/* Hides a debt that was refilled while an update was under way. An update that is old when it
+ * arrives has raised the rates of its sender, which is now predicted to have taken more since it
+ * was sent than the credit `far` of before. Where all nodes together ask for no more than is
+ * refilled, that was refilled meanwhile, and the bucket was full: it is hidden, and not owed.
+ *
+ * If the credit for what was hidden before has ended without takes, this node may have taken as
+ * much, so what was forgiven since is owed again. The sum of its debt and the credit, less its own
+ * takes, and with the time as units, falls only when that happens. */
 COLD static void hide_refilled(table_t *t, uint32_t e, definition_t *d, const merge_context_t *m,
                                i128 far, int64_t now)
 {
