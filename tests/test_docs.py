@@ -1,4 +1,4 @@
-"""The words are true: snippets run, commands and links exist, tables equal the code."""
+"""The docs are right: snippets run, commands and links exist, tables equal the code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the build must know about the files that there are."""
+"""What the build must know about the files of the project."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Three real processes under load, one of them killed with -9 and started again with no memory."""
+"""Three real processes under load, one of which is killed and started again without memory."""
 
 from __future__ import annotations
 

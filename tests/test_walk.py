@@ -1,4 +1,4 @@
-"""The walk of docs/operating.md, step by step in a shell: each prints what the page says."""
+"""The walk of docs/operating.md, step by step in a shell: each step prints what the page shows."""
 
 from __future__ import annotations
 

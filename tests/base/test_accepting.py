@@ -1,5 +1,5 @@
-"""What a server accepts: no connection is half made when it is closed, nor left behind by a TLS
-handshake that did not begin."""
+"""A server that stops accepting: it leaves no half-made connection, even if a TLS handshake did not
+begin."""
 
 from __future__ import annotations
 

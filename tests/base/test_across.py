@@ -1,4 +1,5 @@
-"""What is worked on another event loop reaches its caller, or is told to be unwanted."""
+"""Results of work on another event loop: each reaches its caller, or the function for unwanted
+ones."""
 
 from __future__ import annotations
 

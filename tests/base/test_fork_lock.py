@@ -1,4 +1,4 @@
-"""A lock in the child of a fork, while a thread of the parent holds it."""
+"""The lock in the child of a fork is free, even if a thread of the parent held it."""
 
 from __future__ import annotations
 

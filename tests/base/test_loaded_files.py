@@ -1,4 +1,4 @@
-"""What is made of files follows them."""
+"""Objects that are made of files are made again when the files change."""
 
 from __future__ import annotations
 

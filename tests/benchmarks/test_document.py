@@ -1,4 +1,4 @@
-"""The documents say what the kept results say, and nothing else."""
+"""The documents contain the results that are kept, and no other figures."""
 
 from __future__ import annotations
 

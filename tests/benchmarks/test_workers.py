@@ -1,4 +1,4 @@
-"""Processes that share a limit: how a failure among them is told."""
+"""Processes that share a limit: a failure of one of them is reported."""
 
 from __future__ import annotations
 

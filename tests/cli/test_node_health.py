@@ -1,4 +1,4 @@
-"""What is read out of a node's words, and what is found wrong with it."""
+"""Reads the answers of a node, and finds what is wrong with it."""
 
 from __future__ import annotations
 

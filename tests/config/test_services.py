@@ -1,4 +1,5 @@
-"""Services: what they inherit, the plans of their keys, and the article's file in every nesting."""
+"""Services: the settings that they inherit, overrides for their keys, and the article's file in
+every nesting."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sections that are made of settings, whose fields are their keys."""
+"""Sections that are made of settings; the fields of the settings are their keys."""
 
 from __future__ import annotations
 

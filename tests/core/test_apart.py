@@ -1,4 +1,4 @@
-"""What is owed when two sides hear each other again that took without each other."""
+"""The debt after two sides of a mesh took tokens without each other and are connected again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Entries as bytes: what stands in them, how long they are, and that no bytes do harm."""
+"""Entries as bytes: their contents, their length, and that no bytes do harm."""
 
 from __future__ import annotations
 

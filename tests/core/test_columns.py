@@ -1,4 +1,4 @@
-"""Columns of an entry: widening, overflow, marks, and memory at its limit."""
+"""Columns of an entry: widening, overflow, tombstones, and memory at its limit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A decision as a value: in plain values, copied, pickled."""
+"""A decision as a value: its plain values, copies, pickles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Slots of definitions: changes for ever do not use them up, and mix up no keys."""
+"""Slots of definitions: endless changes do not use them up, and mix up no keys."""
 
 from __future__ import annotations
 

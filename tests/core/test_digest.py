@@ -1,4 +1,4 @@
-"""Digests of ranges of hashes, beside a plain list of the entries."""
+"""Digests of ranges of hashes, compared with a plain list of the entries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A rise of a column is judged by every limit that held since its owner was last heard."""
+"""A rise of a column is judged by every limit that held since its owner was last seen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A take with a floor is admitted while the level stays above it, and takes no more for that."""
+"""A take with a floor is admitted while the level stays above the floor; the floor itself costs
+nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes of a node that was given up, of which what was predicted has become debt."""
+"""Takes of a node that was given up, after its prediction has become debt."""
 
 from __future__ import annotations
 

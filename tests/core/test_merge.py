@@ -1,4 +1,4 @@
-"""Exchanges between tables, step by step beside the merge rules in exact arithmetic."""
+"""Exchanges between tables, compared step by step with the merge rules in exact arithmetic."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is held back for peers, seen from outside: by the answers of a node that hears one."""
+"""What is held back for peers, seen from outside: by the decisions of a node that sees a peer."""
 
 from __future__ import annotations
 

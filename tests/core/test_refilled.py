@@ -1,5 +1,5 @@
-"""Updates that are old when they come: takes of which they bring the first news, and for which a
-full bucket had room meanwhile."""
+"""Updates that are old when they arrive: takes that they bring first, and for which a full bucket
+had room meanwhile."""
 
 from __future__ import annotations
 

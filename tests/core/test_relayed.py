@@ -1,6 +1,6 @@
-"""The credit for a silent peer, less what others tell of it.
+"""The credit for a silent peer, less what others relay of its takes.
 
-Of three nodes `b` hears `c` only through `a`.
+Of three nodes, `b` is linked with `c` only through `a`.
 """
 
 from __future__ import annotations

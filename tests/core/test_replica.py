@@ -1,4 +1,4 @@
-"""The talk with a common store: what is stated, booked, adopted, and how decisions come out."""
+"""Exchanges with a common store: what is stated, booked and adopted, and which decisions follow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of keys: finding, removing, the limit, quotas, who goes first, sweeping."""
+"""The table of keys: finding, removing, the limit, quotas, the order of eviction, sweeping."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Takes and what decides them beside the level: definitions, caution, names, counters, waking."""
+"""Takes, and what decides them beside the level: definitions, warming up, names, counters,
+waking."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`take_many` is the same as its takes one by one."""
+"""`take_many` gives the same decisions as its takes one by one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The image and the compose file: what they run is run here, without containers."""
+"""The image and the compose file: their commands are run here, without containers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The alerts and the dashboard that are shipped: what they ask for is exported, and alerts fire."""
+"""The alerts and the dashboard that are shipped: the metrics that they use are exported, and alerts
+fire."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each thing that can be wrong with a Redis is found, at real servers."""
+"""Finds each fault of a Redis, at real servers."""
 
 from __future__ import annotations
 

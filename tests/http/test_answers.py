@@ -1,4 +1,4 @@
-"""What is answered to a denial that an application lets through."""
+"""The answer to a denied request that the application lets through."""
 
 from __future__ import annotations
 

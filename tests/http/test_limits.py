@@ -1,4 +1,4 @@
-"""What rules take from a request, what is told, and what goes back."""
+"""What rules take from a request, what the client is answered, and what is given back."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Tools of a FastMCP server take from a bucket. FastMCP is no tool of this project's: where it is
-not installed, this is skipped."""
+"""Tools of a FastMCP server take from a bucket. FastMCP is not among the tools of this project:
+these tests are skipped where it is not installed."""
 
 from __future__ import annotations
 

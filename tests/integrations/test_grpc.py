@@ -1,4 +1,4 @@
-"""A real server and client of gRPC: a denied call is told when to come back."""
+"""A real server and client of gRPC: the answer to a denied call says when to come back."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""A budget in the proxy of LiteLLM, which is a large package and no tool of this project's: where
-it is not installed (`pip install 'litellm[proxy]'`), this is skipped."""
+"""A budget in the proxy of LiteLLM, which is a large package and not among the tools of this
+project: these tests are skipped where it is not installed (`pip install 'litellm[proxy]'`)."""
 
 from __future__ import annotations
 

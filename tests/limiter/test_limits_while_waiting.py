@@ -1,4 +1,4 @@
-"""A key gets another limit while callers wait for it: they go by the limit of the moment."""
+"""A key gets another limit while callers wait for it: the limit of the moment counts."""
 
 from __future__ import annotations
 

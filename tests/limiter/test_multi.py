@@ -1,4 +1,4 @@
-"""Takes from several buckets at once: all of them or none, whoever else takes meanwhile."""
+"""Takes from several buckets at once: all of them or none, even while others take."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands of operators in a mesh of limiters, over real sockets, with a member that is bad."""
+"""Commands of operators in a mesh of limiters, over real sockets, beside a bad member."""
 
 from __future__ import annotations
 

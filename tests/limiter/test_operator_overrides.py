@@ -1,4 +1,5 @@
-"""Limits that operators give to keys while a limiter works: what holds, where, and for how long."""
+"""Limits that operators give to keys while a limiter works: which hold, on which nodes, and for how
+long."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A limiter decides while it is connected with the others, and at no other time."""
+"""A limiter decides while it is connected with the others, and only then."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Slots of one process: what a block holds, what it gives back, and what it is refused."""
+"""Slots of one process: what a block holds and gives back, and when it is refused."""
 
 from __future__ import annotations
 

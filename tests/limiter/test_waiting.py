@@ -1,4 +1,5 @@
-"""Waiting callers: their order, the moment they wake, and every way in which they give up."""
+"""Waiting callers: their order, the moment at which they wake, and every way in which they give
+up."""
 
 from __future__ import annotations
 

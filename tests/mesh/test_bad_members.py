@@ -1,4 +1,4 @@
-"""One member with the secret does what it likes: what it can add and deny stays within a bound."""
+"""One member with the secret does anything: what it can add and deny is bounded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A bad member that says it sees others: it passes nothing on of them, or has invented them."""
+"""A bad member that claims to see others, but passes nothing on or has invented them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nodes tell which configuration they run, and merge soundly while these differ."""
+"""Nodes advertise which configuration they run, and merge soundly while these differ."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Processes that share a table: one runs the mesh, dies without a word, and another goes on."""
+"""Processes that share a table: one runs the mesh and dies, and another one takes over."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metrics: every number of the stats is shown once, under the name that the docs tell."""
+"""Metrics: every number of the stats is shown once, under its name in the docs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The native programs: each breaks the core's memory in another way, and judges what it finds."""
+"""The native programs: each attacks the core's memory in another way, and judges what it finds."""
 
 import itertools
 import platform

@@ -1,4 +1,4 @@
-"""Nodes that meet at a message engine are asked there: they have no addresses."""
+"""Nodes at a message engine are asked there, since they have no addresses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real nodes and a real Redis that have counted apart, brought up to date."""
+"""Real nodes and a real Redis whose counts differ are brought up to date."""
 
 from __future__ import annotations
 

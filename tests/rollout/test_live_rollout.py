@@ -1,4 +1,4 @@
-"""A version that is rolled out: on one limiter, and over a mesh in memory."""
+"""The roll-out of a version: on one limiter, and over a mesh in memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A version that is rolled out in the processes of a shared table: all of them are at one stage."""
+"""The roll-out of a version in the processes of a shared table: all of them are in one stage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The roll-out of a version as a pure machine: its join, its clock, its commands, when it halts."""
+"""The roll-out of a version as a pure machine: its merge, its clock, its commands, when it
+halts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A file that is watched: whatever way its content changes, it is taken once, and never half."""
+"""A watched file: in whatever way its content changes, it is read once, and never in part."""
 
 from __future__ import annotations
 

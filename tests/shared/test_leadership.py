@@ -1,4 +1,4 @@
-"""Who of the processes of a shared table speaks to the peers, and how it ends."""
+"""Which process of a shared table has the connections of the peers, and how its leadership ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The file of a shared table: who may use it, when it is begun anew, and what a fork does to it."""
+"""The file of a shared table: who may use it, when it is made anew, and what a fork does to it."""
 
 from __future__ import annotations
 

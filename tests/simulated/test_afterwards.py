@@ -1,4 +1,4 @@
-"""Whoever runs serves when all is over: the oracle sees it where somebody does not."""
+"""At the end of a run every running node serves: the oracle notices one that does not."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Calendar quotas over a mesh: histories around midnight against an oracle that knows each take.
 
-The oracle adds up what was admitted of each period, by the name that the node gave it; it knows
-which takes a node may not have heard of, and what each wall clock shows. It shares nothing with
-the core.
+The oracle adds up what was admitted of each period, by the name that the node gave it. It knows
+which takes a node may not have merged, and what each wall clock shows. It shares nothing with the
+core.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A process that was killed is told from one that is cut off, and the rest gets its share."""
+"""A killed process is distinguished from one that is cut off, and the others get its share."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The oracle excuses what nodes drop of their debts, and no more: at the ceiling of debt, and with
-keys that a full table evicts."""
+"""The oracle excuses only the debt that nodes drop: at its ceiling, and with keys that a full table
+evicts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Meshes in which not everybody hears everybody: news gets through, and then it is quiet."""
+"""Meshes in which not all nodes are linked: updates get through, and then nothing more is sent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each act of a hostile member leaves the bounds standing; and a bound that is gone is found."""
+"""Each act of a hostile member stays within the bounds; and a missing bound is found."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The named invariants, where they speak of a whole mesh."""
+"""The named invariants that are about a whole mesh."""
 
 from __future__ import annotations
 

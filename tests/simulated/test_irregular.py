@@ -1,4 +1,4 @@
-"""What happens rarely is played as it was drawn, and judged."""
+"""Rare events are played as they were drawn, and judged."""
 
 from __future__ import annotations
 

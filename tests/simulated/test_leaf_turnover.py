@@ -1,4 +1,5 @@
-"""Leaves of a star that end and begin anew, one after the other, for ever: the last is counted."""
+"""Leaves of a star that end and start again, one after the other, for ever: the last one is
+counted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Meshes in which not every node hears every other one, but all are connected over some."""
+"""Meshes in which not every node sees every other one, but all are connected by some."""
 
 from __future__ import annotations
 

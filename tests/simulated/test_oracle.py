@@ -1,4 +1,4 @@
-"""What the oracle compares with, knows of the mesh, counts, and allows for."""
+"""The oracle: what it compares with, knows of the mesh, counts, and allows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is measured beyond the capacity is never more than lag explains, and often something."""
+"""The measured over-admission is never more than lag explains, and often not zero."""
 
 from __future__ import annotations
 

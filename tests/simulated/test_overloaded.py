@@ -1,5 +1,5 @@
-"""The limit is the limit when all is over, whatever has happened before: the oracle sees where it
-is not."""
+"""At the end of a run the limit holds, whatever happened before: the oracle notices where it does
+not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Who only hears of a node counts it: when it is back after a death, or is not heard for long."""
+"""A node whose takes come only by relays counts: when it is back after a death, or was silent for
+long."""
 
 from __future__ import annotations
 

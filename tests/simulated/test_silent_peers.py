@@ -1,4 +1,4 @@
-"""A peer that is silent for good: the credit that is kept for it denies nobody."""
+"""A peer that is silent for good: the credit for it denies no call."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Slots over a mesh: histories of holds against an oracle that knows each hold by itself.
 
 The oracle counts holds and shares nothing with the core: it knows who acquired what and when, who
-was killed, and who can have heard of whom.
+was killed, and which takes each node may have merged.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Meshes in which some pairs can never be linked: one limit, and the same part for everybody."""
+"""Meshes in which some pairs can never be linked: one limit, and the same share for every node."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Links and engines that hold frames and hand them on late: news is as old as it is."""
+"""Links and engines that hold frames and deliver them late: an update counts with its true age."""
 
 from __future__ import annotations
 

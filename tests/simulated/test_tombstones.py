@@ -1,5 +1,5 @@
 """One side of a cut gives up a member that goes on taking behind it, and adds a tombstone to its
-epoch: what was taken there is charged on both sides once the cut is over, and pruned in the end."""
+epoch. What was taken there is charged on both sides once the cut is over, and pruned in the end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The parts of a mesh whose nodes hear each other are found in any graph, whatever is cut."""
+"""The parts of a mesh whose nodes see each other are found in any graph, whatever is cut."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Redis that is well, beside callers who ask for much or block the loop; and a slow one."""
+"""A Redis that works, with callers who ask for much or block the event loop; and a slow Redis."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All who use one Redis share its limits: in any mesh, under one name, and when Redis is gone."""
+"""All users of one Redis share its limits: in any mesh, with one name, and when Redis is gone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The share of an outage: what each node gives, and that the fleet never gives out the limit."""
+"""The share of an outage: what each node admits, and that the fleet never admits the limit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one read brought is told of in one call for each latency."""
+"""The answers of one read are reported in one call for each latency."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What follows from a read that brings many replies at once, or none that is whole."""
+"""Reads that bring many replies at once, or no whole one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The watch of regions: what it asks a server, and what it makes of the answers."""
+"""The watch of regions: its requests to a server, and its conclusions from the answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Whatever happens to calls, nodes and Redis: once all have settled, what is charged is exact."""
+"""Whatever happens to calls, nodes and Redis: once all have settled, the charged tokens are
+exact."""
 
 from __future__ import annotations
 

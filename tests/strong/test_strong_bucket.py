@@ -1,4 +1,4 @@
-"""Strong buckets of whole limiters before real servers."""
+"""Strong buckets of whole limiters at real servers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What Redis was not told of is not lost with the process: it is kept on disk, or counted aloud."""
+"""What was not sent to Redis is not lost with the process: it is kept on disk, or its loss is
+logged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The replicator between real servers: what one member writes the others hold, late or broken."""
+"""The replicator between real servers: what one member writes reaches the others, late or
+damaged."""
 
 from __future__ import annotations
 

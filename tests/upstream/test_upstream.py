@@ -1,4 +1,4 @@
-"""Calls wait for tokens and for the end of a pause, within the caller's patience."""
+"""Calls wait for tokens and for the end of a pause, for as long as the caller allows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What descriptors take, and what is answered about them."""
+"""The tokens that descriptors take, and the answers about them."""
 
 from __future__ import annotations
 

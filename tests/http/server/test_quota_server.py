@@ -1,4 +1,4 @@
-"""What Envoys are assigned, and what they admit with it, over virtual time."""
+"""The tokens that Envoys are assigned, and what they admit with these, in virtual time."""
 
 from __future__ import annotations
 

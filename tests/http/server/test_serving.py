@@ -1,4 +1,4 @@
-"""A server that stops leaves nothing open, whatever has just come."""
+"""A server that stops leaves nothing open, even if a connection has just come."""
 
 from __future__ import annotations
 

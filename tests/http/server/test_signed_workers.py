@@ -1,4 +1,4 @@
-"""Operators sign, the processes of a node share a table, and the one that leads is killed."""
+"""Operators sign, the processes of a node share a table, and the leading one is killed."""
 
 from __future__ import annotations
 

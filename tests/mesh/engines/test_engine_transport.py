@@ -1,4 +1,4 @@
-"""What a mesh makes of what an engine says, with an engine in memory."""
+"""How a mesh handles the events of an engine, with an engine in memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A mesh whose NATS server was lost agrees again two rounds after it is back."""
+"""A mesh whose NATS server was lost agrees again two rounds after the server is back."""
 
 from __future__ import annotations
 

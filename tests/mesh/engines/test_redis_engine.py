@@ -1,4 +1,4 @@
-"""Redis as the engine, on real servers: what only it can have."""
+"""Redis as the engine, on real servers: what differs from other engines."""
 
 from __future__ import annotations
 

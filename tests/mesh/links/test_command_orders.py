@@ -1,4 +1,4 @@
-"""Commands of operators: whose are obeyed, which of two, how often, and what is kept."""
+"""Commands of operators: which are obeyed, which of two counts, how often, and which are kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What becomes of calls that make no link, over real sockets: what does each say of the peer?"""
+"""Calls that make no link, over real sockets, and what each shows about the peer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Orders of operators: whose hold, which of two, and what is kept."""
+"""Ejections by operators: which hold, which of two counts, and which are kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a hello may say: only what the frames of the nodes that met its sender can pass on."""
+"""Hellos: a node accepts only what its own frames can pass on to other nodes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A link over a channel that takes nothing, or breaks."""
+"""A link over a channel that accepts nothing, or breaks."""
 
 from __future__ import annotations
 

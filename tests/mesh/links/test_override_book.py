@@ -1,4 +1,5 @@
-"""Orders about the limits of keys: whose hold, which of two, and what there is room for."""
+"""Orders about the limits of keys: which hold, which of two counts, and how many there is room
+for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How limits travel: at once over links, and by what digests tell to whoever lacks some."""
+"""How limits spread: at once over links, and by digests to nodes that lack some."""
 
 from __future__ import annotations
 

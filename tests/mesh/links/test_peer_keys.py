@@ -1,4 +1,4 @@
-"""Which key belongs to which name, and what is kept of it."""
+"""Which key belongs to which name, and what is saved of that."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Digests find what rounds missed, say nothing of what is the same, and cover every hash."""
+"""Digests find what rounds missed, leave out what is the same, and cover every hash."""
 
 from __future__ import annotations
 

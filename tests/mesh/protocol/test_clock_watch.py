@@ -1,4 +1,5 @@
-"""Jumps of the own clock are told from jumps of a peer's, from delays and from pauses."""
+"""Jumps of this node's clock are distinguished from jumps of a peer's, from delays and from
+pauses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the core is given of a peer's entries, and what a node counts and logs of the result."""
+"""The entries of a peer that the core gets, and what a node counts and logs of the result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the end of a connection proves, rule by rule; see tests/simulated/test_deaths.py for whole
+"""What the end of a connection proves, rule by rule; tests/simulated/test_deaths.py has whole
 meshes."""
 
 from __future__ import annotations

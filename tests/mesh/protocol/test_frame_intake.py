@@ -1,5 +1,5 @@
-"""A frame of many entries is merged in parts, and whatever comes between two of them, each of its
-counts is charged once."""
+"""A frame of many entries is merged in parts, and each of its counts is charged once, whatever
+happens between two parts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which epochs get a place by whose introduction, rule by rule: a table, and peers by name."""
+"""Which epochs get a place by which introduction, rule by rule: a table, and peers by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which members count as dead by the end of a connection, and what that asks of the others."""
+"""Members that count as dead by the end of a connection, and what that needs from the others."""
 
 from __future__ import annotations
 

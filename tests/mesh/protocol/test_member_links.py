@@ -1,4 +1,4 @@
-"""What a link to a peer begins, and which other process or epoch may be behind it."""
+"""What a link to a peer begins, and how another process or epoch behind it is noticed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is seen, who is silent, who is forgotten, and what the table learns of it."""
+"""Which peers are seen, silent or forgotten, and what the table learns of it."""
 
 from __future__ import annotations
 

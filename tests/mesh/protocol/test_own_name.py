@@ -1,4 +1,4 @@
-"""Another process under this node's name: who goes on, who refuses, and for how long."""
+"""Another process with the name of this node: which goes on, which refuses, and for how long."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Warnings about peers: one for each peer and cause, and what came meanwhile with the next."""
+"""Warnings about peers: one for each peer and cause, and the next one counts those since."""
 
 from __future__ import annotations
 

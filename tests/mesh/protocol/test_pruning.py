@@ -1,4 +1,4 @@
-"""Dead epochs: marked late enough, everywhere, and never a running one."""
+"""Dead epochs get a tombstone late enough, on all nodes, and a running one never does."""
 
 from __future__ import annotations
 

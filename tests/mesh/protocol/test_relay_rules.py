@@ -1,4 +1,4 @@
-"""What a node relays, states and believes of ages, rule by rule; see test_relays.py for whole
+"""What a node relays, advertises and believes of ages, rule by rule; test_relays.py has whole
 meshes."""
 
 from __future__ import annotations

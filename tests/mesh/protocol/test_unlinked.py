@@ -1,4 +1,4 @@
-"""Members that relays alone see: since when, until when, and how many of them count."""
+"""Members that only relays see: since when, until when, and how many of them count."""
 
 from __future__ import annotations
 

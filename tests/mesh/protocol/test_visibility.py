@@ -1,4 +1,5 @@
-"""Who does not see whom, as peers advertise it, and what of that a node must relay."""
+"""Which members do not see each other, as peers advertise it, and what a node must relay because of
+that."""
 
 from __future__ import annotations
 

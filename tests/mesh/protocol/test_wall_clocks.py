@@ -1,4 +1,4 @@
-"""Which time it is, by the clocks of all nodes."""
+"""The wall-clock time, by the clocks of all nodes."""
 
 from __future__ import annotations
 

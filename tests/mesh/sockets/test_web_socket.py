@@ -1,4 +1,4 @@
-"""The channel below a link ends when it is told to, on each event loop that may run it."""
+"""The channel below a link ends when it is closed, on each event loop that may run it."""
 
 from __future__ import annotations
 

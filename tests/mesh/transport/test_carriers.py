@@ -1,4 +1,4 @@
-"""What a transport needs is imported before a fork, and before a process has to lead."""
+"""What a transport needs is imported before a fork, and before a process may lead."""
 
 from __future__ import annotations
 

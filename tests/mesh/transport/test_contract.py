@@ -1,4 +1,4 @@
-"""What every transport does, whatever carries its frames: one suite for all of them."""
+"""What every transport does, whatever carries its frames: one suite for all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rolling quantile, against one that is read from a list of all answers."""
+"""The rolling quantile, compared with one from a list of all answers."""
 
 from __future__ import annotations
 

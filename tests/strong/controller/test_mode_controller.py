@@ -1,4 +1,4 @@
-"""Which mode follows from what becomes of calls, and how soon, in virtual time."""
+"""Which mode follows from the outcomes of calls, and how soon, in virtual time."""
 
 from __future__ import annotations
 

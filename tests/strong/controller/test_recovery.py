@@ -1,4 +1,4 @@
-"""What is asked of an endpoint that was left, and who may ask it."""
+"""Probes of an endpoint that was left, and who may send them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a latency is when the loop was late: in a time that a test sets."""
+"""The latency of an answer when the event loop was late, at times that a test sets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whom it is worth asking where the primaries are, when some are gone, frozen or behind."""
+"""Which servers to ask for the primaries when some are gone, frozen or behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One connection: replies reach whom they belong to, in order, however it ends."""
+"""One connection: each caller gets its reply, in order, however the connection ends."""
 
 from __future__ import annotations
 

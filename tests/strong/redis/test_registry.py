@@ -1,4 +1,5 @@
-"""How many nodes use one Redis: counted right, and never the end of whoever counts."""
+"""The number of nodes that use one Redis: it is counted right, and a failure to count ends
+nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Redis that forgets keys is told of aloud, and what it forgot is told to it again."""
+"""A Redis that forgets keys is logged, and is sent again what it forgot."""
 
 from __future__ import annotations
 

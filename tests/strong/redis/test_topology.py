@@ -1,4 +1,4 @@
-"""Where the keys are: one server, what sentinels say, what a cluster says; and who is believed."""
+"""Where the keys are: on one server, by sentinels, by a cluster; and which of these is believed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a region decides while others are silent, and just after: the rules of prediction."""
+"""Decisions of a region while others are silent, and just after: the rules of prediction."""
 
 from __future__ import annotations
 

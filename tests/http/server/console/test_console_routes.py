@@ -1,4 +1,4 @@
-"""The console over HTTP: who gets what of it, and what a foreign page can do: nothing."""
+"""The console over HTTP: who may see which part, and that a page of another site can do nothing."""
 
 from __future__ import annotations
 

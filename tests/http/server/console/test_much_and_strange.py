@@ -1,4 +1,4 @@
-"""The console in a real browser, where there is much to show, or keys are strange."""
+"""The console in a real browser, with much to show, or with strange keys."""
 
 from __future__ import annotations
 
