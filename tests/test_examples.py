@@ -40,8 +40,8 @@ def test_three_regions_keep_one_limit() -> None:
     assert min(each) > 0
     assert together is not None
     assert sum(each) == int(together[1])
-    # What nobody had heard of when it was taken is within a few of its 500 tokens; a token refills
-    # in a minute. Without a mesh it would be 1,000.
+    # What nobody knew of when it was taken is within a few of its 500 tokens; a token refills in a
+    # minute. Without a mesh it would be 1,000.
     assert 475 <= sum(each) <= 525
 
 

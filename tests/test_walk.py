@@ -30,8 +30,9 @@ LOOK = re.compile(
     r"(?!.*\b(take|reset|rollback|take-many)\b)"
     r"(until |while )?(crdtbucket (status|peek|top|rollout \$\w+$)|curl -s \S+/metrics|grep )"
 )
-"""A command that only looks at what goes on. It may look too early: a lag of seconds, a key that is
-not heard of yet. So it looks again until it sees what the page says, and not one moment alone."""
+"""A command that only looks at the state. It may look too early: at a lag of seconds, or a key that
+is not merged yet. So it looks again until it shows what the page says, and not at one moment
+alone."""
 CHECKER = doctest.OutputChecker()
 SAME = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 

@@ -15,7 +15,7 @@ TOKEN = SECOND // 10
 
 
 class Apart:
-    """The peers `a` and `b`, whose link is silent from T0 on; then `a` tells what it has taken."""
+    """The peers `a` and `b`, whose link is silent from T0 on; then `b` merges the takes of `a`."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Apart:
         self.a.table.nodes.set_node(self.a.node_of(1), self.b.epoch, True)
 
     def talk(self) -> None:
-        """Each side hears the other one now."""
+        """Each side merges an entry of the other one now."""
         self._clocks()
         self.a.table.nodes.set_last_seen(self.a.node_of(1), self.now)
         self.b.table.nodes.set_last_seen(self.b.node_of(0), self.now)
@@ -104,8 +104,9 @@ def test_the_debt_of_one_side_alone_stays(burst: str) -> None:
 
 
 def test_what_is_kept_for_silent_peers_counts_as_debt() -> None:
-    """A burst has emptied the bucket here, which the sender has not heard. It owes nothing by
-    itself, nor does this side in the partition: the sender's rate is known, and credit is kept."""
+    """A burst has emptied the bucket here, which the sender does not know. It owes nothing by
+    itself, nor does this side in the partition: the rate of the sender is known, and credit is
+    kept."""
     apart = Apart()
     for _ in range(50):
         apart.each_second(1, 8, 1)
@@ -157,7 +158,7 @@ def test_what_a_sender_keeps_for_this_side_hides_nothing_of_its_debt(burst: int)
 
 
 def test_where_both_ask_for_more_than_is_refilled_all_is_charged() -> None:
-    """They have asked for so much lately; what was refilled before that is of no use."""
+    """They have asked for so much lately, too; what was refilled before that has been used."""
     apart = Apart()
     apart.each_second(600, 1, 1)
     apart.each_second(150, 9, 9)
@@ -253,7 +254,7 @@ def test_what_fills_a_bucket_up_to_its_credit_is_no_debt_for_a_newcomer() -> Non
 
 
 class Beside(Apart):
-    """`a` keeps credit for a third node, which is silent, and `b` has never heard of that one."""
+    """`a` keeps credit for a third node, which is silent and which `b` has never seen."""
 
     def __init__(self, rate: int = 4) -> None:
         super().__init__()
@@ -295,7 +296,7 @@ def test_a_key_that_is_not_held_is_made_for_what_the_credit_hides() -> None:
 
 
 def test_a_snapshot_has_what_the_credit_hides() -> None:
-    """Whoever restores it keeps no credit."""
+    """The process that restores it keeps no credit."""
     beside = Beside()
     beside.b.bucket.take("k", 80)
     beside.hear_b()
@@ -332,8 +333,8 @@ def test_what_two_have_taken_is_refilled_once(one: int, other: int, owed: int) -
 
 
 def test_who_never_kept_what_became_debt_here_states_no_low_debt() -> None:
-    """Once the third node is forgotten, what it was thought to take is debt, and no column stands
-    behind it. The peer that has never heard of that one is no liar."""
+    """Once the third node is forgotten, its predicted takes are debt, and no column shows them. The
+    peer that has never seen that node is no liar."""
     beside = Beside(12)
     a, b = beside.a, beside.b
     a.table.nodes.configure(members=3)  # of two, each believes the other

@@ -7,7 +7,7 @@ from tests.core.test_apart import TOKEN, Beside
 
 
 class GivenUp(Beside):
-    """`a` has given the third node up, and is told of its takes by `b`, which has not seen it for a
+    """`a` has given the third node up, and gets its takes from `b`, which has not seen it for a
     second. Of three members no two believe each other."""
 
     kept = 122

@@ -240,7 +240,7 @@ def liar_for(owner: Peer, tokens: int) -> Peer:
 
 
 def lie(liar: Peer, receiver: Peer, sender: Peer) -> Any:
-    """The receiver hears the liar's entries from `sender`, as of its own definition."""
+    """The receiver merges the entries of the liar from `sender`, under its own definition."""
     _, places = liar.announced()
     return receiver.table.inbox.merge(
         liar.payload(),
@@ -257,7 +257,7 @@ MOST = 2 * 100 + 100 + 1.25 * 100 * 5
 
 
 def test_an_owner_that_took_more_than_its_limit_is_counted_and_charged_up_to_that() -> None:
-    """What it says later builds on it: refused, it would never be believed again."""
+    """Its later counts build on these: if they were refused, it would never be believed again."""
     a, b = peers(2, WHOLE)
     for peer in (a, b):
         peer.table.set_time(SECOND)
@@ -271,7 +271,7 @@ def test_an_owner_that_took_more_than_its_limit_is_counted_and_charged_up_to_tha
 
 
 def one_merged_a_take_of_a() -> list[Peer]:
-    """Three peers; the second one has heard from the first that it took a token."""
+    """Three peers; the second one has merged a take of one token of the first."""
     a, b, c = peers(3, WHOLE)
     for peer in (a, b, c):
         peer.table.set_time(SECOND)

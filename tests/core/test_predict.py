@@ -77,7 +77,7 @@ def test_a_peer_is_silent_too_of_which_nothing_came_after_its_first_rates() -> N
 
 
 def calls_of(a: Peer, b: Peer, start: int, until: int, every: int, cost: int = 1) -> int:
-    """A takes every so often, and B hears all of it; returns when the last round of A arrived."""
+    """A takes every so often, and B merges all of it; returns when the last round of A arrived."""
     now = start
     while now < until:
         for peer in (a, b):

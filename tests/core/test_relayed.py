@@ -22,7 +22,7 @@ BEGIN = 1000 * SECOND
 
 
 class Trio:
-    """`b` has heard `c` take RATE tokens a second for ten seconds; `a` hears both."""
+    """`b` has seen `c` take RATE tokens a second for ten seconds; `a` sees both."""
 
     def __init__(self) -> None:
         self.a, self.b, self.c = (Peer(number, SPEC, epoch=number + 1) for number in range(3))
@@ -46,7 +46,7 @@ class Trio:
         self.at(self.now + ns)
 
     def speak(self) -> None:
-        """Everybody hears `c`, in a complete round."""
+        """`a` and `b` receive a complete round of `c`."""
         send(self.c, self.a)
         send(self.c, self.b)
         self.round()
@@ -55,7 +55,7 @@ class Trio:
         self.b.table.nodes.set_last_seen(self.b.node_of(2), self.now)
 
     def relay(self) -> None:
-        """`b` hears of what `c` took from `a`, who heard it."""
+        """`b` gets the takes of `c` from `a`, which has merged them."""
         send(self.c, self.a)
         self.pass_on()
 
@@ -69,7 +69,7 @@ class Trio:
 
 
 def unrelayed(trio: Trio, silence: int) -> float:
-    """What the credit would be if nobody told of the silent peer."""
+    """The credit if no node relayed anything of the silent peer."""
     trio = Trio()
     trio.pass_time(silence)
     return trio.credit()
@@ -160,7 +160,7 @@ def test_relayed_counts_over(takes: Callable[[Trio], int]) -> None:
 
 
 class TestRates:
-    """`a` hears `c` in complete rounds, and relays its rates."""
+    """`a` sees `c` in complete rounds, and relays its rates."""
 
     @pytest.fixture
     def trio(self) -> Trio:
@@ -170,7 +170,7 @@ class TestRates:
         return trio
 
     def go_on(self, trio: Trio, rate: int, seconds: int, late: int = 0) -> None:
-        """`c` takes so much a second, and `b` hears of it from `a`, `late` ns after `a` did."""
+        """`c` takes so much a second, and `b` gets that from `a`, `late` ns after `a` did."""
         for _ in range(10 * seconds):
             trio.pass_time(100 * MS)
             if rate:
@@ -195,7 +195,7 @@ class TestRates:
         assert trio.credit() == 0
 
     def test_older_ones_than_are_held_do_nothing(self, trio: Trio) -> None:
-        """`b` hears of a burst from `c` itself, which `a` has not heard of yet."""
+        """`b` gets a burst of `c` from `c` itself, which `a` has not merged yet."""
         self.go_on(trio, 600, 100)
         trio.pass_time(300 * MS)
         trio.c.bucket.take("k", 10**6)

@@ -137,7 +137,7 @@ class TestBooking:
         assert BucketReplica(one).void(*one.hash("gone"), 1) is False
 
     def test_refunds_that_fill_a_column_open_another_epoch(self) -> None:
-        """Else the sum of both halves, as peers hear it, would grow beyond what a frame holds."""
+        """Else the sum of both halves, as peers get it, would grow beyond what a frame holds."""
         one = bucket(BucketSpec("b", MAX_COST, 10**9))
         one.take("k", 1)
         epoch = one.table.epochs.running
@@ -306,6 +306,6 @@ def test_the_store_settles_what_is_suspect(debt: int, left: int) -> None:
     )
     stated = (debt + 5) * 3600 * 10**9
     old = next(o for o, _, _, _ in bucket.table.epochs.origins() if o != own)
-    columns = [(own, generation, taken, 0), (old, 1, 60, 0)]  # the store was told of both
+    columns = [(own, generation, taken, 0), (old, 1, 60, 0)]  # the store has both
     assert BucketReplica(bucket).adopt(*place, stated, True, columns)
     assert (bucket.table.inbox.suspects, bucket.peek("k").remaining) == (0, left)

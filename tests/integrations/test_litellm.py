@@ -73,7 +73,7 @@ async def test_what_a_call_used_is_charged_in_place_of_its_estimate(module: Any)
     for call_id, longest, used, left in (("a", 100, 30, 120), ("b", 20, 70, 50)):
         await begin(hook, call_id, longest)
         await succeed(hook, call_id, used)
-        await succeed(hook, call_id, used)  # told twice, it is charged once
+        await succeed(hook, call_id, used)  # reported twice, it is charged once
         assert bucket.peek("k").remaining == left
     await begin(hook, "c", 40)
     await fail(hook, "c", RuntimeError())
@@ -175,7 +175,7 @@ def ask(port: int, model: str, *, stream: bool = False) -> tuple[int, bytes, Any
 
 
 def asked(port: int, model: str, status: int, *, stream: bool = False) -> bytes:
-    """The body, once a call is answered by this status. The proxy tells what a call has used a
+    """The body, once a call is answered by this status. The proxy reports what a call has used a
     moment after its answer, so that the next one may be denied until then."""
     end = time.monotonic() + START_S
     while True:

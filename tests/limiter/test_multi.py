@@ -251,7 +251,7 @@ def test_threads_with_opposite_orders_get_all_there_is_and_no_more() -> None:
         in_threads(*(partial(work, number) for number in range(4)))
     finally:
         sys.setswitchinterval(before)
-    # Whoever was denied saw an empty bucket, never one that another held for nothing.
+    # A caller that was denied found an empty bucket, never one that another held for nothing.
     assert sum(taken) == 600
     for name in ("a", "b"):
         counters = limiter.bucket(name).counters()

@@ -182,7 +182,7 @@ def test_the_ttl_gives_the_estimate_back_when_anything_looks(
 
 
 def test_of_many_that_are_due_at_once_some_go_back_in_each_call(time: VirtualTime) -> None:
-    """As after a machine was suspended. Whoever is asked for is past its time in any case."""
+    """As after a machine was suspended. The one that is asked for has ended in any case."""
     bucket = Bucket(time.table, BucketSpec("llm", 1_000_000, 1000, "1h"))
     many = [bucket.reserve(KEY, 5, ttl=10).__enter__() for _ in range(PART + 10)]
     time.table.set_time(time.table.now() + 11 * 10**9)

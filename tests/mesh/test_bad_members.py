@@ -110,7 +110,7 @@ def test_an_epoch_advertised_under_a_wrong_name_is_its_owners_when_it_is_linked(
     key = mesh["A"].bucket("api").hash("k")
     owner.state("A", key, 10**9, [("owner", 4711, 1, 30, 0)])
     assert mesh["A"].columns("api", "k") == {"owner": (30, 0)}
-    # B holds it under the wrong name; that A tells otherwise is no bad frame of A.
+    # B holds it under the wrong name; that A says otherwise does not make the frame of A bad.
     mesh["A"].take("api", "k", 5)
     mesh.advance(1.0)
     assert mesh["B"].columns("api", "k")["A"] == (5, 0)
@@ -131,7 +131,7 @@ def test_a_peer_that_goes_on_under_ever_new_epochs_fills_its_own_part() -> None:
 
 def test_a_peer_that_relays_invented_epochs_goes_on_under_a_new_one() -> None:
     """Each node announces all epochs that it knows, so the parts of honest peers fill up as well:
-    what B was told must not have A refuse the epoch under which B runs."""
+    what B received must not make A refuse the epoch under which B runs."""
     mesh, draw = mesh_of(4), random.Random(1)
     bad = linked(mesh)
     for name in "ABCD":
@@ -259,8 +259,8 @@ def test_who_is_silent_is_one_member_more(speaks: bool, cut_off: bool) -> None:
 
 
 def test_whom_a_relay_alone_sees_is_no_member_that_could_answer() -> None:
-    """The hub is the only peer of a leaf, whomever it tells of: else the debts of a leaf would stay
-    too high."""
+    """The hub is the only peer of a leaf, whatever members it advertises: else the debts of a leaf
+    would stay too high."""
     mesh = mesh_of(1, BucketSpec("api", 100, 1, "1h"))
     bad, key = linked(mesh), mesh["A"].bucket("api").hash("k")
     mesh["A"].take("api", "k", 90)

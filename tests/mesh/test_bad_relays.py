@@ -31,7 +31,8 @@ def admitted_apart(parts: list[str], honest: int) -> float:
 
 
 def vouch(bad: BadMember, names: str, number: int) -> None:
-    """A complete round to each node: it has just seen all of them, and has no news of any key."""
+    """Sends a complete round to each node: it has just seen all of them, and has no entry of any
+    key."""
     epochs = {name: bad.mesh[name].table.epochs.running for name in names}
     members = (("bad", "", bad.epoch, ""), *((name, "", epochs[name], "") for name in names))
     for name in names:
@@ -128,9 +129,9 @@ def offered_to_all(mesh: SimulatedMesh, seconds: float) -> int:
 
 @pytest.mark.parametrize("said", FALSE)
 def test_what_is_said_of_a_process_before_it_is_met_hides_nothing_that_it_takes(said: str) -> None:
-    """One after the other begins again. Two of the others, no more, as most would be believed by
-    the process itself, are told of its epoch before it has a link there. For good the five admitted
-    three times the limit."""
+    """One node after the other starts again. Two of the others announce its epoch before it has a
+    link there; no more of them, as the process itself would believe most. Without end, the five
+    admitted three times the limit."""
     mesh = mesh_of(5)
     bad, key, names = linked(mesh), mesh["A"].bucket("api").hash("k"), "ABCDE"
     offered_to_all(mesh, 3.0)

@@ -124,7 +124,7 @@ def test_of_what_was_predicted_while_the_bucket_was_full_nothing_is_lowered() ->
 
 
 def test_what_is_remembered_of_a_key_is_memory_of_the_table() -> None:
-    """Without it the metric told half of what the process took."""
+    """Without it the metric showed half of what the process took."""
     owing = Owing()
     before = owing.node.table.stats()["bytes"]
     owing.agree()

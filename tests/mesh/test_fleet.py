@@ -155,7 +155,8 @@ def test_levels_of_another_definition_are_never_adopted() -> None:
 
 
 def test_as_many_buckets_as_there_may_be_changed_as_often_as_there_is_room() -> None:
-    """Definitions that were replaced are told of for another minute: keys may stand under them."""
+    """Definitions that were replaced are announced for another minute, since keys may still have
+    them."""
 
     def spec(number: int, change: int) -> BucketSpec:
         return BucketSpec(f"bucket-{number}", 100 + change, 97, f"{61 + number % 3}s")

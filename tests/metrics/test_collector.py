@@ -220,7 +220,7 @@ async def test_every_number_of_the_stats_is_shown_once() -> None:
     assert stats["longest_lag"] == {}  # shown by the bound that is reckoned from it
     values = sorted(value for value in now.values() if value >= 1000)
     assert len(wanted) > 50
-    # A histogram tells its last count twice: as the bucket and as the count.
+    # A histogram shows its last count twice: as a bucket and as the count.
     assert values == sorted([*wanted, 9014])
 
 

@@ -164,7 +164,7 @@ def test_buckets_come_and_go() -> None:
     assert limiter.bucket("new").take("k", 5)
     with pytest.raises(UnknownBucket, match="api, new"):
         limiter.bucket("other")
-    assert not removed.take("k", 10)  # whoever holds it goes on under what held last
+    assert not removed.take("k", 10)  # a caller that holds it keeps its last definition
     limiter.reload(config_of(API, OTHER))
     assert limiter.bucket("other") is removed
 
@@ -377,7 +377,7 @@ def test_what_the_file_leaves_out_may_come_from_code() -> None:
     limiter = Limiter([API], node="eu-1", region="eu", mesh=MESH)
     limiter.reload(config_of(OTHER))
     limiter.reload(config_of(API))
-    assert refused(limiter, config_of(API, node="eu-1")) == ["node"]  # now it is told by the file
+    assert refused(limiter, config_of(API, node="eu-1")) == ["node"]  # now the file names it
 
 
 def test_buckets_and_their_configuration_come_together(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -460,7 +460,7 @@ def test_more_than_a_table_holds_is_refused() -> None:
     assert {bucket.spec.capacity for bucket in limiter.buckets.values()} == {8}
 
 
-# ---- plans and shadows ----
+# ---- overrides and shadows ----
 
 
 def api_with(capacity: int, **plans: int) -> BucketSpec:

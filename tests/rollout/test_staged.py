@@ -144,7 +144,7 @@ def test_each_move_says_why_and_begins_a_stage_anew() -> None:
     assert (other.since, other.reason) == (6, f"another node: {Status.HALTED}")
 
 
-# ---- what nodes tell each other ----
+# ---- what nodes send each other ----
 
 
 @given(positions, positions, positions)

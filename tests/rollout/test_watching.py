@@ -22,7 +22,7 @@ BUCKET = "services:\n  api:\n    bucket: {capacity: %d, refill_rate: 1, refill_i
 
 
 class Taker:
-    """What a watch told to take, as the file was then."""
+    """The configurations that a watch handed on, each as the file was then."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

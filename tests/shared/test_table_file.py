@@ -571,7 +571,7 @@ def test_an_epoch_whose_owner_is_not_known_is_removed_and_the_level_stays(path: 
     assert owners(table) == {("c", 102)}
     assert len(bucket.columns("key")) == 2
     assert bucket.peek("key").remaining == level
-    assert table.epochs.origin(2, 101)  # whoever speaks of it says whose it is
+    assert table.epochs.origin(2, 101)  # the peer that sends it names its owner
 
 
 @pytest.mark.parametrize("names", [(), ("b",)])

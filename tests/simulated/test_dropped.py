@@ -112,9 +112,9 @@ def test_twice_the_limit_is_too_much_where_a_full_table_evicts_the_key_once(
 
 
 def a_tiny_bucket_in_a_chain(max_debt: int) -> Service:
-    """Every node is asked for much at once, so seldom that its key is evicted in between, full: so
-    each forgets what the others ask for. All of them give a token when the bucket is full, before
-    they hear of each other."""
+    """Every node is asked for much at once, so seldom that its key is evicted in between, as it is
+    full: so each forgets what the others ask for. All of them grant a token when the bucket is
+    full, before they have merged each other's takes."""
     spec = replace(TINY, max_debt=max_debt)
     plan = replace(draw(7, plain=tuple(DIMENSIONS)), nodes=tuple("ABC"), linked=WAYS, main=spec)
     plan = replace(plan, gossip_interval=3.0, seconds=3600.0)

@@ -91,7 +91,7 @@ def test_a_hostile_member_is_believed_within_its_bounds() -> None:
 def _with_tombstones(
     pruner: Pruner, link: PeerState, epochs: tuple[int, ...], running: set[int], now: int
 ) -> None:
-    """Believes tombstones, whoever runs."""
+    """Believes tombstones even of running epochs."""
     pruner._add_tombstones([*epochs], now)
 
 

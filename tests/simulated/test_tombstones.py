@@ -109,7 +109,7 @@ def test_what_a_process_took_alone_behind_a_cut_is_charged_though_it_is_another_
 
 @pytest.mark.parametrize("apart", [36.0, 40.0, 44.0, 48.0])
 def test_a_tombstone_that_is_a_moment_old_when_the_cut_ends(apart: float) -> None:
-    """Who has got it so late cannot tell a peer that has not got it yet from one that will not."""
+    """A node that got it so late cannot know whether a peer has not got it yet or never will."""
     cut = Cut(HOUR, "resets")
     cut.take(300)
     cut.end("is killed")

@@ -106,8 +106,8 @@ async def test_addresses_that_take_turns_are_no_move(
 async def test_addresses_that_take_long_turns_are_known_soon(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """As where a resolver keeps each answer for a while: then nothing tells the first turns of each
-    address from a move."""
+    """As where a resolver keeps each answer for a while: then the first turns of each address look
+    like a move."""
     watch = Watch(Names(monkeypatch))
     turns = ["10.0.0.1", "10.0.0.2", "10.0.0.3"]
     assert await watch.sees(*turns, *turns, every_ns=10**11) == 3

@@ -12,7 +12,7 @@ from crdtbucket.strong.window import START, Window
 
 
 class RecordingHealth:
-    """Writes down what it is told."""
+    """Records its calls."""
 
     def __init__(self) -> None:
         self.told: list[tuple[int, dict[str, Any]]] = []

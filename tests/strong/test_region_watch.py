@@ -60,7 +60,7 @@ def watch(link: Link) -> RegionWatch:
 
 
 def beat(late_us: int, nodes: int = 4) -> bytes:
-    """The text of this region's beat, when the news of us is so late."""
+    """The text of this region's beat, in which the beats of us are so late."""
     now = 2 * HOUR_US
     return b"9 %d 3|us 5 %d %d %d " % (now, now - HOUR_US - late_us, HOUR_US, nodes)
 

@@ -183,7 +183,7 @@ ALLOWED, DENIED, UNKNOWN = ScriptStatus.ALLOWED, ScriptStatus.DENIED, ScriptStat
 
 
 class OneNode(SlotNode):
-    """A node of two that hears what a test says."""
+    """One node of two that gets what a test sends."""
 
     def __init__(self, slots: int = 4, on_outage: str = "quota") -> None:
         super().__init__("n", 1, slots, 2, on_outage)

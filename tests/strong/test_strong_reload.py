@@ -141,7 +141,7 @@ async def test_a_bucket_that_comes_while_the_mode_changes_is_in_the_new_mode(
         changes = iter([Mode.FALLBACK])
 
         def mode(store: Store) -> Mode:
-            for new in changes:  # the loop's thread tells all buckets just after it was asked
+            for new in changes:  # the loop's thread informs all buckets just after it was asked
                 side.worst_mode_changed(new)
                 return Mode.STRONG
             return Mode.FALLBACK

@@ -36,7 +36,7 @@ def limiter(
 
 
 async def charged(server: Server, key: str = "k") -> int:
-    """What Redis charges for a key, as a stranger to all earlier takes is told."""
+    """The tokens that Redis charges for a key, by a call that knows none of the earlier takes."""
     async with limiter(server, None, "judge") as judge:
         decision = await judge.bucket("b").acquire(key)
         assert decision.mode is Mode.STRONG

@@ -67,7 +67,7 @@ class Example:
 
 @contextlib.contextmanager
 def served(name: str) -> Iterator[Example]:
-    """An example that is up; it must end by itself when it is told to."""
+    """An example that serves; it must end by itself when it is told to."""
     path = [str(EXAMPLES.parent), os.environ.get("PYTHONPATH", "")]
     port = free_port()
     process = subprocess.Popen(

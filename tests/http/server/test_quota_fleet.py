@@ -41,7 +41,7 @@ class Envoy:
     def __init__(self) -> None:
         self.admitted = 0
         self.told = asyncio.Event()
-        """Set when anything has come over the stream."""
+        """Is set when anything has arrived on the stream."""
         self.held = 0
         """Tokens of the last assignment that are left."""
         self._used = 0

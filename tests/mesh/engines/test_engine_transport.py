@@ -190,7 +190,7 @@ async def test_what_another_sends_into_a_channel_ends_it_and_is_no_frame() -> No
 
 
 async def test_who_writes_under_another_name_reaches_no_channel() -> None:
-    """Whoever is let into the engine reads the numbers of channels, where it has no rights."""
+    """A client of the engine can read the numbers of channels where it needs no rights."""
     broker = Broker()
     async with AsyncExitStack() as stack:
         a, b, network, exchange = await exchanging(stack, broker)

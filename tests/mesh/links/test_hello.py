@@ -25,7 +25,7 @@ def said(info: NodeInfo) -> bytes:
 
 
 def told(info: NodeInfo) -> NodeInfo:
-    """What the frame of a node that met it says of it."""
+    """What the frame of a node that met it contains about it."""
     row = (info.name, info.region, info.epoch, info.address)
     frame = wire.decode(wire.encode(wire.Frame(1, 2, 3, 4, members=(row,))))
     assert frame.members is not None
@@ -35,8 +35,8 @@ def told(info: NodeInfo) -> NodeInfo:
 @pytest.mark.parametrize("place", ["name", "region", "address"])
 @pytest.mark.parametrize("text", ["x" * 200, "\u00e9" * 127, "x" * 201, "x" * 255, "\u00e9" * 128])
 def test_a_hello_has_room_for_what_frames_have_room_for(place: str, text: str) -> None:
-    """A longer name made every frame malformed that told others of it: after three of them honest
-    nodes had no links to each other any more."""
+    """A longer name made every frame malformed that contained it: after three of them honest nodes
+    had no links to each other any more."""
     info = replace(INFO, **{place: text})
     original = getattr(INFO, place).encode()
     data = said(INFO).replace(

@@ -59,7 +59,8 @@ class Node:
 
 @pytest.fixture
 def trio() -> tuple[Node, Node, Node]:
-    """Three linked nodes; the first two have taken 10 and 5 of each key, and told nobody."""
+    """Three linked nodes; the first two have taken 10 and 5 of each key, and sent nothing of
+    that."""
     one, other, me = Node("one", 11), Node("other", 22), Node("me", 33)
     me.link(one, other)
     for node, cost in ((one, 10), (other, 5)):

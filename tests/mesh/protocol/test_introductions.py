@@ -242,7 +242,7 @@ def test_the_epoch_of_a_linked_peer_has_a_place_whoever_advertised_it() -> None:
     assert node.epochs == {10, 11, 12}
     assert node.admits("a", 13)
     assert not node.admits("a", 14)
-    node.introductions.claimed(2, 12)  # another one told that it is node 1's
+    node.introductions.claimed(2, 12)  # another peer says that it is node 1's
     assert node.epochs == {10, 11, 13}
     assert node.admits("a", 14)
     node.introductions.claimed(2, 50)
@@ -331,7 +331,7 @@ def test_what_a_peer_only_advertised_gives_way_to_an_epoch_of_its_own() -> None:
 
 
 class Large(Node):
-    """Its table is walked through a part at a time. Peer `a` told of 12 and of 13, which has a
+    """A node whose table is walked through in parts. Peer `a` has announced 12 and 13, and 13 has a
     column on each key."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -357,7 +357,7 @@ def test_what_gives_way_in_a_large_table_is_removed_a_part_at_a_time(
     node = Large(monkeypatch)
     assert node.introductions.follow("a", 20)
     assert node.held == 10
-    assert node.pruner.step([], {7, 10, 12}, 0) == ()  # no peer is told
+    assert node.pruner.step([], {7, 10, 12}, 0) == ()  # nothing is sent to peers
     node.pruner.prune_some()
     assert node.introductions.follow("a", 21)
     for left in (2, 0):
@@ -399,7 +399,7 @@ def test_a_linked_peer_gets_its_place_at_once_in_a_large_table_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     node = Large(monkeypatch)
-    node.introductions.claimed(2, 13)  # another one told that it is node 0's
+    node.introductions.claimed(2, 13)  # another peer says that it is node 0's
     assert node.epochs == {10, 12}
 
 

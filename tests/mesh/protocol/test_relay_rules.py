@@ -125,7 +125,8 @@ def test_what_came_lately_is_relayed_as_well_when_a_peer_does_not_see_its_sender
 def test_what_came_lately_begins_to_be_relayed_a_part_in_each_round(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """No age is stated before all of it is: who hears the age keeps nothing for what it lacks."""
+    """No age is advertised before all of it has been sent: a node that gets the age keeps no credit
+    for what it lacks."""
     monkeypatch.setattr(relays, "CAUGHT_UP_ENTRIES", 2)
     node = Node()
     entries = node.entries(2)

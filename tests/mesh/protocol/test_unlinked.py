@@ -104,7 +104,7 @@ def test_this_node_itself_is_none() -> None:
     ("silent", "advertised", "stays"),
     [
         (SILENT, ("far",), True),  # the relay says that it is silent, and no more
-        (SILENT - 1, (), True),  # it may have told of it before it has advertised it
+        (SILENT - 1, (), True),  # it may have announced it before it advertised it
         (SILENT, (), False),
         (CONFIG.forget_after_ns, ("far",), True),
         (CONFIG.forget_after_ns + 1, ("far",), False),

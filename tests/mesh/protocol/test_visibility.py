@@ -149,7 +149,7 @@ def test_what_a_peer_has_not_seen_is_relayed_to_it() -> None:
     members.connected(PEER, 0)
     number = members._roster.node("third")
     link = members.links["peer"]
-    assert not members.visibility.relay_mask()[number]  # nothing told yet
+    assert not members.visibility.relay_mask()[number]  # nothing is advertised yet
     members.receive(link, frame(members=(("me", "", 4, ""), ("peer", "", 5, "")), unseen=()), 0)
     assert members.visibility.relay_mask()[number]
     assert not members.visibility.relay_mask()[link.node]

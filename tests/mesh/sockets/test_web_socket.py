@@ -26,7 +26,7 @@ from tests.waits import eventually
 
 
 async def aborted() -> None:
-    """Aborts a channel twice: its peer sees the end, and whoever receives does."""
+    """Aborts a channel twice: its peer sees the end, and so does a task that receives."""
     ended = asyncio.Event()
 
     async def serve(request: web.Request) -> web.WebSocketResponse:

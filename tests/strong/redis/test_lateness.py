@@ -38,7 +38,7 @@ class Wire(asyncio.Transport):
 
 
 class Aged:
-    """Stands for what the system tells of a socket."""
+    """Stands for what the system reports of a socket."""
 
     def __init__(self, ns: int | None) -> None:
         self.ns = ns

@@ -209,7 +209,7 @@ def test_all_shares_together_are_never_more_than_the_whole(
 
 
 async def lose_the_answer(connection: RedisConnection, one: Registry) -> None:
-    """The script runs, and nobody hears what it answered."""
+    """The script runs, and its answer is lost."""
     before = dict(vars(one))
     await beat(connection, one)
     vars(one).update({name: before[name] for name in ("_granted", "here", "seen")})

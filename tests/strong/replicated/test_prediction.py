@@ -25,7 +25,7 @@ class Play:
     world: World
     cut: Callable[[int, int], bool] = lambda a, b: False
     relays: bool = True
-    """Whether a beat tells of those that its region has heard of."""
+    """Whether a beat has the other regions that its region has seen."""
     ticks: int = 0
     due: dict[int, Fraction] = field(default_factory=lambda: defaultdict(Fraction))
     admitted: dict[int, int] = field(default_factory=lambda: defaultdict(int))
