@@ -128,7 +128,7 @@ def rows(page: str, heading: str) -> list[list[str]]:
 
 
 def names(page: str, heading: str) -> list[str]:
-    """What stands in backticks in the first column of a table."""
+    """The texts in backticks in the first column of a table."""
     return [name for row in rows(page, heading) for name in re.findall(r"`([^`]+)`", row[0])]
 
 

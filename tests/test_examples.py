@@ -16,7 +16,8 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
 def run(name: str, *arguments: str, quiet: bool = True) -> str:
-    """What an example prints; it must end well, with nothing on stderr where it is `quiet`."""
+    """Runs an example, which must end well, with nothing on stderr if `quiet`; returns what it
+    prints."""
     path = [str(EXAMPLES.parent), os.environ.get("PYTHONPATH", "")]
     done = subprocess.run(
         [sys.executable, "-W", "error", EXAMPLES / name, *arguments],

@@ -74,7 +74,7 @@ class Node:
                 process.wait()
 
     def log(self) -> str:
-        """All that it has said."""
+        """All that it has logged."""
         return (self.folder / "log").read_text()
 
     def ask(self, path: str, **body: Any) -> Any:

@@ -49,7 +49,7 @@ class Shell:
         )  # fmt: skip
 
     def run(self, command: str) -> str:
-        """What a command prints; background jobs go on."""
+        """Runs a command; returns what it prints, while background jobs go on."""
         assert self._bash.stdin is not None
         assert self._bash.stdout is not None
         self._bash.stdin.write(f"{command}\necho '{MARK}'\n".encode())

@@ -107,7 +107,7 @@ def test_who_sends_nothing_and_goes_is_no_handshake(library: Any, tmp_path: Path
 
 
 def test_a_handshake_that_nobody_waits_for_any_more_is_cancelled(library: ModuleType) -> None:
-    """It is cancelled while the bytes that came early wait for TLS to begin."""
+    """The handshake is cancelled while the bytes that came early wait for TLS to begin."""
 
     async def cancel_at_once() -> list[asyncio.Task[Any]]:
         loop = asyncio.get_running_loop()

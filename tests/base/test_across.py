@@ -27,7 +27,7 @@ def other() -> Iterator[asyncio.AbstractEventLoop]:
 
 
 class Work:
-    """Work that says where it is, and ends when it may."""
+    """Work that notes in which thread it runs, and ends when it may."""
 
     def __init__(self, *, stubborn: bool = False) -> None:
         self.begun, self.ended = threading.Event(), threading.Event()

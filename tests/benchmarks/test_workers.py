@@ -16,7 +16,7 @@ from benchmarks.workers import FEW, Task, together
 
 
 class Named(Exception):
-    """Of a way that does not work."""
+    """The error of a way that does not work."""
 
 
 def prepared(place: Place) -> str:

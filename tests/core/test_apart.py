@@ -52,7 +52,7 @@ class Apart:
         send(self.b, self.a)
 
     def each_second(self, seconds: int, there: int, here: int) -> None:
-        """So many tokens each second at `a`, and at `b`."""
+        """Takes so many tokens each second at `a`, and at `b`."""
         for _ in range(seconds):
             for peer, tokens in ((self.a, there), (self.b, here)):
                 if tokens:
@@ -62,7 +62,8 @@ class Apart:
             self._clocks()
 
     def merged_debt(self, **options: object) -> int:
-        """What `b` owes after that, in tokens rounded up; 0 also where it does not hold the key."""
+        """Lets `b` merge the entry of `a`; returns what it owes then, in tokens rounded up; 0 also
+        if it does not hold the key."""
         send(self.a, self.b, **options)
         return -(-(self.b.bucket.debt("k") or 0) // TOKEN)
 
@@ -73,7 +74,8 @@ class Apart:
 def test_what_was_refilled_meanwhile_is_no_debt(
     near_ms: int, there: int, here: int, seconds: int
 ) -> None:
-    """Of the whole silence, also where rounds are so slow that a long one is none at first."""
+    """The whole silence counts, even where rounds are so slow that a long silence is none at
+    first."""
     apart = Apart(near_ms=near_ms)
     apart.each_second(seconds, there, here)
     assert apart.merged_debt() == 0
@@ -167,7 +169,7 @@ def test_where_both_ask_for_more_than_is_refilled_all_is_charged() -> None:
 
 @pytest.mark.parametrize("known", [True, False])
 def test_a_sender_that_knew_this_side_lacks_just_what_was_taken_meanwhile(known: bool) -> None:
-    """Of one that did not, what is asked for now says how much that was."""
+    """If the sender did not know this side, the present demand here shows how much that was."""
     apart = Apart()
     apart.b.bucket.take("k", 1)
     if known:
@@ -229,7 +231,7 @@ def test_what_a_younger_peer_has_taken_in_all_it_took_since_both_ran(
 
 
 def test_what_fills_a_bucket_up_to_its_credit_is_no_debt_for_a_newcomer() -> None:
-    """At a rate that is no whole number of ns the level, which is stored in whole ones, lies up to
+    """If a token takes no whole number of ns, the level, which is stored in whole ones, is up to
     one above the credit."""
     spec = BucketSpec("b", 20, 67)
     apart, third = Apart(spec=spec), Peer(2, spec)
@@ -280,8 +282,8 @@ class Beside(Apart):
 
 
 def test_who_keeps_less_owes_what_the_credit_of_another_hides() -> None:
-    """What is taken here comes back as none, as there is room for it in what is kept for the third
-    node; so all would be taken again."""
+    """The takes of this side come back as none, since the credit for the third node has room for
+    them; so all would be taken again."""
     beside = Beside()
     beside.b.bucket.take("k", 80)
     beside.hear_b()

@@ -185,7 +185,7 @@ class TestDamage:
         assert accepted == self.ends()
 
     def test_every_bit_flip_is_refused_or_an_entry(self) -> None:
-        """What no code of authentication stops still moves nothing out of its range."""
+        """A change that no authentication stops still moves nothing out of its range."""
         refused = 0
         for bit in range(8 * len(self.payload)):
             damaged = bytearray(self.payload)

@@ -49,7 +49,7 @@ def owing(peer: Peer, keys: int, seed: int = 0) -> dict[tuple[int, int], int]:
 def test_any_range_has_its_entries(
     keys: int, seed: int, bounds: tuple[int, int], most: int
 ) -> None:
-    """In a table of few slots, so that runs of entries cross its end."""
+    """The table has few slots, so that runs of entries cross its end."""
     peer = filled(keys, max(16, keys), seed)
     first, last = sorted(bounds)
     expected = owing(peer, keys, seed)

@@ -11,7 +11,7 @@ class GivenUp(Beside):
     second. Of three members no two believe each other."""
 
     kept = 122
-    """What was kept for the third node, and is owed by `a` among the rest."""
+    """The credit for the third node, which is a part of what `a` owes."""
 
     def __init__(self, own: int = 150) -> None:
         super().__init__()
@@ -29,13 +29,14 @@ class GivenUp(Beside):
         return round((self.a.bucket.debt("k") or 0) / TOKEN)
 
     def third_takes(self, tokens: int) -> int:
-        """By how many of them what `a` owes rises."""
+        """The third node takes so many tokens; returns by how many of them the debt of `a`
+        rises."""
         self.third.table.set_time(self.now)
         self.third.bucket.settle("k", tokens)
         return self.relayed()
 
     def relayed(self) -> int:
-        """By how many tokens what `a` owes rises with what `b` knows."""
+        """The tokens by which the debt of `a` rises when `b` sends what it knows."""
         send(self.third, self.b)
         self.each_second(1, 0, 0)
         self.a.table.nodes.set_last_seen(self.a.node_of(1), self.now)

@@ -9,12 +9,12 @@ from tests.core.pair import Peer, send
 from tests.core.test_apart import SECOND, TOKEN, Apart
 
 LATE_S = 5
-"""An update that is older only raises columns, as the protocol says of it."""
+"""An update that is older than this (s) only raises columns, by the protocol."""
 
 
 def held_up(apart: Apart, seconds: int, there: int, here: int) -> None:
-    """So many tokens each second; the updates of `a` of each second arrive at the end, in their
-    order."""
+    """Takes so many tokens each second; the updates of `a` of each second arrive at the end, in
+    their order."""
     a, b = apart.a, apart.b
     updates = []
     for _ in range(seconds):

@@ -60,7 +60,7 @@ class Trio:
         self.pass_on()
 
     def pass_on(self, **options: Any) -> None:
-        """`a` says what it knows, `c` nothing."""
+        """`a` sends what it knows; `c` sends nothing."""
         self.a.table.outbox.touch(array("I", [self.a.table.find(*self.a.bucket.hash("k"))]))
         send(self.a, self.b, **options)
 
@@ -150,7 +150,8 @@ def new_epoch(trio: Trio) -> int:
 
 @pytest.mark.parametrize("takes", [refund, new_generation, new_epoch])
 def test_relayed_counts_over(takes: Callable[[Trio], int]) -> None:
-    """... refunds, a key that its owner made anew, and a process of it that was started again."""
+    """Relaying counts after refunds, after the owner made the key again, and after a restart of its
+    process."""
     trio = Trio()
     trio.pass_time(20 * SECOND)
     before = trio.credit()
@@ -231,7 +232,7 @@ class TestRates:
         assert trio.credit() == pytest.approx(credit - 1)
 
     def test_not_with_a_silence_for_which_nothing_was_kept(self, trio: Trio) -> None:
-        """Else a bucket that stood full would be short of tokens at once."""
+        """Else a full bucket would be short of tokens at once."""
         trio.b.table.nodes.configure(near_ns=300 * MS)
         trio.pass_time(100 * MS)
         trio.c.bucket.take("k", 1)
@@ -244,7 +245,7 @@ class TestRates:
 
     @pytest.mark.parametrize("most", [1, 2**62])
     def test_not_of_a_node_that_was_given_up(self, trio: Trio, most: int) -> None:
-        """At once, or place by place."""
+        """The node is given up at once, or place by place."""
         for number in range(5):
             trio.b.bucket.take(f"another {number}")
         node, place = trio.b.node_of(2), 0

@@ -285,7 +285,7 @@ def suspect_bucket() -> BucketCore:
 
 
 def test_a_suspect_key_states_what_was_taken_in_this_epoch_to_the_store() -> None:
-    """Its columns are facts; how much of them is left to pay, the store knows better."""
+    """Its columns are facts; the store knows better how much of them is left to pay."""
     bucket = suspect_bucket()
     bucket.take("k", 5)
     _, taken, _, debt, others = BucketReplica(bucket).advertised(*bucket.hash("k"))

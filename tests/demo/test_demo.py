@@ -86,7 +86,7 @@ def in_the_middle(tmp: Path) -> Iterator[tuple[subprocess.Popen[str], list[int],
 @pytest.mark.usefixtures("nobody_handles_hangups")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_leaves_nothing_behind(number: signal.Signals, tmp_path: Path) -> None:
-    """As Ctrl-C does, which the tests of the demos with a Redis try."""
+    """The tests of the demos with a Redis do the same by Ctrl-C."""
     with in_the_middle(tmp_path) as (program, regions, sockets):
         program.send_signal(number)
         program.send_signal(number)  # an impatient second one breaks nothing off

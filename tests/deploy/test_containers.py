@@ -33,7 +33,7 @@ BOUND_S = 60
 
 
 def dockerfile(instruction: str) -> list[str]:
-    """What stands after an instruction of the Dockerfile, wherever it is used."""
+    """The text after an instruction of the Dockerfile, each time that it is used."""
     text = (ROOT / "Dockerfile").read_text()
     return re.findall(rf"^{instruction} (.*)$", text, re.MULTILINE)
 

@@ -117,7 +117,8 @@ def test_every_alert_is_seen_to_clear() -> None:
 
 @pytest.mark.parametrize("wrong", ["vector(0) > 1", "vector(1)"], ids=["never", "always"])
 def test_a_rule_that_is_wrong_fails_its_test(promtool: str, tmp_path: Path, wrong: str) -> None:
-    """Its alerts replaced at once: every file of tests must complain of each of them."""
+    """All of its alerts are replaced at once: every file of tests must complain about each of
+    them."""
     for case in CASES:
         spoilt = loaded(ALERTS_TEXT)
         for group in spoilt["groups"]:

@@ -55,6 +55,6 @@ async def test_cost_and_key_are_of_the_message() -> None:
 
 
 def test_a_text_in_place_of_a_list_of_methods_is_refused() -> None:
-    """Its letters were taken for methods, so that no call was limited."""
+    """Its letters were once taken for methods, so that no call was limited."""
     with pytest.raises(InvalidSpec, match=r"methods is 'tools/call': write a list"):
         server(methods="tools/call")

@@ -47,7 +47,7 @@ def module(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_a_text_in_place_of_a_list_of_calls_is_refused(module: Any) -> None:
-    """Its letters were taken for types of calls, so that no call was charged."""
+    """Its letters were once taken for types of calls, so that no call was charged."""
     with pytest.raises(InvalidSpec, match=r"call_types is 'completion': write a list"):
         module.BudgetHook(budget(), call_types="completion")
 

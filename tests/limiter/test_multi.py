@@ -291,7 +291,8 @@ def test_two_calls_never_each_hold_what_the_other_needs(
 
 
 class Remote(Bucket):
-    """Asks somebody who takes half a second, and takes back what nobody waits for any more."""
+    """A bucket whose answers take half a second, and which takes back what nobody waits for any
+    more."""
 
     __slots__ = ()
     immediate = False

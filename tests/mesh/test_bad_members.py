@@ -469,7 +469,8 @@ def test_a_column_under_a_new_generation_rises_no_faster() -> None:
 
 
 def test_a_generation_that_no_eviction_explains_is_left_out() -> None:
-    """Else the owner's own counts, under lower ones, would count for nothing when it is back."""
+    """Else the own counts of the owner, with a lower generation, would not count when it is
+    back."""
     mesh = mesh_of(2)
     bad, key = linked(mesh), mesh["B"].bucket("api").hash("k")
     mesh["A"].take("api", "k", 10)
@@ -638,7 +639,8 @@ def test_a_round_trip_that_a_peer_invents_makes_no_silent_peer_count_as_seen() -
 def test_a_dead_member_that_one_peer_sees_is_forgotten_in_the_end(
     said: list[tuple[str, int]],
 ) -> None:
-    """Or one beside members that nobody else sees: then most members are missing."""
+    """Or one member is there beside members that no other node sees: then most members are
+    missing."""
     mesh = SimulatedMesh("ABC", [SPEC], latency=0.01, seed=3, forget_after=40.0)
     mesh.advance(2.0)
     bad, epoch = linked(mesh), mesh["A"].table.epochs.running

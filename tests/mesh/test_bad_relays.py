@@ -16,7 +16,8 @@ ABSURD = (0xFFFF, 0xFFFF)
 
 
 def admitted_apart(parts: list[str], honest: int) -> float:
-    """What nodes of which no part sees another admit of `C + R * t`, each asked for the limit."""
+    """The part of `C + R * t` that nodes admit which see no node of another part, each asked for
+    the limit."""
     mesh = mesh_of(honest)
     bad, names = linked(mesh), "".join(parts)
     apart = [(a, b) for one in parts for other in parts if one != other for a in one for b in other]
@@ -119,7 +120,7 @@ FALSE = {"a later generation": (1000, 2000), "more takes": (1, 300)}
 
 
 def offered_to_all(mesh: SimulatedMesh, seconds: float) -> int:
-    """What five nodes admit that are asked for the limit each."""
+    """The tokens that five nodes admit, each asked for the limit."""
     total = 0
     for _ in range(round(seconds / 0.2)):
         total += sum(node.take_burst("api", "k", 4, 1) for node in mesh.nodes.values() if node.up)
@@ -150,7 +151,7 @@ def test_what_is_said_of_a_process_before_it_is_met_hides_nothing_that_it_takes(
 
 @pytest.mark.parametrize("said", FALSE)
 def test_what_is_said_across_a_cut_hides_nothing_that_is_taken_after_it(said: str) -> None:
-    """Of nodes that are silent. For good the two sides admitted the limit each."""
+    """It concerns nodes that are silent. Without end the two sides admitted the limit each."""
     mesh = mesh_of(5)
     bad, key, sides = linked(mesh), mesh["A"].bucket("api").hash("k"), ("ABC", "DE")
     offered_to_all(mesh, 3.0)

@@ -62,7 +62,8 @@ class Owing:
             peer.state("A", self.key, 1, [own])
 
     def take_all(self, seconds: float = 0.0) -> int:
-        """What the node admits of any number of calls, while the two agree again and again."""
+        """The tokens that the node admits of any number of calls, while the two agree again and
+        again."""
         total = 0
         for _ in range(max(1, round(seconds * 10))):
             for _ in range(10):

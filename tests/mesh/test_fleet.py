@@ -22,11 +22,11 @@ def mesh_of(size: int, *specs: BucketSpec, **options: object) -> SimulatedMesh:
 
 
 def runs(mesh: SimulatedMesh, name: str) -> dict[str, wire.Config | None]:
-    """What a node knows of who runs what."""
+    """The configuration of each node, as a node knows it."""
     return {row[0]: row[3] for row in mesh[name].node.fleet(local(mesh, name))}
 
 
-# ---- who runs what ----
+# ---- which configuration each node runs ----
 
 
 def test_all_see_what_each_runs_and_that_it_changed() -> None:

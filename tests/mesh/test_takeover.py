@@ -353,7 +353,7 @@ def test_the_table_of_another_node_is_refused() -> None:
 
 
 async def killed(mesh: MeshNetwork) -> None:
-    """What the kernel does with the sockets of a process."""
+    """Closes the sockets of a process, as the kernel does."""
     mesh._running = False
     mesh._driver.stop()
     await mesh._transport.refuse_new()

@@ -55,7 +55,7 @@ CONFIG = {"hash": "0123456789abcdef", "stage": "eu", "reloads": 9032, "refused":
 
 
 def shown(registry: CollectorRegistry) -> Shown:
-    """What a scrape says, as Prometheus would read it."""
+    """The samples of a scrape, as Prometheus reads them."""
     text = generate_latest(registry).decode()
     return {
         (sample.name, frozenset(sample.labels.items())): sample.value

@@ -304,8 +304,8 @@ steps = st.one_of(
 
 @given(st.lists(steps, max_size=40), st.booleans())
 def test_no_history_of_changes_gives_out_a_token(history: list[Any], looks: bool) -> None:
-    """What is owed never falls below all that was charged less all that was refilled, which is kept
-    here in exact tokens that know of no ceiling. It is above that by roundings alone."""
+    """The debt never falls below all that was charged less all that was refilled, which is kept
+    here in exact tokens without a ceiling; it is above that only by roundings."""
     time = VirtualTime()
     limiter = limiter_in(time)
     bucket = limiter.bucket("api")

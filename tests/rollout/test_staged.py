@@ -194,7 +194,7 @@ def test_of_two_commands_at_once_the_one_that_halts_holds() -> None:
 
 @pytest.mark.parametrize("moves", [("time",) * 3, ("halt", "advance", "halt"), ("advance",) * 3])
 def test_a_roll_back_holds_whatever_happened_beyond_a_partition(moves: tuple[str, ...]) -> None:
-    """What had changed more often held, and the version came back everywhere."""
+    """The state that had changed more often once won, and the version came back everywhere."""
     here, there = rollout(), rollout(region="us")
     here.rollback(0)
     for number, move in enumerate(moves, start=1):

@@ -23,7 +23,7 @@ SPEC = BucketSpec("api", 100, 1)
 async def test_a_node_whose_processes_end_at_once_leaves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As gunicorn and `serve --workers` end them; here the leader is the first."""
+    """gunicorn and `serve --workers` end them so; here the leader is the first."""
     asked: list[bool] = []
     alone = SharedFile.alone
 

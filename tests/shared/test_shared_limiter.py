@@ -217,8 +217,8 @@ def start(path: str, ports: tuple[int, int], told: Any, line: Connection) -> Non
 
 
 class Worker:
-    """A process that works, as its parent sees it: by memory that both have, for a pipe that nobody
-    reads for a while would stop the process."""
+    """A worker process as its parent sees it: by memory that both have, since a pipe that nobody
+    reads for a while would block the process."""
 
     def __init__(self, path: str, ports: tuple[int, int]) -> None:
         context = multiprocessing.get_context("spawn")

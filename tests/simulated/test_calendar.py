@@ -39,7 +39,7 @@ CLOCKS_HEARD = 13.0
 class Take:
     node: str
     process: object
-    """By whom: a node that starts again is another one."""
+    """The process that took: a node that starts again is another one."""
     period: int
     tokens: int
     at: float

@@ -27,7 +27,7 @@ WAYS = (("A", "B"), ("B", "C"))
 
 
 def window(ceiling: int) -> Window:
-    """Of a bucket of 100."""
+    """The window of a bucket of 100 tokens."""
     bucket = BucketSpec("main", 100, 10)
     ideal, true, capped = (IdealBucket(bucket, debt) for debt in (0, 2**53, ceiling))
     return Window(0, ideal, true, capped, SECOND)
@@ -128,7 +128,7 @@ def a_tiny_bucket_in_a_chain(max_debt: int) -> Service:
 
 
 def given(service: Service) -> float:
-    """Of the limit, what has been given out so far."""
+    """What has been admitted so far, as a part of the limit."""
     assert service.window is not None
     minutes = (service.mesh.now_ns - service.window.since) / (60 * SECOND)
     return sum(service.window.given.values()) / minutes

@@ -100,7 +100,7 @@ BROKEN = {
     "name": ("name", OwnName, "established", lambda *_: False),
     "columns": ("tombstones", Pruner, "advertised", _with_tombstones),
 }
-"""By rule: what is stated, and the bound that is gone."""
+"""By rule: what the member sends, and the bound that is removed."""
 
 
 @pytest.mark.parametrize("rule", BROKEN)

@@ -102,7 +102,7 @@ def connected(names: str, ways: set[Way]) -> bool:
 
 
 def cut_ways(rng: random.Random, names: str) -> set[Way]:
-    """As many ways as the mesh can lose and stay connected, one after the other at random."""
+    """Draws ways to cut: as many as the mesh can lose and stay connected."""
     ways = list(itertools.permutations(names, 2))
     rng.shuffle(ways)
     gone: set[Way] = set()

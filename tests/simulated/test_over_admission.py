@@ -14,7 +14,7 @@ NAMES = ("A", "B", "C", "D")
 
 
 def bound(mesh: SimulatedMesh, name: str) -> float:
-    """As the metric of this name reckons it."""
+    """The bound as the metric of this name computes it."""
     node = mesh[name]
     lags = node.node.members.lags(node.local_ns(mesh.now_ns)).values()
     longest = sum(ns for _, ns in lags) / 1e9

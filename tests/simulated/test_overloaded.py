@@ -111,7 +111,7 @@ def plans() -> list[Plan]:
 
 
 def test_enough_seeds_of_the_suite_are_overloaded() -> None:
-    """What is wrong from a reload on is noticed in most of these."""
+    """A fault from a reload on is noticed in most of these."""
     drawn = [plan for plan in map(draw, range(SEEDS)) if fits(plan)]
     assert sum("overloaded" in plan.endings for plan in drawn) >= MANY
 

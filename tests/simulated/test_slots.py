@@ -27,7 +27,7 @@ HEARD = 1.0
 CONNECTED = 1.5
 """The same after a cut, or the start of a process: connections are tried twice a second."""
 ROUNDING = 0.99
-"""Of its ttl a hold keeps so much at least, beside others that are released."""
+"""The least part of its ttl that a hold keeps when others are released."""
 
 
 @dataclass(eq=False)
@@ -39,7 +39,7 @@ class Hold:
     end: float
     slot: Slot
     process: SlotBucket
-    """By whom: a node that starts again is another one."""
+    """The process that holds: a node that starts again is another one."""
     blind: bool = False
     """Whether another hold may not have been merged when this one was admitted."""
     released: float | None = None

@@ -58,7 +58,7 @@ def test_a_cut_link_is_no_second_limit(shape: str) -> None:
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_light_load_is_not_denied_at_the_end_of_a_cut(shape: str) -> None:
-    """What was predicted is not charged when it comes."""
+    """What was predicted is not charged once more when the takes arrive."""
     mesh, pair = sparse(shape)
     demand = dict.fromkeys(mesh.nodes, 30.0 / len(mesh.nodes))
     drive(mesh, demand, 10.0)

@@ -48,7 +48,7 @@ class Cut:
         self.mesh.advance(2.0)
 
     def end(self, how: str) -> None:
-        """X leaves, is killed, or begins anew with a snapshot."""
+        """X leaves, is killed, or starts again with a snapshot."""
         memory = b"".join(self.mesh["X"].node.memory.snapshot())
         if how == "leaves":
             self.mesh.leave("X")
@@ -177,7 +177,8 @@ def test_a_tombstone_is_not_believed_of_who_gets_no_frames_from_here() -> None:
 
 
 def test_the_epoch_is_pruned_once_its_takes_are_refilled() -> None:
-    """By all together: who had no columns that others have could take over none of their debts."""
+    """All prune it together: a node that lacks columns which others have could adopt none of their
+    debts."""
     cut = Cut(BucketSpec("b", 100, 100, "60s"), "resets")
     cut.mesh.advance(45.0)
     cut.take(80)

@@ -22,7 +22,7 @@ from tests.waits import eventually
 
 WIDE = BucketSpec("b", 100_000, 1, "1h")
 UNHURRIED = {"latency_limit": 5.0, "latency_window": 60.0, "outage_after": 60.0}
-"""What a busy machine does not reach: the deadline is what these tests are about."""
+"""Settings that a busy machine does not reach: these tests are about the deadline."""
 QUICKLY = {
     "latency_limit": 0.1,
     "latency_window": 0.2,

@@ -36,7 +36,7 @@ class HeldServer:
         self.held: list[bytes] = []
         self.holds = False
         self.first = b""
-        """What comes before the next answer to the script, and is none."""
+        """Bytes before the next answer to the script that are no answer to it."""
         self.fake: FakeServer
         self.endpoint: Endpoint
 

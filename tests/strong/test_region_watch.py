@@ -20,7 +20,7 @@ HOUR_US = 3_600_000_000
 
 
 class Connection:
-    """What was sent, and who waits for the answers."""
+    """A connection that keeps what was sent, and who waits for the answers."""
 
     closed = congested = False
 
@@ -37,7 +37,7 @@ class Connection:
 
 
 class Link:
-    """What the watch knows of a server."""
+    """The parts of a server that the watch uses."""
 
     address = "10.0.0.5:6379"
 

@@ -375,7 +375,7 @@ def test_a_hold_is_released_once_and_needs_no_call_where_redis_has_none() -> Non
 
 
 def test_nothing_is_kept_of_a_key_that_nobody_holds() -> None:
-    """Keys come and go for ever."""
+    """Keys come and go without end."""
 
     def kept() -> list[str]:
         return [

@@ -73,7 +73,7 @@ class Served:
         return found
 
     async def begin(self, workers: int) -> None:
-        """So many workers serve from now on, and one of all leads."""
+        """Starts so many workers, one of which leads."""
         found = await self.said("listening on", "a serves", each=workers)
         (self.leader,) = found["listening on"]
 

@@ -33,7 +33,7 @@ SECRET = "a secret of these tests"
 
 
 def mesh(broker: Broker, node: RecordingNode, called: str = "") -> MeshNetwork:
-    """A network over the broker; `called`: as whom it writes there, if not under its name."""
+    """A network over the broker. `called`: the name under which it writes there, if not its own."""
 
     def carrier(host: MeshEndpoint, config: MeshConfig, rng: random.Random) -> EngineTransport:
         return EngineTransport(host, config, MemoryEngine(broker, called or host.name))
@@ -57,7 +57,7 @@ async def exchanging(stack: AsyncExitStack, broker: Broker) -> tuple[Any, ...]:
 
 
 async def test_a_name_that_makes_its_address_longer_than_frames_take_is_refused() -> None:
-    """The node began, and no peer could read what others said of it."""
+    """The node once started, and no peer could read the frames of others about it."""
     broker, fits = Broker(), RecordingNode("n" * (MOST_CHARACTERS - len("memory:")))
     longer = RecordingNode(f"{fits.info.name[1:]}_")
     fits.info, longer.info = (replace(one.info, region="") for one in (fits, longer))

@@ -208,7 +208,7 @@ class Sent:
 
 
 class Spread:
-    """What one process does with commands."""
+    """The commands of one process."""
 
     def __init__(self, kept: StateFile | None = None) -> None:
         self.obeyed: list[CommandOrder] = []

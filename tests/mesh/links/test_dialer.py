@@ -38,7 +38,7 @@ async def answering(answer: Answer) -> AsyncIterator[str]:
 
 
 async def hangs_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """As the proxy of a process does that has ended."""
+    """Ends the connection, as the proxy of a process does that has ended."""
     writer.close()
 
 

@@ -65,6 +65,6 @@ def test_a_process_has_an_epoch() -> None:
 
 @pytest.mark.parametrize("name", ["\u00e9" * 200, "zero\u200bwidth"])
 def test_a_node_that_cannot_introduce_itself_does_not_begin(name: str) -> None:
-    """It ran alone, and each of its calls ended in an error that nobody had expected."""
+    """It once ran alone, and each of its calls ended in an unexpected error."""
     with pytest.raises(MeshError, match="cannot be said to peers"):
         MeshNetwork(RecordingNode(name), MeshConfig(listen="127.0.0.1:0"))

@@ -69,7 +69,7 @@ class Node:
         )
 
     def all(self) -> list[Wire]:
-        """As of a table of links."""
+        """All links, as a table of links returns them."""
         return self.links
 
     def link(self, other: Node, lossy: random.Random | None = None) -> None:

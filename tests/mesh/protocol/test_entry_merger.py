@@ -385,7 +385,7 @@ def test_both_warnings_of_columns_may_be_logged_of_each_peer(
 def test_larger_counts_of_the_running_epoch_are_merged_when_a_second_peer_agrees(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """What is full here and was stated beside them is answered all the same."""
+    """A key that is full here and was advertised beside these is answered all the same."""
     node = Node()
     bucket, tables = node.table.bucket, node.tables(1, ("me", ME.epoch), ("third", 3))
     bucket.take("full", 1)

@@ -50,7 +50,7 @@ class Node:
             self.table.epochs.origin(0, epoch)
 
     def admits(self, peer: str, epoch: int, name: str = "far") -> bool:
-        """As when a peer's tables are read: an epoch that is admitted is in the table."""
+        """Reads the tables of a peer: an epoch that is admitted is then in the table."""
         admitted = self.introductions.by(peer)(name, epoch)
         if admitted:
             self.table.epochs.origin(1, epoch)
@@ -189,7 +189,7 @@ def test_what_is_gone_gives_its_place_back() -> None:
 
 
 def test_what_a_peer_counts_again_has_a_place_of_its_part() -> None:
-    """But for what somebody has introduced already."""
+    """This does not hold for an epoch that a peer has introduced already."""
     node = Node()
     assert node.admits("b", 99)
     for epoch in (99, 20, 21, 22, 23):
@@ -318,7 +318,7 @@ def test_a_peer_that_goes_on_under_another_epoch_introduces_the_one_before() -> 
 
 
 def test_what_a_peer_only_advertised_gives_way_to_an_epoch_of_its_own() -> None:
-    """The newest first, and not one under which somebody runs, as 11 here."""
+    """The newest gives way first, but none under which a process runs, as 11 does here."""
     node = Node()
     assert [node.admits("a", epoch) for epoch in (10, 11, 12)] == [True] * 3
     followed = [node.introductions.follow("a", epoch) for epoch in (20, 21, 22)]

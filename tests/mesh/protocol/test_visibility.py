@@ -41,7 +41,7 @@ class Node:
         unseen: str | None = None,
         epoch: int = 9,
     ) -> None:
-        """What a peer advertises, the members under this epoch; None: nothing of it."""
+        """A peer advertises the members under this epoch; None: nothing about it."""
         rows = None if members is None else tuple((one, "", epoch, "") for one in members)
         names = None if unseen is None else tuple(unseen)
         frame = wire.Frame(epoch=9, to_epoch=7, seq=1, sent=0, members=rows, unseen=names)
@@ -120,7 +120,7 @@ def test_whom_some_connected_peer_does_not_see_is_relayed() -> None:
 
 
 def relayed(members: Membership, name: str) -> bool:
-    """Whether a connected peer says that it does not see this member."""
+    """Whether a connected peer advertises that it does not see this member."""
     return any(link.connected and name in link.unseen for link in members.links.values())
 
 

@@ -47,7 +47,7 @@ class Net:
         self._addresses: list[str] = []
 
     def config(self, **settings: object) -> MeshConfig:
-        """Of a node that finds those which were started."""
+        """The settings of a node that finds those which were started."""
         settings.setdefault("secret", SECRET)
         if self.kind == "sockets":
             settings |= {"listen": "127.0.0.1:0", "peers": self._addresses}

@@ -16,7 +16,8 @@ SLOT = WINDOW // SLOTS
 
 
 class NaiveMeter:
-    """All answers are kept; the window, the streak and the last fifth are counted anew."""
+    """A meter that keeps all answers, and counts the window, the streak and the last fifth from
+    these."""
 
     def __init__(self, quantile: str, least: int) -> None:
         self.quantile, self.least = Fraction(quantile), least

@@ -175,7 +175,8 @@ wishes = st.builds(
 def test_all_shares_together_are_never_more_than_the_whole(
     server: Server, asked: list[WantedShare], ops: list[tuple[int, str]]
 ) -> None:
-    """At any moment, whatever answers are lost; it counts who has ever come and has not left."""
+    """This holds at any moment, whatever answers are lost; it counts all that ever came and have
+    not left."""
 
     async def run() -> None:
         connection = await RedisConnection.open(Address(server.host, server.port), Access(), 5.0)
@@ -285,7 +286,7 @@ async def test_as_many_are_reckoned_with_as_are_expected(
     assert (one.sharing(1), one.sharing(30)) == (20, 30)
 
 
-# ---- who hashes otherwise ----
+# ---- processes that hash otherwise ----
 
 
 def hashing(secret: bytes) -> Table:

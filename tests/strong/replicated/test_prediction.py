@@ -196,7 +196,7 @@ def key_made_in_a_silence(rules: Rules) -> float:
 
 
 def credit_that_is_left(rules: Rules) -> float:
-    """What that region admits within 12 s after the cut, beyond the refill, in capacities."""
+    """The tokens that region admits within 12 s after the cut, beyond the refill, in capacities."""
     return (moved(rules).admitted[1] - 240) / 100
 
 

@@ -53,7 +53,7 @@ MANY_NODES = """(async () => {
     alerts: alertsOf(state, fleet).map((one) => one.text),
   };
 })()"""
-"""What is drawn and said of 300 nodes, half of them beyond a partition."""
+"""The picture and the text about 300 nodes, half of them beyond a partition."""
 
 MANY_ALERTS = """(async () => {
   const { firstOf } = await import('/console/alerts.js');
