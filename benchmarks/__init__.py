@@ -1,1 +1,2 @@
-"""Speed, memory and traffic, measured: one question a file, `python -m benchmarks` answers them."""
+"""Benchmarks of speed, memory and traffic. Each file asks one question; `python -m benchmarks`
+answers them."""

@@ -1,6 +1,6 @@
-"""`python -m benchmarks.bare_server PORT`: aiohttp that reads a JSON body and answers with one, and
-nothing else. What it does in a second is what a sidecar on aiohttp could do at most.
-"""
+"""`python -m benchmarks.bare_server PORT`: an aiohttp server that reads a JSON body, answers with
+one, and does nothing else. A sidecar on aiohttp cannot make more decisions a second than this one
+answers."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ ANSWER = {
 
 
 async def take(request: web.Request) -> web.Response:
-    """Parses the question, and answers the same to all."""
+    """Parses the question; the answer is always the same."""
     await request.json()
     return web.json_response(ANSWER)
 
 
 async def healthz(request: web.Request) -> web.Response:
-    """It answers."""
+    """Answers, which shows that the server is ready."""
     return web.Response()
 
 

@@ -1,4 +1,4 @@
-"""What do calls cost that are built on a take: reservations, slots, several buckets, decorators?"""
+"""What do calls that are built on a take cost: reservations, slots, several buckets, decorators?"""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from crdtbucket import AskedOverrides, BucketSpec, Limiter, limited
 KEY, OTHER = "tenant-42", "tenant-43"
 RATE = f"{PLENTY}/s"
 SLOWER = 10
-"""These rows make so many times fewer calls."""
+"""The slower rows make so many times fewer calls."""
 HELD = 19
-"""Slots of a key that others hold, all but one."""
+"""Slots of a key that others hold: all but one."""
 
 
 class Nothing:

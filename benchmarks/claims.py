@@ -1,4 +1,4 @@
-"""What the documents claim: ratios of two rows that were measured in turns, in one run."""
+"""The claims of the documents: ratios of two rows that were measured in turns, in one run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ ENTRIES = "entries with 5 columns"
 
 @dataclass(frozen=True)
 class Claim:
-    """How many times `over` is `under`: two rows of one table, or of two tables of one question.
+    """How many times as large as `under` `over` is: two rows of one table, or of two tables of one
+    question.
 
     title2: the table of `under`, unless it is the same. unit, unit2: which of the values.
     """
@@ -39,7 +40,7 @@ class Claim:
     unit2: int | None = None
 
     def ratio(self, results: Results) -> float:
-        """Of the medians."""
+        """The ratio of the medians."""
         over = results.value(self.question, self.title, self.over, self.unit)
         unit = self.unit if self.unit2 is None else self.unit2
         under = results.value(self.question, self.title2 or self.title, self.under, unit)
@@ -130,11 +131,11 @@ CLAIMS: dict[str, Claim] = {
     "growth: take_many": Claim("growth", "takes", "10,000,000 keys", "1,000 keys", unit=2),
     "growth: merge": Claim("growth", "merged", "10,000,000 keys", "10,000 keys"),
 }
-"""By the name that the templates use."""
+"""All claims, by the names that the templates use."""
 
 
 def written(name: str, results: Results) -> str:
-    """The ratio in two digits."""
+    """The ratio of a claim as text, with two digits."""
     ratio = CLAIMS[name].ratio(results)
     digits = max(0, 1 - math.floor(math.log10(ratio)))
     return f"{round(ratio, 1 - math.floor(math.log10(ratio))):,.{digits}f}"

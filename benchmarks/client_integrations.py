@@ -1,4 +1,4 @@
-"""Integrations of clients, whose service answers at once."""
+"""Benchmarks of the integrations for clients; the services that they call answer at once."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def httpx_client(*, limited: bool) -> Run:
 
 
 def httpx_async_client(loop: Loop, *, limited: bool) -> Run:
-    """The same on an event loop."""
+    """Requests of httpx on an event loop."""
     import httpx
 
     from crdtbucket.upstream.httpx_transport import AsyncUpstreamTransport
@@ -42,7 +42,7 @@ def httpx_async_client(loop: Loop, *, limited: bool) -> Run:
 
 @contextmanager
 def aiohttp_client(loop: Loop, *, limited: bool) -> Iterator[Run]:
-    """Requests of aiohttp to a server in this process: its middleware is around the connection."""
+    """Requests of aiohttp to a server in this process, since its middleware needs a connection."""
     from aiohttp import ClientSession, web
     from aiohttp.test_utils import TestServer
 
@@ -85,7 +85,7 @@ def requests_client(*, limited: bool) -> Run:
             return answer
 
     class Limited(UpstreamAdapter, Answers):
-        """Is sent by `Answers`."""
+        """The adapter with a limit, whose requests `Answers` answers."""
 
     session = requests.Session()
     session.mount("http://", Limited(upstream()) if limited else Answers())

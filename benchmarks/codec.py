@@ -16,7 +16,7 @@ QUESTION = "what do writing and reading an entry of the wire cost?"
 
 
 def _comparison(keys: list[str], regions: int) -> Comparison:
-    """Both ways, for entries with a column of each region, beside msgpack of Python rows."""
+    """Writing and reading entries with a column of each region, beside msgpack of Python rows."""
     sender, receiver = filled(0, keys, regions), Side(regions - 1, 1000, regions)
     before = sender.acknowledged
     sender.take(random.Random(1).sample(keys, len(keys)))
@@ -27,7 +27,7 @@ def _comparison(keys: list[str], regions: int) -> Comparison:
     packed = msgpack.packb(rows)
 
     def both(ns: float, total: int, all_bytes: int) -> tuple[float, ...]:
-        """Ns an entry, and bytes a ns, which is GB a second."""
+        """(Ns an entry, bytes a ns); the second is GB a second."""
         return ns / total, all_bytes / ns
 
     def copy() -> tuple[float, ...]:
@@ -74,7 +74,7 @@ def _comparison(keys: list[str], regions: int) -> Comparison:
 
 
 def comparisons(scale: Scale) -> Iterator[Comparison]:
-    """Entries of one region and of five."""
+    """Yields entries with the columns of one region, and of five."""
     keys = [f"user:{i}" for i in range(scale.pick(100_000, 50_000, 300))]
     for regions in (1, 5):
         yield _comparison(keys, regions)

@@ -19,12 +19,13 @@ BUCKET, KEY = "bench", "tenant-42"
 
 def converge(loss: float, seed: int, warm_up: float, nodes: int = NODES) -> float:
     """Ms from a take on one node of a running mesh until every node has its column."""
-    # In debt for longer than it takes: a node that lacks a key has no use for news of a full one.
+    # The key stays in debt for longer than this takes, since a full key is not sent to nodes that
+    # lack it.
     spec, names = BucketSpec(BUCKET, 1_000, 1, "1h"), [f"n{i}" for i in range(nodes)]
     mesh = SimulatedMesh(
         names, [spec], latency=LATENCY, jitter=JITTER, loss=loss, seed=seed, max_keys=1_000
     )
-    # Takes at different phases of the round from seed to seed.
+    # The take comes at another phase of the round with every seed.
     mesh.advance(warm_up + mesh.random.random() * 0.1)
     mesh[names[0]].take(BUCKET, KEY)
     wanted, elapsed = mesh[names[0]].columns(BUCKET, KEY), 0.0

@@ -1,6 +1,5 @@
-"""`python -m benchmarks.document`: docs/benchmarks.md, its pictures and the README's part, from the
-results that are kept and the templates beside this file. Measures nothing.
-"""
+"""`python -m benchmarks.document`: writes docs/benchmarks.md, its pictures and a part of the
+README, from the results that are kept and the templates beside this file. It measures nothing."""
 
 from __future__ import annotations
 
@@ -42,7 +41,7 @@ def _machine(machine: str, measured: list[tuple[str, str]]) -> str:
 
 
 def versions(results: Results) -> str:
-    """What was compared with, and what was used."""
+    """The versions of the limiters that were compared, and of the programs that were used."""
     found: dict[str, set[str]] = {}
     for file in results.files.values():
         about = file["environment"]
@@ -52,7 +51,8 @@ def versions(results: Results) -> str:
 
 
 def shown(what: str, results: Results) -> list[dict[str, Any]]:
-    """The tables that a place names: `question: title; title`, each by how its title begins.
+    """The tables that a place in a template names: `question: title; title`, where each title may
+    be cut short.
 
     Raises NotMeasured for a title that no table has.
     """
@@ -61,7 +61,7 @@ def shown(what: str, results: Results) -> list[dict[str, Any]]:
 
 
 def figure(what: str, results: Results) -> str:
-    """The median that a place names: `question: title; row; unit`."""
+    """The median that a place in a template names: `question: title; row; unit`."""
     question, _, rest = what.partition(": ")
     title, row, unit = rest.split("; ")
     units = results.comparison(question, title)["units"]
@@ -73,7 +73,7 @@ def _sentence(text: str) -> str:
 
 
 def render(template: str, results: Results) -> str:
-    """The template with its places filled. Raises NotMeasured for what the results do not have."""
+    """The template with all places filled. Raises NotMeasured for what the results do not have."""
 
     def fill(match: re.Match[str]) -> str:
         kind, what = match[1], match[2] or ""
@@ -107,7 +107,7 @@ def with_summary(readme: str, results: Results) -> str:
 
 
 def main() -> None:
-    """Writes all of it."""
+    """Writes the page, its pictures, and the part of the README."""
     try:
         results = Results.load()
         text, readme = page(results), with_summary(README.read_text(), results)

@@ -1,4 +1,4 @@
-"""Where and with what a run was measured."""
+"""The machine, the versions and the commit of a run."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ PACKAGES = ("crdtbucket", "limits", "throttled-py", "pyrate-limiter", "token-buc
             "flask-limiter", "fastapi-limiter", "uvloop")  # fmt: skip
 PROGRAMS = {"redis-server": ["redis-server", "--version"], "wrk": ["wrk", "--version"]}
 WRITTEN = ("benchmarks/results", "docs/benchmarks.md", "docs/img", "README.md")
-"""What a report changes itself."""
+"""The files that a report writes; they do not count as changed."""
 
 CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-"""Those that this process may use, before it is pinned to one of them."""
+"""The cores that this process may use, read before it is pinned to one of them."""
 
 
 def _git(*arguments: str) -> str | None:
@@ -79,7 +79,8 @@ def describe() -> dict[str, Any]:
 
 
 def pin() -> int | None:
-    """Keeps this process on one core, the last it may use; None where that cannot be asked for."""
+    """Pins this process to one core, the last that it may use; None where the system cannot do
+    that."""
     if not CORES:
         return None
     os.sched_setaffinity(0, {CORES[-1]})
@@ -87,7 +88,7 @@ def pin() -> int | None:
 
 
 def place(process: int, *, beside: bool) -> None:
-    """Puts a process on the core of this one, or on the others if there are any."""
+    """Pins a process to the core of this one, or to the others (`beside`) if there are any."""
     if not CORES:
         return
     own = os.sched_getaffinity(0)

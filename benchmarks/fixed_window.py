@@ -1,4 +1,4 @@
-"""What a limiter in each process's memory does to one limit: a rule for the simulator."""
+"""A rule for the simulator: a limiter in the memory of each process, each with the whole limit."""
 
 from __future__ import annotations
 

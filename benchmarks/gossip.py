@@ -23,14 +23,14 @@ FEW = 3
 
 
 def _case(nodes: int, load: Load, seconds: float, held: int = 0) -> Callable[[], tuple[float, ...]]:
-    # Keys that are held must have reached all nodes before it counts.
+    # All keys that are held must have reached all nodes before the measurement begins.
     warm_up = (3.0 if seconds > 1 else 0.5) + held / 40_000
     return lambda: cost(nodes, load, warm_up, seconds, holding(held) if held else None)
 
 
 def by_nodes(scale: Scale) -> Iterator[Comparison]:
-    """Each load on meshes of 3 to 50 nodes."""
-    # Anti-entropy comes every 10 s: the small meshes are watched for two turns of it.
+    """Yields each load on meshes of 3 to 50 nodes."""
+    # Anti-entropy runs every 10 s: small meshes are measured for two rounds of it.
     watched = {
         3: scale.pick(20, 10, 1),
         5: scale.pick(20, 0, 0),
@@ -44,7 +44,8 @@ def by_nodes(scale: Scale) -> Iterator[Comparison]:
 
 
 def by_keys(scale: Scale) -> Iterator[Comparison]:
-    """Three nodes, by keys that change and by keys that are held in debt and do not."""
+    """Yields meshes of three nodes, by the number of keys that change, and of keys in debt that do
+    not."""
     rates = {"full": (100, 1_000, 10_000, 50_000), "quick": (100, 10_000), "smoke": (100, 1_000)}
     seconds = scale.pick(20, 5, 1)
     yield Comparison(
@@ -68,6 +69,6 @@ def by_keys(scale: Scale) -> Iterator[Comparison]:
 
 
 def comparisons(scale: Scale) -> Iterator[Comparison]:
-    """Against nodes, then against keys."""
+    """Yields the cost by nodes, then by keys."""
     yield from by_nodes(scale)
     yield from by_keys(scale)

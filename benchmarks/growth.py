@@ -17,7 +17,8 @@ REGIONS = 2
 
 
 def takes(count: int, calls: int) -> Callable[[], tuple[float, ...]]:
-    """A dictionary, `take` and `take_many`, over random keys of so many; bytes a key."""
+    """Measures a dictionary, `take` and `take_many` on random keys out of so many, and the bytes of
+    a key."""
     keys = [f"user:{i}" for i in range(count)]
     limiter = Limiter([spec(ALLOWED)], max_keys=max(1000, count))
     bucket = limiter.bucket("bench")
@@ -38,7 +39,7 @@ def takes(count: int, calls: int) -> Callable[[], tuple[float, ...]]:
 
 
 def merges(count: int, asked: int) -> Callable[[], tuple[float, ...]]:
-    """Entries of random keys of so many, one column of each higher."""
+    """Measures merges of entries of random keys out of so many, each with one column that rises."""
     mesh = Exchange([f"user:{i}" for i in range(count)], min(asked, count), REGIONS)
     # A small table is merged several times over, so that as many entries are timed.
     turns = max(1, min(20, asked // count))

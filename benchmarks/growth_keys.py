@@ -24,7 +24,7 @@ Values = tuple[float, ...]
 
 
 class Held:
-    """A table that holds so many keys, and peers' news of some of them."""
+    """A table that holds so many keys, and entries of peers about some of them."""
 
     def __init__(self, keys: int) -> None:
         self.keys = keys
@@ -71,15 +71,15 @@ class Held:
         return spent
 
     def round(self, changed: int) -> Values:
-        """Ns a changed key: sent, received."""
+        """Ns for each changed key: (sent, received)."""
         return self.send(changed) / changed, self.receive(changed) / changed
 
     def whole_round(self, changed: int) -> Values:
-        """Ms: sent, received."""
+        """Ms for the whole round: (sent, received)."""
         return self.send(changed) / 1e6, self.receive(changed) / 1e6
 
     def upkeep(self) -> Values:
-        """Us: what a round sweeps, and the digest for a link."""
+        """Us: for what a round sweeps, and for the digest of a link."""
         table = self.side.table
         now = table.now()
         link = PeerState(NodeInfo("peer", "", 9, "", 0), 1, now)
@@ -92,7 +92,7 @@ class Held:
             return swept / 1e3, (elapsed() - swept) / SLICES / 1e3
 
     def whole(self) -> Values:
-        """Ms to go over all keys: for a snapshot, and to drop the columns of a dead epoch."""
+        """Ms to visit all keys: for a snapshot, and to drop the columns of a dead epoch."""
         table, roster = self.side.table, Roster(self.side.table, "n0")
         for name in ("n1", "n2"):
             roster.node(name)

@@ -28,7 +28,7 @@ Values = tuple[float, ...]
 
 
 def scripted(nodes: int, load: str, seconds: float) -> Values:
-    """One real node, the others scripted: after three seconds, for `seconds`."""
+    """One real node beside scripted peers, measured for `seconds` after three seconds."""
     fleet = Fleet(nodes, load)
     fleet.advance(3.0)
     sent, frames, spent = fleet.bytes_sent, fleet.frames_sent, fleet.cpu.ns
@@ -43,7 +43,7 @@ def scripted(nodes: int, load: str, seconds: float) -> Values:
 
 
 def real(nodes: int, load: str, seconds: float) -> Values:
-    """A mesh of real nodes, measured on all of them, under the same load."""
+    """A mesh of real nodes under the same load, measured on all of them."""
     mesh = SimulatedMesh([name_of(i) for i in range(nodes)], [HOT, MANY], max_keys=200_000)
     names, step, keys = list(mesh.nodes), 0.01, count()
     meter = Meter()
@@ -71,8 +71,8 @@ def real(nodes: int, load: str, seconds: float) -> Values:
 
 
 def held(nodes: int) -> Values:
-    """KB of Python objects of the protocol, bytes of the table for a key with all columns, and how
-    many of these are kept when as many keys as may be have them."""
+    """KB of the Python objects of the protocol, in all and for each peer; bytes of the table for a
+    key with all columns; and how many columns are kept when the table is full of such keys."""
     tracemalloc.start(4)
     fleet = Fleet(nodes, "hot")
     fleet.advance(1.0)
@@ -87,7 +87,7 @@ def held(nodes: int) -> Values:
 
 
 def one_key(nodes: int, calls: int) -> Values:
-    """Us for a take, for writing the entry and for merging one; bytes of it."""
+    """Us for a take, for writing the entry, and for merging one; and its bytes."""
     fleet = Fleet(nodes, "hot")
     fleet.advance(2.0)
     table, roster, peer = fleet.table, fleet.node.roster, fleet.peers[0]
@@ -113,7 +113,8 @@ def one_key(nodes: int, calls: int) -> Values:
 
 
 def linked(nodes: int) -> Values:
-    """Peers that a node links with, when so many offer themselves; and those that it refuses."""
+    """The number of peers that a node links with when so many offer to, and of those that it
+    refuses."""
     fleet = Fleet(nodes)
     return float(fleet.linked), float(len(fleet.refused))
 
@@ -124,7 +125,8 @@ def converge(nodes: int, repeats: Iterator[int]) -> Values:
 
 
 def comparisons(scale: Scale) -> Iterator[Comparison]:
-    """Traffic and CPU by load, a node's memory, one key's cost, convergence, and the end of it."""
+    """Yields traffic and CPU by load, the memory of a node, the cost of a key, convergence, and the
+    most links."""
     yield from loads(scale)
     sizes = [n for n in SIZES if scale.name != "smoke" or n <= 10]
     yield Comparison(
@@ -162,7 +164,7 @@ def comparisons(scale: Scale) -> Iterator[Comparison]:
 
 def loads(scale: Scale) -> Iterator[Comparison]:
     """Traffic and CPU under each load, and whole processes on sockets."""
-    # News of the members go over every link every 10 s, in a large mesh every 40 s.
+    # Updates about the members go over every link every 10 s, in a large mesh every 40 s.
     seconds, shorter = scale.pick(40, 10, 1), scale.pick(20, 10, 1)
     for load, title in LOADS.items():
         sizes = [n for n in SIZES if scale.name != "smoke" or n <= 50]

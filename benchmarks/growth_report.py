@@ -1,4 +1,4 @@
-"""What `docs/scaling.py` keeps of measured growth, how it looks values up, and fits."""
+"""For `docs/scaling.py`: what it keeps of measured growth, how it looks values up, and fits."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Rows:
         self._comparisons: dict[str, dict[str, dict[str, float]]] = data["comparisons"]
 
     def of(self, start: str) -> dict[str, dict[str, float]]:
-        """The comparison whose title starts so."""
+        """The comparison whose title begins with `start`."""
         (found,) = [rows for title, rows in self._comparisons.items() if title.startswith(start)]
         return found
 
@@ -65,13 +65,13 @@ def exponent(points: Sequence[tuple[float, float]]) -> float:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """In Markdown, numbers to the right."""
+    """A table in Markdown, with numbers aligned to the right."""
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines).rstrip()
 
 
 def number(value: float) -> str:
-    """Three digits at most behind the first, none that say nothing."""
+    """A number with three digits at most after the first, and no trailing zeros."""
     if value >= 100 or value == round(value):
         return f"{value:,.0f}"
     return f"{value:.3g}"

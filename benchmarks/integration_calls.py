@@ -1,4 +1,5 @@
-"""What these benchmarks share: a bucket that every call takes from, and timed coroutines."""
+"""What the benchmarks of integrations share: a bucket from which every call takes, and timed
+coroutines."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ Call = Callable[[Any], Awaitable[object]]
 
 
 def limiter() -> Limiter:
-    """One bucket, from which every call takes."""
+    """A limiter with the bucket from which every call takes."""
     return Limiter([BucketSpec(NAME, PLENTY, 1_000_000)])
 
 
@@ -25,7 +26,7 @@ def bucket() -> Bucket:
 
 
 async def spent(call: Call, items: list[Any], calls: int) -> float:
-    """As `timed`, for a coroutine function."""
+    """Does as `timed`, for a coroutine function."""
     for n in range(calls // 10):
         await call(items[n % len(items)])
     start = time.process_time_ns()
@@ -35,5 +36,5 @@ async def spent(call: Call, items: list[Any], calls: int) -> float:
 
 
 def awaited(loop: Loop, call: Call, items: list[Any]) -> Run:
-    """As `spent`, in one task of a loop."""
+    """Does as `spent`, in one task of a loop."""
     return lambda calls: loop.run_until_complete(spent(call, items, calls))

@@ -80,7 +80,7 @@ def langchain(*, limited: bool) -> Run:
 
 
 def litellm(loop: Loop, *, limited: bool) -> Run:
-    """What LiteLLM's proxy asks a hook before and after each call."""
+    """The calls that the proxy of LiteLLM makes of a hook before and after each of its own."""
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else an import asks the network
     from litellm.integrations.custom_logger import CustomLogger
 
@@ -121,7 +121,7 @@ def fastmcp(loop: Loop, *, limited: bool) -> Run:
 
 
 def beside(bare: Run, limited: Run, calls: int) -> tuple[float, float]:
-    """What a call takes, and what a limit adds."""
+    """(What a call takes, what a limit adds to it.)"""
     alone, _, more = in_turns(bare, limited, calls)
     return alone, more
 
@@ -145,7 +145,7 @@ def comparisons(scale: Scale) -> Iterator[Comparison]:
             "FastMCP": partial(fastmcp, loop),
             "LangChain": langchain,
         }
-        # These two are no tools of this project's.
+        # These two packages are not among the tools of this project.
         absent = [name for name in ("LiteLLM", "FastMCP") if find_spec(name.lower()) is None]
         cases = []
         for name, integration in integrations.items():

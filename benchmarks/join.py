@@ -1,4 +1,4 @@
-"""How long until a node that joins knows all keys of the others, over real sockets?"""
+"""How long does a node that joins take to know all keys of the others, over real sockets?"""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _joined(keys: int) -> Callable[[], tuple[float, ...]]:
 
 
 def comparisons(scale: Scale) -> Iterator[Comparison]:
-    """Ten times as many keys from row to row."""
+    """Yields joins with ten times as many keys from row to row."""
     most = scale.pick(1_000_000, 100_000, 2_000)
     yield Comparison(
         "a node joins another one",

@@ -1,4 +1,4 @@
-"""The results that are kept, as the page, the pictures and the claims read them."""
+"""Reads the results that are kept, for the page, the pictures and the claims."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from benchmarks.runner import FORMAT, QUESTIONS, RESULTS
 
 
 class NotMeasured(LookupError):
-    """The documents tell of something that no kept result has."""
+    """The documents name something that no kept result has."""
 
 
 @dataclass(frozen=True)
 class Results:
-    """A file's content for each question that was measured."""
+    """The content of the file of each question that was measured."""
 
     files: dict[str, dict[str, Any]]
 
     @classmethod
     def load(cls, folder: Path = RESULTS) -> Results:
-        """What is in a folder. Raises NotMeasured for a question without a file, or an old one."""
+        """The results in a folder. Raises NotMeasured for a question without a file, and for an old
+        file."""
         files = {}
         for name in QUESTIONS:
             path = folder / f"{name}.json"
@@ -39,7 +40,7 @@ class Results:
         return told
 
     def comparison(self, question: str, title: str) -> dict[str, Any]:
-        """The table whose title begins so."""
+        """The table whose title begins with `title`."""
         for told in self.comparisons(question):
             if told["title"].startswith(title):
                 return told

@@ -13,13 +13,13 @@ from benchmarks.peers import ALLOWED, AWAITING, PEERS, Awaiting, attempt, instal
 QUESTION = "what does one `take` cost when the keys are many, and come in random order?"
 OURS = "crdtbucket"
 FEWER = 4
-"""Peers make so many times fewer calls."""
+"""Other limiters make so many times fewer calls."""
 MOST_FOR_PEERS = 1_000_000
 TOO_MANY = "not asked: filling it takes minutes, and several GB"
 
 
 def many_keys(scale: Scale, count: int, calls: int) -> Comparison:
-    """The calls go to keys that are all held."""
+    """Calls on random keys out of so many, all of which are held."""
     keys = [f"user:{i}" for i in range(count)]
     counts: defaultdict[str, int] = defaultdict(int)
     take = ours(ALLOWED, count)
@@ -55,7 +55,7 @@ def _others(keys: list[str], asked: list[str]) -> tuple[list[Case], list[tuple[s
 
 
 def comparisons(scale: Scale) -> Iterator[Comparison]:
-    """A hundred thousand keys, a million, ten millions."""
+    """Yields calls with 100,000, a million and ten million keys."""
     calls = scale.pick(200_000, 100_000, 500)
     counts = {"full": (100_000, 1_000_000, 10_000_000), "quick": (100_000,), "smoke": (200, 400)}
     for count in counts[scale.name]:

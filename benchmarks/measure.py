@@ -1,8 +1,9 @@
 """What a benchmark is made of: cases that are compared, measured in turns.
 
 A case's `run` measures once and returns one value for each unit of its comparison. The cases take
-turns, so that a slow spell of the machine falls on all of them; what is told is the median and the
-least and most of the repeats. A peer that fails is told of, and the others go on without it.
+turns, so that a slow spell of the machine affects all of them; reported are the median, the least
+and the most of the repeats. When another limiter fails, that is reported, and the others go on
+without it.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ UNROLLED = 20
 
 @dataclass(frozen=True)
 class Scale:
-    """How much is measured: `pick` chooses by the size of the pass."""
+    """How much is measured: `pick` chooses by the size of the run."""
 
     name: str
     repeats: int
 
     def pick(self, full: int, quick: int, smoke: int) -> int:
-        """The count for this pass."""
+        """The count for a run of this size."""
         return {"full": full, "quick": quick, "smoke": smoke}[self.name]
 
 
@@ -85,12 +86,12 @@ class Row:
 
 
 def failure(error: Exception) -> str:
-    """How a failed peer is told of: on one line."""
+    """Why a peer failed, on one line."""
     return " ".join(f"failed: {type(error).__name__}: {error}".split())
 
 
 def _once(case: Case) -> tuple[float, ...] | str:
-    """What was measured, or how the peer failed."""
+    """What was measured, or why the peer failed."""
     try:
         return case.run()
     except Exception as error:
@@ -100,7 +101,8 @@ def _once(case: Case) -> tuple[float, ...] | str:
 
 
 def measure(comparison: Comparison, scale: Scale) -> tuple[list[Row], list[tuple[str, str]]]:
-    """Every case in turns, `repeats` times: the rows, and the peers that failed with the reason."""
+    """Measures every case in turns, `repeats` times. Returns the rows, and the peers that failed
+    with the reason."""
     failed: dict[str, str] = {}
     seen: list[list[tuple[float, ...]]] = [[] for _ in comparison.cases]
     for _ in range(comparison.repeats or scale.repeats):
@@ -123,7 +125,7 @@ def measure(comparison: Comparison, scale: Scale) -> tuple[list[Row], list[tuple
 
 
 def one_key(statement: str, calls: int, **names: Any) -> Callable[[], tuple[float, ...]]:
-    """Ns of CPU time that one execution of `statement` takes, in an unrolled loop.
+    """Measures the ns of CPU time that one execution of `statement` takes, in an unrolled loop.
 
     A tenth as many calls come first, to warm up, and are not counted. Garbage collection is off.
     """
@@ -140,9 +142,10 @@ def one_key(statement: str, calls: int, **names: Any) -> Callable[[], tuple[floa
 def each_key(
     statement: str, keys: Sequence[Any], weight: float = 1, **names: Any
 ) -> Callable[[], tuple[float, ...]]:
-    """Ns of CPU time that `statement` takes for one `key` of `keys`, the loop included.
+    """Measures the ns of CPU time that `statement` takes for one `key` of `keys`, the loop
+    included.
 
-    weight: how many keys one item of `keys` is in the mean, when each is a list of them.
+    weight: the mean number of keys in one item of `keys`, when each item is a list of them.
     """
     timer = timeit.Timer(
         f"for key in keys: {statement}", timer=time.process_time, globals={**names, "keys": keys}
@@ -153,7 +156,8 @@ def each_key(
 def awaited(
     take: Callable[[Any], Awaitable[Any]], keys: Sequence[Any], loop: asyncio.AbstractEventLoop
 ) -> Callable[[], tuple[float, ...]]:
-    """Ns of CPU time for one `await take(key)` in a running task, the loop over `keys` included."""
+    """Measures the ns of CPU time for one `await take(key)` in a running task, the loop over `keys`
+    included."""
 
     async def each() -> tuple[float, ...]:
         start = time.process_time_ns()
@@ -166,7 +170,8 @@ def awaited(
 
 @contextmanager
 def stopwatch() -> Iterator[Callable[[], float]]:
-    """Ns of this process's CPU time since the block began; garbage collection is off in it."""
+    """Yields a function for the ns of CPU time of this process since the block began. Garbage
+    collection is off in the block."""
     enabled = gc.isenabled()
     gc.collect()
     gc.disable()
@@ -180,7 +185,7 @@ def stopwatch() -> Iterator[Callable[[], float]]:
 
 @asynccontextmanager
 async def lateness(tick_s: float = 0.001) -> AsyncIterator[list[float]]:
-    """A list that grows by the seconds by which a task that wakes each tick was late."""
+    """Yields a list that grows by how late (s) a task was that wakes each tick."""
     late = [0.0]
 
     async def tick() -> None:
@@ -201,7 +206,8 @@ async def lateness(tick_s: float = 0.001) -> AsyncIterator[list[float]]:
 
 
 def copied(parts: Sequence[bytes]) -> float:
-    """Ns to copy all parts into one piece of memory: the floor of whatever reads or writes them."""
+    """Ns to copy all parts into one piece of memory: nothing that reads or writes them is
+    faster."""
     room = bytearray(sum(map(len, parts)))
     with stopwatch() as elapsed:
         at = 0

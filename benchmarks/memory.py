@@ -30,7 +30,7 @@ def _probe(subject: str, keys: int) -> Callable[[], tuple[float, ...]]:
 
 
 def comparisons(scale: Scale) -> Iterator[Comparison]:
-    """Resident memory of fresh processes."""
+    """Yields the resident memory of fresh processes."""
     keys = scale.pick(1_000_000, 200_000, 20_000)
     here = {name: module is None or bool(importlib.util.find_spec(module))
             for name, (module, _) in SUBJECTS.items()}  # fmt: skip

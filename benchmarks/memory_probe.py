@@ -1,7 +1,6 @@
 """`python -m benchmarks.memory_probe SUBJECT KEYS`: fills one thing with keys, in a process of its
-own, and prints three numbers: resident bytes a key, bytes a key by its own count, wire bytes an
-entry (0 where there is no such figure).
-"""
+own, and prints three numbers: resident bytes a key, bytes a key by its own count, and bytes of an
+entry on the wire (0 where there is no such figure)."""
 
 from __future__ import annotations
 
@@ -69,7 +68,8 @@ def _awaiting(keys: int) -> tuple[float, ...]:
 
 
 def _shared(keys: int) -> tuple[float, ...]:
-    """As five regions, in a file that processes share: what its file system holds for it."""
+    """Measures a file that processes share, with the columns of five regions: the memory that the
+    file system holds for it."""
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         path = f"{folder}/table"
         _, own, wire = _regions(5, path)(keys)
@@ -108,7 +108,7 @@ SUBJECTS: dict[str, tuple[str | None, Fill]] = {
     "pyrate-limiter, token bucket": ("pyrate_limiter", _peer("pyrate-limiter, token bucket")),
     AWAITING: ("aiolimiter", _awaiting),
 }
-"""By name: the module that must be there, and what fills it and measures."""
+"""By name: the module that must be installed, and what fills it and measures."""
 
 if __name__ == "__main__":
     print(json.dumps(SUBJECTS[sys.argv[1]][1](int(sys.argv[2]))))

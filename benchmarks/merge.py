@@ -18,9 +18,10 @@ ENTRY_LINES = 4
 
 
 def random_lines(count: int, places: list[int]) -> Callable[[], tuple[float, ...]]:
-    """Ns to read one cache line at a random place of as much memory as `count` entries have.
+    """Measures the ns to read one cache line at a random place, in as much memory as `count`
+    entries have.
 
-    None waits for another, so the processor has as many under way as it can.
+    No read waits for another, so the processor has as many under way as it can.
     """
     lines = np.ones((count * ENTRY_LINES, 8), dtype=np.uint64)
     at = np.array(places) * ENTRY_LINES
@@ -43,14 +44,15 @@ class Exchange:
         self.random = random.Random(1)
 
     def changed(self) -> list[tuple[bytes, int]]:
-        """Frames of random keys, one column of each raised since the receiver heard of it."""
+        """Frames of random keys, each with one column that has risen since the receiver merged
+        it."""
         self.sender.take(self.random.sample(self.keys, self.asked))
         frames = list(self.sender.frames(self.sender.acknowledged))
         self.sender.acknowledge()
         return frames
 
     def merge(self, frames: list[tuple[bytes, int]]) -> float:
-        """Ns an entry."""
+        """Ns to merge an entry."""
         merge, sender, merged = self.receiver.merge, self.sender, 0
         with stopwatch() as elapsed:
             for frame, _ in frames:
@@ -61,8 +63,8 @@ class Exchange:
         return spent / merged
 
     def find(self, frames: list[tuple[bytes, int]]) -> float:
-        """Ns an entry: it is looked for, and its memory fetched; that its bucket is unknown is
-        seen only then."""
+        """Ns to find an entry: it is looked up and its memory fetched before its bucket turns out
+        to be unknown."""
         merge, sender, found = self.receiver.merge, self.sender, 0
         with stopwatch() as elapsed:
             for frame, _ in frames:
@@ -71,7 +73,8 @@ class Exchange:
         return spent / found
 
     def read(self, frames: list[tuple[bytes, int]]) -> float:
-        """Ns an entry: all are read and checked; the last one is cut off, so nothing is merged."""
+        """Ns to read an entry: all are read and checked, but the last one is cut short, so none is
+        merged."""
         merge, sender = self.receiver.merge, self.sender
         cut = [frame[:-1] for frame, _ in frames]
         with stopwatch() as elapsed:
@@ -104,7 +107,7 @@ def _comparison(count: int, asked: int, regions: int) -> Comparison:
 
 
 def comparisons(scale: Scale) -> Iterator[Comparison]:
-    """Keys of five regions, and many more of two."""
+    """Yields keys with the columns of five regions, and many more with those of two."""
     asked = scale.pick(200_000, 50_000, 200)
     yield _comparison(scale.pick(1_000_000, 200_000, 500), asked, 5)
     yield _comparison(scale.pick(10_000_000, 300_000, 600), asked, 2)

@@ -1,4 +1,4 @@
-"""Other limiters of the field, all asked in the same way: `take(key)`, see `is_allowed`.
+"""Other rate limiters for Python, all asked in the same way: `take(key)`, see `is_allowed`.
 
 Each is set up as its documentation shows for one process and many keys, with the fastest of its
 algorithms that is no sliding log.
@@ -38,7 +38,7 @@ DAY = 86_400
 
 
 def spec(limit: Limit, **options: Any) -> BucketSpec:
-    """The limit in the words of this library."""
+    """The limit as a definition of this library."""
     every = "1s" if limit.rate else "1d"
     return BucketSpec("bench", limit.capacity, limit.rate or 1, every, **options)
 
@@ -67,7 +67,7 @@ def _throttled(limit: Limit, max_keys: int) -> Take:
 
 
 def pyrate_rates(limit: Limit) -> list[Any]:
-    """The limit in its words."""
+    """The limit as rates of pyrate-limiter."""
     from pyrate_limiter import Rate
 
     if limit.rate:
@@ -76,7 +76,8 @@ def pyrate_rates(limit: Limit) -> list[Any]:
 
 
 def pyrate_by_name(limit: Limit, clock: Any, store: Callable[[str], Any]) -> Callable[..., Any]:
-    """Its `try_acquire`, with a token bucket for each name, whose state `store(name)` keeps."""
+    """The `try_acquire` of pyrate-limiter, with a token bucket for each name, whose state
+    `store(name)` keeps."""
     from pyrate_limiter import BucketFactory, RateItem, StateBucket, TokenBucket
     from pyrate_limiter import Limiter as Pyrate
 
@@ -123,9 +124,9 @@ PEERS: dict[str, Callable[[Limit, int], Take]] = {
 
 
 class Awaiting:
-    """`await take(key)` of aiolimiter, a limiter for each key, and the event loop that it is for.
+    """`await take(key)` of aiolimiter, which needs one limiter for each key and the event loop.
 
-    It waits when there is nothing left, and cannot be asked to deny.
+    It waits when no token is left, and cannot be asked to deny.
     """
 
     def __init__(self, limit: Limit) -> None:
@@ -137,11 +138,11 @@ class Awaiting:
         self.limiters: defaultdict[str, AsyncLimiter] = defaultdict(make)
 
     def take(self, key: str) -> Awaitable[None]:
-        """Of the limiter of that key."""
+        """Takes from the limiter of that key."""
         return self.limiters[key].acquire()
 
     def case(self, keys: list[str]) -> Case:
-        """One await for each key."""
+        """The case that awaits one take for each key."""
         return Case(AWAITING, awaited(self.take, keys, self.loop), peer=True)
 
 
@@ -149,12 +150,12 @@ AWAITING = "aiolimiter, awaited"
 
 
 def is_allowed(answer: Any) -> bool:
-    """What the answer of a `take` says."""
+    """Whether the answer of a `take` admits the call."""
     return not answer.limited if hasattr(answer, "limited") else bool(answer)
 
 
 def attempt(make: Callable[[], T]) -> T | str:
-    """A peer, or why it cannot be asked."""
+    """What `make` makes of a peer, or why it cannot be used."""
     try:
         return make()
     except ModuleNotFoundError as error:
@@ -164,11 +165,11 @@ def attempt(make: Callable[[], T]) -> T | str:
 
 
 def parted(made: dict[str, T | str]) -> tuple[dict[str, T], list[tuple[str, str]]]:
-    """Those that are here; the names of the others, and why not."""
+    """The peers that can be used; the names of the others, and why not."""
     here = {name: peer for name, peer in made.items() if not isinstance(peer, str)}
     return here, [(name, reason) for name, reason in made.items() if isinstance(reason, str)]
 
 
 def installed(limit: Limit, max_keys: int) -> tuple[dict[str, Take], list[tuple[str, str]]]:
-    """The `take` of every peer that is here; the names of the others, and why not."""
+    """The `take` of every peer that can be used; the names of the others, and why not."""
     return parted({n: attempt(partial(make, limit, max_keys)) for n, make in PEERS.items()})

@@ -32,14 +32,14 @@ STYLE = {
 
 
 def colour(label: str) -> str:
-    """Ours, a floor to compare with, or another's."""
+    """The colour of a row: of this library, of a floor to compare with, or of another limiter."""
     if label.startswith("crdtbucket"):
         return OURS
     return FLOOR if label.startswith(("floor", "dict[", "EVALSHA", "aiohttp that")) else OTHER
 
 
 def bars(axes: Any, rows: Iterable[dict[str, Any]], unit: int, title: str, log: bool) -> None:
-    """A bar for each row, the first on top, with its median and the span of the repeats."""
+    """Draws a bar for each row, the first on top, with its median and the span of the repeats."""
     rows = list(rows)
     values = [row["values"][unit] for row in rows]
     middles = [value["median"] for value in values]
@@ -68,7 +68,7 @@ def bars(axes: Any, rows: Iterable[dict[str, Any]], unit: int, title: str, log: 
 
 
 def curve(axes: Any, label: str, points: Sequence[Point], order: int, ours: bool = False) -> None:
-    """A line through the medians, and a band from least to most."""
+    """Draws a line through the medians, and a band from least to most."""
     paint = OURS if ours else COLOURS[order % len(COLOURS)]
     plain = label.startswith("dict[")
     x = [at for at, _ in points]
@@ -82,7 +82,7 @@ def curve(axes: Any, label: str, points: Sequence[Point], order: int, ours: bool
 
 
 def axis(axes: Any, x: str, y: str, log_x: bool = True, log_y: bool = True) -> None:
-    """Names and scales, with more numbers on a short one."""
+    """Sets the names and scales of both axes; a short one gets more numbers."""
     from matplotlib.ticker import LogLocator
 
     axes.set_xlabel(x)
@@ -101,14 +101,14 @@ def axis(axes: Any, x: str, y: str, log_x: bool = True, log_y: bool = True) -> N
 
 
 def _plain(value: float, _: int) -> str:
-    """10,000 and 0.5 and 10 M, no powers of ten."""
+    """A number of an axis without powers of ten, such as 10,000, 0.5 or 10 M."""
     if abs(value) >= 1e6:
         return f"{value / 1e6:g} M"
     return f"{value:,.0f}" if value >= 1 or value == 0 else f"{value:g}"
 
 
 def points(told: dict[str, Any], unit: int) -> list[Point]:
-    """The rows of a table that stand on an axis."""
+    """The rows of a table that have a place on the axis."""
     return [(row["at"], row["values"][unit]) for row in told["rows"] if row["at"] is not None]
 
 
@@ -209,7 +209,7 @@ def convergence(results: Results, figure: Any) -> None:
 
 
 APART = 0.13
-"""Of two rules' dots in a scenario, so that equal ones are both seen."""
+"""The distance of the dots of two rules in one scenario, so that equal ones are both seen."""
 
 
 def accuracy(results: Results, figure: Any) -> None:
@@ -290,11 +290,11 @@ PICTURES: dict[str, tuple[Callable[[Results, Any], None], tuple[float, float], s
         "nanoseconds of each operation, from a thousand keys to ten millions",
     ),
 }
-"""What draws it, its size in inches, and what it shows in words."""
+"""Of each picture: the function that draws it, its size in inches, and what it shows in words."""
 
 
 def draw(name: str, results: Results, path: Path) -> None:
-    """Writes one picture; the suffix of the path says as what."""
+    """Writes one picture; the suffix of the path chooses the format."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 

@@ -1,4 +1,4 @@
-"""What a call costs the server, in one region of a replicated Redis beside one server."""
+"""What does a call cost the server, in one region of a replicated Redis beside a single server?"""
 
 from __future__ import annotations
 
@@ -59,7 +59,8 @@ class Calls:
                 raise AssertionError("a call was denied")
 
     def put(self, records: int) -> None:
-        """Copies of all other regions' keys, in which each process has taken a token more."""
+        """Writes copies of all other regions' keys, in which each process has taken one token
+        more."""
         assert isinstance(self.arguments, ReplicatedArguments)
         self.put_times += 1
         now = self.now_us()
@@ -79,7 +80,8 @@ class Calls:
         self.line.talk(*commands)
 
     def cost(self, calls: int, records: int = 0, every: int = 0) -> tuple[float, ...]:
-        """Us a call; copies of `records` records change every so many batches, 0: never."""
+        """Us of the server for a call; copies with `records` records change every so many batches,
+        0: never."""
         if records:
             self.put(records)
         for _ in range(max(1, self.keys // BATCH)):
@@ -100,7 +102,7 @@ def _region(count: int) -> ReplicatedArguments:
 
 
 def by_regions(server: Server, scale: Scale) -> Iterator[Comparison]:
-    """A hot key, and many keys."""
+    """Yields calls of one hot key, and of many keys."""
     line, one = Line(server), Arguments(SPEC, SPEC.max_debt)
     calls = scale.pick(20_000, 5_000, 200)
 

@@ -1,4 +1,4 @@
-"""Measured rows as JSON, and from it the same table for terminals and for documents."""
+"""Writes measured rows as JSON, and the same table from it for terminals and for documents."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from rich.table import Table
 from benchmarks.measure import Comparison, Row
 
 Told = dict[str, Any]
-"""A comparison as it stands in JSON."""
+"""A comparison as it is written in JSON."""
 
 
 def number(value: float) -> str:
-    """Three digits, and all of them before the point up to a million."""
+    """A number with three digits, or all of those before the point up to a million."""
     if value == 0:
         return "0"
     if abs(value) >= 999_999.5:
@@ -26,7 +26,7 @@ def number(value: float) -> str:
 
 
 def measured(value: dict[str, Any]) -> str:
-    """The median, and how far from it the repeats were at most."""
+    """The median, and how far the repeats are from it at most."""
     text, middle = number(value["median"]), value["median"]
     if not middle or value["least"] == value["most"]:
         return text
@@ -39,7 +39,7 @@ def _ratio(value: float, baseline: float) -> float | None:
 
 
 def _exact_enough(value: float) -> float:
-    """Six digits: more are noise, and make the files long."""
+    """A number with six digits: more are noise, and make the files long."""
     return float(f"{value:.6g}")
 
 
@@ -77,7 +77,7 @@ def as_json(comparison: Comparison, rows: list[Row], failed: list[tuple[str, str
 
 
 def cells(told: Told) -> tuple[list[str], list[list[str]]]:
-    """Head and rows of its table: each unit, then the first unit's ratios."""
+    """The head and the rows of its table: each unit, then the ratios of the first unit."""
     rows = told["rows"]
     bases = {"x baseline": rows[0]["values"][0]["median"]} if rows and told["ratios"] else {}
     for row in rows:
@@ -97,7 +97,7 @@ def _row(row: dict[str, Any], bases: list[float]) -> list[str]:
 
 
 def table(told: Told) -> Table:
-    """For a terminal."""
+    """The table for a terminal."""
     head, rows = cells(told)
     out = Table(title=told["title"], title_justify="left", caption=told["note"] or None)
     out.caption_justify = "left"
@@ -109,7 +109,8 @@ def table(told: Told) -> Table:
 
 
 def markdown(all_told: list[Told]) -> str:
-    """For a document. A note that the next table has, too, stands once, below the last."""
+    """The tables for a document. Where two tables in a row have the same note, it stands below the
+    last."""
     lines = []
     for told, after in zip(all_told, [*all_told[1:], None], strict=True):
         head, rows = cells(told)
@@ -125,7 +126,7 @@ def markdown(all_told: list[Told]) -> str:
 
 
 def _absent(told: Told) -> list[str]:
-    """A sentence for each reason."""
+    """A sentence for each reason why rows are missing."""
     reasons: dict[str, list[str]] = {}
     for missing in told["missing"]:
         reasons.setdefault(missing["reason"], []).append(missing["label"])

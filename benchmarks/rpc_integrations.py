@@ -1,4 +1,5 @@
-"""Integrations of gRPC and of proxies: a server and its client are in this process."""
+"""Benchmarks of the integrations for gRPC and for proxies; server and client are in this
+process."""
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ def say(request: bytes, context: Any) -> bytes:
 
 
 async def say_async(request: bytes, context: Any) -> bytes:
-    """The same, on an event loop."""
+    """The method of the server on an event loop."""
     return request
 
 
@@ -105,7 +106,7 @@ def rpc_client(loop: Loop, address: str, method: str, requests: list[bytes]) -> 
 
 @contextmanager
 def envoy(loop: Loop, *, limited: bool) -> Iterator[Run]:
-    """Envoy's question about one user: a server that answers a constant, and ours."""
+    """Questions of Envoy about one user: to a server that answers a constant, and to ours."""
     import grpc
 
     from crdtbucket.http.server.envoy_messages import CLASSES, METHOD, SERVICE
@@ -124,8 +125,8 @@ def envoy(loop: Loop, *, limited: bool) -> Iterator[Run]:
 
 @contextmanager
 def envoy_quotas(loop: Loop, *, limited: bool) -> Iterator[Run]:
-    """Envoy's report about a user who is new, on a stream: a server that sends it back, and ours,
-    which assigns tokens."""
+    """Reports of Envoy about a new user, on a stream: to a server that sends them back, and to
+    ours, which assigns tokens."""
     import grpc
     import grpc.aio
 
@@ -200,7 +201,7 @@ def envoy_server(loop: Loop, service: str, method: str, bare: Any) -> Iterator[s
 
 
 def forward_auth(loop: Loop, *, limited: bool) -> Run:
-    """A proxy's question: a handler that answers 204, and ours."""
+    """Questions of a proxy: to a handler that answers 204, and to ours."""
     from aiohttp import web
     from aiohttp.test_utils import make_mocked_request
 

@@ -38,14 +38,14 @@ QUESTIONS = (
     "growth",
 )
 SCALING = ("growth_keys", "growth_nodes")
-"""Those that docs/scaling.md answers."""
+"""The questions that docs/scaling.md answers."""
 RESULTS = Path(__file__).parent / "results"
-"""What the documents tell, a file for each question."""
+"""The results that the documents are made of, a file for each question."""
 FORMAT = 1
 
 
 class Progress:
-    """A line for all that begins, with the seconds since the start."""
+    """Prints a line for each thing that begins, with the seconds since the start."""
 
     def __init__(self, console: Console) -> None:
         self.console, self.start = console, time.monotonic()
@@ -82,7 +82,7 @@ def _announced(
 
 
 def as_text(whole: dict[str, Any]) -> str:
-    """JSON of which each difference is a line, with the repeats of a value on one."""
+    """JSON in which each difference shows as a line, with the repeats of a value on one."""
     numbers = re.compile(r"\[\s+([-+.\de]+(?:,\s+[-+.\de]+)*)\s+\]")
     text = json.dumps(whole, indent=1)
     return numbers.sub(lambda match: f"[{' '.join(match[1].split())}]", text) + "\n"

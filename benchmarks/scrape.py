@@ -17,7 +17,7 @@ SPEC = BucketSpec("api", 1_000, 1, "1h")
 
 
 def _registry(keys: int) -> CollectorRegistry:
-    """Shows a limiter with so many keys in debt."""
+    """A registry that shows a limiter with so many keys in debt."""
     limiter = Limiter([SPEC], max_keys=max(16, keys))
     for first in range(0, keys, 10_000):
         names = [f"key {number}" for number in range(first, min(keys, first + 10_000))]
@@ -28,7 +28,7 @@ def _registry(keys: int) -> CollectorRegistry:
 
 
 async def _longest_stall(work: Callable[[], object], threaded: bool) -> tuple[float, float]:
-    """Milliseconds that the work took, and that a task which wakes each ms was late at most."""
+    """(ms that the work took, ms that a task which wakes each ms was late at most.)"""
     async with lateness() as late:
         start = time.perf_counter()
         if threaded:
@@ -41,7 +41,7 @@ async def _longest_stall(work: Callable[[], object], threaded: bool) -> tuple[fl
 
 
 def comparisons(scale: Scale) -> Iterator[Comparison]:
-    """Few keys and many, in the loop and in a thread."""
+    """Yields scrapes of few keys and of many, in the event loop and in a thread."""
     keys = scale.pick(1_000_000, 200_000, 20_000)
     few, many = _registry(1_000), _registry(keys)
 

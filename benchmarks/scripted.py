@@ -1,6 +1,6 @@
-"""One real node that faces scripted peers: what a full mesh costs it, at any size.
+"""One real node beside scripted peers: what a full mesh of any size costs it.
 
-The peers hold no table: each sends what a synchronised peer would send, a complete round every
+The peers hold no table. Each sends what a synchronised peer would send, a complete round every
 interval, all entries with a column of every node, and acknowledges what arrives. The node under
 test does everything that it does in a real mesh of that size.
 """
@@ -31,16 +31,16 @@ ONE_WAY_NS = 80_000_000
 START_NS = 1_000 * NS
 ALL_BITS = 2**wire.ACK_BITS - 1
 HOT = BucketSpec("hot", 10_000, 2_000)
-"""Offered twice its refill, by all nodes together and each the same."""
+"""Its callers ask for twice the refill; every node gets an equal part of them."""
 MANY = BucketSpec("bench", 1_000_000, 100_000)
 CHANGING = 1_000
 """Keys that change a second in the whole mesh."""
 DEBT_NS = 5 * NS
-"""Of the hot key: a level that is near empty."""
+"""The debt of the hot key, which is near empty then."""
 OLD = 100_000
 """Tokens that each node had taken of the hot key before."""
 NEWS_ROUNDS = 100
-"""A peer tells of the members it knows once in so many rounds."""
+"""A peer sends updates about the members that it knows once in so many rounds."""
 RATES = 2
 """The flag of an entry with rates."""
 
@@ -57,7 +57,7 @@ def small_float(rate: float) -> int:
 
 
 def rated(entry: Entry, rate: float) -> bytes:
-    """An entry whose sender states that it is offered so much (tokens/s) of the key."""
+    """An entry whose sender advertises that its callers ask for so much (tokens/s) of the key."""
     data = bytearray(write(entry))
     head = 17
     data[16] |= RATES
@@ -71,7 +71,7 @@ def rated(entry: Entry, rate: float) -> bytes:
 
 @dataclass
 class Peer:
-    """What a peer remembers: its numbers, and what the node sent that is still on its way."""
+    """The state of a peer: its numbers, and the frames of the node that are still on their way."""
 
     place: int
     name: str
@@ -131,7 +131,7 @@ class Fleet:
     # ---- time ----
 
     def advance(self, seconds: float) -> None:
-        """Rounds of the peers, ticks and takes of the node, in the order of time."""
+        """Plays rounds of the peers, and ticks and takes of the node, in the order of time."""
         until, step = self.now + round(seconds * NS), INTERVAL_NS // 10
         while self.now < until:
             self.now += step
@@ -230,7 +230,7 @@ class Stopwatch:
         self.ns = 0
 
     def around(self, call: Callable[..., Any], *args: Any) -> Any:
-        """The call's result."""
+        """Calls it, and returns its result."""
         start = time.process_time_ns()
         try:
             return call(*args)
@@ -256,7 +256,7 @@ def columns_kept(nodes: int, keys: int, max_keys: int) -> tuple[float, float]:
 
 
 def frame_bytes(columns: int, keys: int) -> int:
-    """Bytes of a round that states so many keys, each with so many columns."""
+    """Bytes of a round that has so many keys, each with so many columns."""
     frame = wire.Frame(
         epoch=2**63 + 1, to_epoch=2**63 + 3, seq=10**6, sent=START_NS, echo=START_NS,
         hold=INTERVAL_NS, ack=10**6, ack_bits=ALL_BITS, round=10**6, parts=1, tables_version=1,

@@ -1,4 +1,5 @@
-"""Limiters that share one Redis, all asked in the same way: `await ask(key)`, see `is_allowed`.
+"""Limiters whose processes share one Redis, all asked in the same way: `await ask(key)`, see
+`is_allowed`.
 
 Each is set up as its documentation shows for asyncio, with as many connections as there are
 callers, and with the fastest of its algorithms that is no sliding log.
@@ -23,7 +24,7 @@ Opened = AbstractAsyncContextManager[Ask]
 RATE = 1_000_000
 SPEC = BucketSpec("bench", PLENTY, RATE, consistency="strong")
 CALLERS = 64
-# A slow spell of the machine is a slow answer here, and no outage.
+# When the machine is slow for a while, answers are late here, but it is no outage.
 PATIENCE = ControllerSettings(latency_limit=1.0, outage_after=5.0)
 
 
@@ -49,7 +50,8 @@ async def ours(url: str) -> AsyncIterator[Ask]:
 
 
 def arguments(key: str) -> list[bytes | str | int]:
-    """What one EVALSHA of our script is given for a key: a caller that has taken nothing yet."""
+    """The arguments of one EVALSHA of our script for a key, for a caller that has taken nothing
+    yet."""
     (q, p), owner = SPEC.emission, script.owner_name(1, "bench")
     fixed = [SPEC.capacity, SPEC.capacity, q, p, script.DEFAULT_RETENTION_MS]
     return [1, f"bench:{{{key}}}", *fixed, 1, owner, 0, 1, 0, 0, 0, 0, 0]
@@ -67,7 +69,7 @@ async def pool(url: str) -> AsyncIterator[Any]:
 
 @asynccontextmanager
 async def client(url: str) -> AsyncIterator[Any]:
-    """redis-py, and our script loaded."""
+    """A client of redis-py, with our script loaded."""
     from redis.asyncio import Redis
 
     async with pool(url) as connections:

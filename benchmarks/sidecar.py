@@ -29,7 +29,7 @@ CONNECTIONS = 16
 KEYS = 1_000
 BATCH = 100
 BOUND = 60.0
-"""Seconds within which a server answers, and within which it ends, or the run fails."""
+"""Seconds within which a server must answer, and must end; else the run fails."""
 CONFIG = """\
 services:
   plenty:
@@ -58,7 +58,8 @@ UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "m": 6e4}
 
 @dataclass(frozen=True)
 class Load:
-    """Bodies that are sent in turn to a path; `decisions` in each; whether all are denied.
+    """The requests of one kind: bodies that are sent in turn to a path, the `decisions` in each,
+    and whether all are denied.
 
     addresses: of the clients whose requests a proxy asks about; it sends no bodies.
     """
@@ -70,13 +71,13 @@ class Load:
     addresses: tuple[str, ...] = ()
 
     def script(self) -> str:
-        """For wrk."""
+        """The script by which wrk sends them."""
         bodies = ", ".join(f"[==[{json.dumps(body)}]==]" for body in self.bodies)
         return SCRIPT % (self.path, bodies, ", ".join(f'"{one}"' for one in self.addresses))
 
 
 def single(bucket: str, denied: bool = False) -> Load:
-    """A take of a thousand keys in turn."""
+    """Takes of a thousand keys in turn."""
     bodies = [{"bucket": bucket, "key": f"user:{i}"} for i in range(KEYS)]
     return Load("/v1/take", [dict(body) for body in bodies], denied=denied)
 
@@ -89,12 +90,12 @@ def batched(bucket: str) -> Load:
 
 
 def forwarded(bucket: str) -> Load:
-    """A proxy's question about requests of a thousand clients in turn."""
+    """A proxy's questions about requests of a thousand clients in turn."""
     return Load(f"/v1/forward-auth?bucket={bucket}", [], addresses=tuple(ADDRESSES))
 
 
 def described() -> Load:
-    """Envoy's question about a thousand users in turn, as JSON."""
+    """Envoy's questions about a thousand users in turn, as JSON."""
     users = [{"entries": [{"key": "user", "value": f"user:{i}"}]} for i in range(KEYS)]
     return Load("/json", [{"domain": "edge", "descriptors": [user]} for user in users])
 
@@ -136,7 +137,7 @@ def _answers(address: str) -> bool:
 
 
 def send(address: str, load: Load) -> None:
-    """Each of its requests once."""
+    """Sends each of its requests once."""
     kind = {"Content-Type": "application/json"}
     for body in load.bodies:
         data = json.dumps(body).encode()
@@ -165,7 +166,7 @@ def wrk(address: str, load: Load, seconds: float, folder: Path) -> tuple[float, 
 
 
 def parsed(text: str, load: Load) -> tuple[float, ...]:
-    """The same, out of what wrk printed."""
+    """These four numbers, read from what wrk printed."""
     requests = int(_found(r"(\d+) requests in", text)[0])
     refused = re.search(r"Non-2xx or 3xx responses: (\d+)", text)
     if (int(refused[1]) if refused else 0) != (requests if load.denied else 0):

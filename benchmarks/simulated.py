@@ -29,14 +29,14 @@ def one_hot_key(mesh: SimulatedMesh, step: int) -> None:
 
 
 def changing_keys(rate: int, mesh: SimulatedMesh, step: int) -> None:
-    """`rate` different keys a second in the whole mesh, each taken from once, at one node."""
+    """Takes once from `rate` different keys a second in the whole mesh, each at one node."""
     names, each = list(mesh.nodes), round(rate * STEP)
     for i in range(step * each, step * each + each):
         mesh[names[i % len(names)]].take(BUCKET, f"user:{i}")
 
 
 def holding(keys: int) -> Callable[[SimulatedMesh], None]:
-    """So many keys in debt, for longer than anybody watches."""
+    """Fills a mesh with so many keys that stay in debt for longer than it is measured."""
 
     def fill(mesh: SimulatedMesh) -> None:
         first = next(iter(mesh.nodes.values()))
@@ -53,7 +53,7 @@ class Meter:
     ns: int = 0
 
     def around(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        """The same call, timed."""
+        """A function that makes the same call and counts its time."""
 
         def timed(*args: Any) -> Any:
             start = time.process_time_ns()

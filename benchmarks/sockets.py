@@ -1,4 +1,4 @@
-"""A mesh of whole nodes on one carrier, in one process, with its CPU time and bytes measured."""
+"""A mesh of whole nodes in one process, linked by sockets or by NATS: its CPU time and bytes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LONGEST_S = 60.0
 SPEC = BucketSpec("api", 1_000, 1, "1h")
 SECRET = "a secret of this benchmark"
 INTERVAL_S = 0.5
-"""Between rounds: thirty nodes in one process could not keep up with the 0.1 of the default."""
+"""Seconds between rounds: thirty nodes in one process could not keep up with the default of 0.1."""
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -125,7 +125,8 @@ def _cpu_of(pid: int | None) -> float:
 
 
 def cost(nodes: int, seconds: float) -> tuple[float, ...]:
-    """Us of CPU a frame by sockets, both ends together, and frames sent by a node in a second."""
+    """(Us of CPU for a frame over sockets, both ends together; frames that a node sends a
+    second.)"""
     found = asyncio.run(_run(nodes, seconds, interval=0.1))
     return found[0], found[2]
 
@@ -142,7 +143,7 @@ def _over_sockets(nodes: int, seconds: float) -> tuple[float, ...]:
 
 
 def comparisons(scale: Scale) -> Iterator[Comparison]:
-    """Both carriers at each size, in one run."""
+    """Yields both carriers at each size, in one run."""
     seconds = scale.pick(10, 3, 1)
     carriers = {"WebSockets": _over_sockets}
     with suppress(NotInstalled):

@@ -40,12 +40,12 @@ async def timed(ask: Ask, keys: list[str], spent: list[int]) -> None:
 
 
 def quantile(spent: list[int], share: float) -> float:
-    """The nearest rank."""
+    """A quantile by the nearest rank."""
     return float(sorted(spent)[min(len(spent) - 1, int(len(spent) * share))])
 
 
 async def alone(ask: Ask, keys: list[str]) -> tuple[float, ...]:
-    """One caller: the median, and one in a hundred is slower than the last."""
+    """One caller: the median time of a decision, and the time within which 99 of 100 are made."""
     spent: list[int] = []
     await timed(ask, keys[: len(keys) // 10], [])
     await timed(ask, keys, spent)
@@ -53,7 +53,8 @@ async def alone(ask: Ask, keys: list[str]) -> tuple[float, ...]:
 
 
 async def together(ask: Ask, keys: list[str]) -> tuple[float, ...]:
-    """As many callers as there may be: how many decisions, and what each costs this process."""
+    """As many callers as are allowed: the decisions a second, and the CPU time of this process for
+    each."""
     spent: list[int] = []
     await asyncio.gather(*(timed(ask, keys[i : i + 3], []) for i in range(CALLERS)))
     parts = [keys[i::CALLERS] for i in range(CALLERS)]
@@ -66,7 +67,7 @@ async def together(ask: Ask, keys: list[str]) -> tuple[float, ...]:
 async def batches(
     many: Callable[[list[str]], Coroutine[Any, Any, None]], keys: list[str]
 ) -> tuple[float, ...]:
-    """Us a decision, asked for a batch at a time."""
+    """Us for a decision when a batch is asked for at a time."""
     await many(keys[:BATCH])
     start = time.perf_counter_ns()
     for first in range(0, len(keys), BATCH):
@@ -75,7 +76,7 @@ async def batches(
 
 
 class Bench:
-    """One server and one event loop, on which all that is compared is open at once."""
+    """One server, and one event loop on which all that is compared is open at once."""
 
     def __init__(self, url: str, loop: asyncio.AbstractEventLoop, stack: AsyncExitStack) -> None:
         self.url, self.loop, self.stack = url, loop, stack
@@ -116,7 +117,7 @@ class Bench:
 
 
 def by_callers(bench: Bench, scale: Scale) -> Iterator[Comparison]:
-    """One caller, and many at once."""
+    """Yields one caller, and many at once."""
     asks, missing = bench.asks()
     for title, units, work, calls in (
         ("one caller", ("µs, median", "µs, p99"), alone, scale.pick(5_000, 1_000, 40)),
@@ -166,7 +167,8 @@ def by_batch(bench: Bench, scale: Scale) -> Comparison:
 
 
 def comparisons(scale: Scale) -> Iterator[Comparison]:
-    """One caller, many callers, many keys a call, threads, regions; nothing without a server."""
+    """Yields one caller, many callers, many keys in one call, threads, and regions; nothing without
+    a server."""
     if not PROGRAMS:
         reason = "no redis-server is installed: make redis"
         yield Comparison("all of it", ("us",), [], [("skipped", reason)])

@@ -31,19 +31,19 @@ from tests.strong.redis_server import Server
 
 Ask = Callable[[str], Any]
 Join = Callable[[], Ask]
-"""Is called once in each thread: what that thread asks with."""
+"""Is called once in each thread, and returns the function by which that thread asks."""
 
 THREADS = (1, 16)
 KEYS = [f"user:{i}" for i in range(1_000)]
 BOUND = 60.0
-"""Seconds within which all threads are ready, or the run fails."""
+"""Seconds within which all threads must be ready, else the run fails."""
 OURS, LIMITS = "crdtbucket, acquire_sync", "limits, fixed window"
 OUR_FLOOR, LIMITS_FLOOR = "floor: our script over a socket", "floor: limits' script over a socket"
 NOTE = "wall time; server and threads on a core each where there are two; p99 of one decision"
 
 
 class Line:
-    """A socket to the server, and nothing else that could take time."""
+    """A bare socket to the server, without anything else that takes time."""
 
     def __init__(self, server: Server) -> None:
         self._socket = socket.create_connection((server.host, server.port), BOUND)
@@ -64,7 +64,7 @@ class Line:
 
 
 def floor(server: Server, commands: dict[str, bytes], stack: ExitStack) -> Ask:
-    """Sends finished bytes for each key."""
+    """A row that is a floor: it sends bytes that were made before, for each key."""
     line = stack.enter_context(closing(Line(server)))
 
     def ask(key: str) -> bool:
@@ -75,7 +75,7 @@ def floor(server: Server, commands: dict[str, bytes], stack: ExitStack) -> Ask:
 
 
 def our_commands() -> dict[str, bytes]:
-    """What a process that has taken nothing yet sends."""
+    """The command for each key, of a process that has taken nothing yet."""
     arguments, owner = Arguments(shared.SPEC, PLENTY), owner_name(1, "bench")
     names = {key: redis_key(b"floor:", "bench", (1, number)) for number, key in enumerate(KEYS)}
     return {
@@ -85,7 +85,7 @@ def our_commands() -> dict[str, bytes]:
 
 
 def limits_commands(server: Server, script: Any) -> dict[str, bytes]:
-    """What limits sends, for keys of the same form."""
+    """The command that `limits` sends for each key."""
     server.call("SCRIPT", "LOAD", script.script)
     return {
         key: encode("EVALSHA", script.sha, 1, f"LIMITS:floor/{key}/{PLENTY}/1/day", 86_400, 1)

@@ -23,19 +23,19 @@ QUESTION = "what does a limit add to a request in a web framework, and to a call
 ADDRESSES = [f"10.0.{n >> 8}.{n & 255}" for n in range(1_000)]
 RATE = f"{PLENTY}/day"
 EMPTY = "a middleware that decides nothing, and adds two fields"
-"""What the framework takes for any middleware of this kind: the least that a limit can add."""
+"""The label of the least that a limit can add: what the framework takes for any such middleware."""
 PAIRS = (("RateLimit-Policy", '"bench";q=9;w=9'), ("RateLimit", '"bench";r=9;t=9'))
 SILENT = FieldOptions(on_allowed=False)
 UNITS = ("us a request", "us added")
 TURNS = 20
-"""Of a repeat."""
+"""The number of turns in a repeat."""
 NOTE = (
     "CPU time; the first row is the framework alone; one rule by address, 1,000 "
     "addresses in turn, every request allowed, a route that answers two bytes"
 )
 Loop = asyncio.AbstractEventLoop
 Run = Callable[[int], float]
-"""Us of CPU time for each of so many requests."""
+"""Returns the us of CPU time for each of so many requests."""
 
 
 def limits(**options: Any) -> Limits:
@@ -45,7 +45,7 @@ def limits(**options: Any) -> Limits:
 
 
 def timed(requests: int, each: Callable[[Any], object], items: list[Any]) -> float:
-    """Us of CPU time for a call of `each`, a tenth as many uncounted ones before."""
+    """Us of CPU time for a call of `each`; a tenth as many calls before are not counted."""
     for n in range(requests // 10):
         each(items[n % len(items)])
     start = time.process_time_ns()
@@ -168,7 +168,7 @@ def empty_asgi(app: Any, loop: Loop) -> Run:
 
 
 def slowapi(loop: Loop) -> Run:
-    """Its middleware for ASGI, with a default limit and header fields."""
+    """The ASGI middleware of slowapi, with a default limit and header fields."""
     from slowapi import Limiter as Slow
     from slowapi.middleware import SlowAPIASGIMiddleware
     from slowapi.util import get_remote_address
@@ -210,7 +210,7 @@ def fastapi(*dependencies: Any) -> Any:
 
 
 def ours_fastapi(loop: Loop) -> Run:
-    """Our dependency."""
+    """Our dependency for FastAPI."""
     from crdtbucket.http.middleware.fastapi import limit_dependency
 
     return asgi(fastapi(limit_dependency(limits())), loop)
@@ -228,7 +228,7 @@ def empty_fastapi(loop: Loop) -> Run:
 
 
 def fastapi_limiter(loop: Loop) -> Run:
-    """Its dependency, over pyrate-limiter in memory."""
+    """The dependency of fastapi-limiter, over pyrate-limiter in memory."""
     from fastapi_limiter.depends import RateLimiter
     from pyrate_limiter import Duration, InMemoryBucket, Rate
     from pyrate_limiter import Limiter as Pyrate
@@ -296,7 +296,7 @@ def empty_wsgi(app: Any) -> Run:
 
 
 def flask_limiter() -> Run:
-    """Its extension, with a default limit and header fields."""
+    """The extension of Flask-Limiter, with a default limit and header fields."""
     from flask_limiter import Limiter as Extension
     from flask_limiter.util import get_remote_address
 
@@ -410,7 +410,7 @@ def empty_aiohttp(app: Any) -> None:
 
 
 def comparisons(scale: Scale) -> Iterator[Comparison]:
-    """Each framework, bare and limited, and calls of one process."""
+    """Yields each framework, bare and limited, and calls within one process."""
     requests = scale.pick(2_000, 1_000, 20)
     with closing(asyncio.new_event_loop()) as loop:
         on_starlette = {

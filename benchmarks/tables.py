@@ -14,12 +14,12 @@ from crdtbucket.spec.bucket_spec import BucketSpec
 NOWHERE = 0xFFFF
 ORIGINS = 512
 FRAME = 262_144
-"""Most bytes of entries in a frame."""
+"""The most bytes of entries in one frame."""
 SPEC = BucketSpec("bench", PLENTY, 1)
 STEP_NS = 10_000_000
-"""Time that passes between two takes of a key, so that rates are measured and stated."""
+"""Time (ns) between two takes of a key, so that rates are measured and advertised."""
 UNKNOWN = [(-1, False, 1, 1)]
-"""As if the frame's bucket were unknown to the receiver."""
+"""Definitions as if the bucket of the frame were unknown to the receiver."""
 
 
 def region_epoch(region: int) -> int:
@@ -56,7 +56,7 @@ class Side:
         self.known = [(self.slot, True, q, p)]
 
     def number(self, region: int) -> int:
-        """How this table numbers a region's node."""
+        """The number of a region's node in this table."""
         return 0 if region == self.region else region + 1
 
     def take(self, keys: Sequence[str]) -> None:
@@ -66,7 +66,7 @@ class Side:
         self.table.outbox.collect()
 
     def frames(self, after: int) -> Iterator[tuple[bytes, int]]:
-        """What changed since version `after`, in its order: (entries, how many) each."""
+        """Frames of what changed since version `after`, in its order: (entries, how many) each."""
         newest = self.table.outbox.version
         while after < newest:
             data, after, count = self.table.outbox.encode_log(after, newest, self.places, FRAME)
@@ -74,7 +74,7 @@ class Side:
                 yield data, count
 
     def acknowledge(self) -> None:
-        """Every peer has all that changed so far."""
+        """Notes that every peer has acknowledged all that changed so far."""
         self.acknowledged = self.table.outbox.version
         self.table.outbox.trim(self.acknowledged)
 
@@ -84,7 +84,8 @@ class Side:
         frame: bytes,
         definitions: list[tuple[int, bool, int, int]] | None = None,
     ) -> Merged:
-        """Merges a frame of another region; `definitions` are the own unless given."""
+        """Merges a frame of another region. `definitions`: those by which the frame is read; by
+        default those of this table."""
         return self.table.inbox.merge(
             frame,
             self.known if definitions is None else definitions,
@@ -96,7 +97,7 @@ class Side:
 
 
 def exchange(sender: Side, receiver: Side, keys: Sequence[str]) -> None:
-    """The sender takes of the keys, and the receiver hears of it."""
+    """The sender takes from the keys, and the receiver merges that."""
     sender.take(keys)
     for frame, _ in sender.frames(sender.acknowledged):
         merged = receiver.merge(sender, frame)

@@ -1,4 +1,4 @@
-"""What does one decision cost, and what do others pay for it?"""
+"""What does one decision cost, and what does it cost with other limiters?"""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from crdtbucket.testing import SimulatedMesh
 QUESTION = "what does one `take` of a hot key cost?"
 OURS = "crdtbucket"
 SLOWER = 20
-"""Peers make so many times fewer calls: they take that much longer, and need no more."""
+"""Other limiters make so many times fewer calls: they take that much longer, and need no more."""
 KEY = "tenant-42"
 
 
@@ -63,8 +63,8 @@ def hot_key(scale: Scale, limit: Limit, title: str) -> Comparison:
 
 
 def _beside(others: int, *, silent: bool) -> Take:
-    """A node's take of a key that others took from, who have died: under one name, or silently and
-    under as many, so that each of them is still predicted."""
+    """A node's takes of a key that others took from before they died: all under one name, or
+    silently and each under its own, so that each of them is still predicted."""
     names = [f"other-{i}" for i in range(others if silent else 1)]
     mesh = SimulatedMesh(["this", *names], [spec(ALLOWED)], down=names)
     mesh["this"].take("bench", KEY, PLENTY // 4)  # owed all the while, so that nobody evicts it
@@ -87,7 +87,7 @@ def _beside(others: int, *, silent: bool) -> Take:
 
 
 def gone(scale: Scale) -> Comparison:
-    """The key has columns of nodes that are no more."""
+    """Takes of a key that has columns of nodes which are gone."""
     calls = scale.pick(100_000, 50_000, 2_000)
     many = scale.pick(100, 100, 5)  # each of them lives for a while first
     others = {
@@ -105,7 +105,7 @@ def gone(scale: Scale) -> Comparison:
 
 
 def comparisons(scale: Scale) -> Iterator[Comparison]:
-    """Allowed and denied, and beside nodes that are gone."""
+    """Yields takes that are allowed, denied, and of keys with columns of nodes that are gone."""
     yield hot_key(scale, ALLOWED, "one hot key, allowed")
     yield hot_key(scale, DENIED, "one hot key, denied")
     yield gone(scale)

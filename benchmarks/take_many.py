@@ -30,7 +30,7 @@ def _comparison(scale: Scale, title: str, keys: list[str], sizes: tuple[int, ...
 
 
 def comparisons(scale: Scale) -> Iterator[Comparison]:
-    """One hot key, a thousand keys, a hundred thousand."""
+    """Yields one hot key, a thousand keys, and 100,000."""
     sizes = (16, 100) if scale.name == "smoke" else (16, 64, 1000)
     yield _comparison(scale, "one hot key", ["tenant-42"] * 1000, sizes)
     for count in (1_000, scale.pick(100_000, 100_000, 2_000)):

@@ -1,8 +1,8 @@
 """Ways in which the processes of one host share a limit: what each needs before they start, and how
 one of them then takes.
 
-`prepare(place)` runs once; what it gives is sent to every process, where `join(given, limit)` makes
-a call that takes one token of the key that all share: whether it passed.
+`prepare(place)` runs once, and its result is sent to every process. There `join(given, limit)`
+makes a call that takes one token of the key that all share, and returns whether it was admitted.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Way:
-    """How it is prepared and joined; whether it is somebody else's."""
+    """One way: how it is prepared and joined, and whether it belongs to another project."""
 
     prepare: Callable[[Place], Any]
     join: Callable[[Any, Limit], Call]
@@ -184,7 +184,7 @@ def _redis_ours(url: str, limit: Limit) -> Call:
         [spec(limit, consistency="strong")],
         node=f"bench-{os.getpid()}",
         redis=RedisConfig(url=url, deadline=2.0),
-        # A slow spell of the machine is a slow answer here, and no outage.
+        # When the machine is slow for a while, answers are late here, but it is no outage.
         degradation=Degradation(modes=ControllerSettings(latency_limit=1.0, outage_after=5.0)),
     )
     limiter.__enter__()  # it ends with its process
@@ -202,4 +202,4 @@ WAYS: dict[str, Way] = {
     "throttled-py, GCRA, in Redis": Way(_redis, _redis_throttled),
     "crdtbucket, strong, in Redis": Way(_redis, _redis_ours, peer=False),
 }
-"""By name; the first shares nothing."""
+"""All ways by name; the first shares nothing."""

@@ -1,4 +1,4 @@
-"""What does one limit for all worker processes of a host cost, and is it one limit?"""
+"""What does one limit for all worker processes of a host cost, and is it really one limit?"""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ TRIES = 200
 CHUNK = 20
 """Takes between two looks at the clock."""
 BOUND = 60.0
-"""Seconds within which all processes are ready, or the run fails."""
+"""Seconds within which all processes must be ready, else the run fails."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """What each process does: so many tries, or as many as come in so many seconds."""
+    """The work of each process: so many takes, or as many as it can make in so many seconds."""
 
     way: Way
     limit: Limit
@@ -41,7 +41,7 @@ class Task:
 
 
 def _work(take: Callable[[], Any], task: Task) -> tuple[int, float]:
-    """How many passed, and the seconds that it took."""
+    """(How many takes were admitted, how many seconds it took.)"""
     clock, passed = time.perf_counter, 0
     start = clock()
     if task.tries:
@@ -73,8 +73,8 @@ def worker(cores: set[int], task: Task, given: Any, ready: Any, answer: Connecti
 
 
 def together(task: Task, processes: int, server: Server | None) -> list[tuple[int, float]]:
-    """What each of so many processes got."""
-    # Processes begin quickly, and without the threads of this one.
+    """What each of so many processes was admitted, and its seconds."""
+    # Forkserver: processes begin quickly, and without the threads of this one.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["benchmarks.workers"])
     with ExitStack() as stack:
@@ -86,7 +86,7 @@ def together(task: Task, processes: int, server: Server | None) -> list[tuple[in
         running = []
         for number in range(processes):
             mine, theirs = context.Pipe(duplex=False)
-            # As this process knows them: the one that forks has its one core.
+            # The cores as this process knows them: the server that forks is pinned to one.
             cores = {CORES[number % len(CORES)]} if CORES else set()
             process = context.Process(target=worker, args=(cores, task, given, ready, theirs))
             process.start()
@@ -113,7 +113,7 @@ def _answer(mine: Connection) -> tuple[int, float] | str:
 
 
 def speed(way: Way, counts: list[int], seconds: float, server: Server | None) -> tuple[float, ...]:
-    """Admitted takes a second of all processes, for each count of them."""
+    """Takes a second that all processes together were admitted, for each number of processes."""
     task = Task(way, ALLOWED, seconds=seconds)
     return tuple(
         sum(passed / spent for passed, spent in together(task, count, server)) for count in counts
@@ -121,7 +121,8 @@ def speed(way: Way, counts: list[int], seconds: float, server: Server | None) ->
 
 
 def admitted(way: Way, counts: list[int], server: Server | None) -> tuple[float, ...]:
-    """How many of a limit of 200 all processes got, for each count of them."""
+    """How many tokens of a limit of 200 all processes together got, for each number of
+    processes."""
     task = Task(way, FEW, tries=TRIES)
     return tuple(
         float(sum(passed for passed, _ in together(task, count, server))) for count in counts
@@ -143,7 +144,8 @@ def _rows(
 
 
 def comparisons(scale: Scale) -> Iterator[Comparison]:
-    """As fast as they can, and a limit that all of them want more of."""
+    """Yields processes that take as fast as they can, and a limit that is too small for all of
+    them."""
     counts = [2] if scale.name == "smoke" else [1, 2, 4]
     seconds = scale.pick(1000, 200, 10) / 1000
     units = tuple(f"{count} process{'es' * (count > 1)}" for count in counts)

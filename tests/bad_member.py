@@ -17,8 +17,8 @@ EPOCH = 2**40 + 7
 
 
 class BadMember:
-    """Linked with nodes of a mesh under a name of its own. What it sends arrives at once; the nodes
-    believe that it sees them."""
+    """A member that is linked with nodes of a mesh under a name of its own. What it sends arrives
+    at once; the nodes take it for a member that sees them."""
 
     up = False  # the mesh makes no links for it
     epochs = 1
@@ -29,10 +29,10 @@ class BadMember:
         self.newest: dict[str, wire.Frame] = {}
         """The newest frame of each node."""
         self.came: dict[str, int] = {}
-        """When that came."""
+        """When the newest frame of each node arrived."""
         self.tables: dict[str, wire.AnnouncedTables] = {}
         self.known: dict[tuple[int, int], dict[tuple[str, int], tuple[int, int, int]]] = {}
-        """By key: what has come of each column."""
+        """By key: the newest counts of each column that have arrived."""
         mesh.nodes[name] = self  # type: ignore[assignment]
 
     @property
@@ -44,7 +44,7 @@ class BadMember:
         return {}
 
     def link(self, *names: str, age_ns: int = 0, address: str = "") -> None:
-        """A link to each of these nodes is up."""
+        """Opens a link to each of these nodes."""
         for name in names:
             node, local = self.mesh[name], self.local(name)
             node.table.set_time(local)
@@ -57,7 +57,7 @@ class BadMember:
         return self.mesh[name].local_ns(self.mesh.now_ns)
 
     def arrive(self, source: str, epochs: int, data: bytes) -> None:
-        """A frame of a node has come."""
+        """A frame of a node arrives."""
         frame = self.newest[source] = wire.decode(data)
         self.came[source] = self.mesh.now_ns
         if frame.tables is not None:
@@ -71,8 +71,8 @@ class BadMember:
                 columns[tables.origins[owner]] = (generation, taken, refunded)
 
     def send(self, name: str, **values: object) -> None:
-        """A frame to a node, which receives it now; it acknowledges what has come. Raises as the
-        node does."""
+        """Sends a frame to a node, which receives it now; it acknowledges what has arrived. Raises
+        as the node does."""
         node, local = self.mesh[name], self.local(name)
         newest = self.newest.get(name)
         self.seq[name] = self.seq.get(name, 0) + 1
@@ -93,7 +93,7 @@ class BadMember:
         node._wake()
 
     def try_to_send(self, name: str, **values: object) -> str:
-        """As `send`; returns what a node says against the frame."""
+        """Does as `send`; returns the text of the error with which the node refuses the frame."""
         try:
             self.send(name, **values)
         except WireError as error:
@@ -101,7 +101,7 @@ class BadMember:
         return ""
 
     def announce(self, name: str, origins: Sequence[tuple[str, int]]) -> None:
-        """Tables with these owners."""
+        """Announces these owners to a node."""
         version = self.seq.get(name, 0) + 1
         tables = wire.AnnouncedTables(version, tuple(origins), self.definitions(name))
         self.send(name, tables=tables, tables_version=version)
@@ -119,7 +119,8 @@ class BadMember:
         relayed: tuple[int, int] | None = None,
         **values: object,
     ) -> None:
-        """An entry of the first bucket; `relayed`: the rates of all owners but this one, now."""
+        """Sends an entry of the first bucket. `relayed`: the present rates of all owners but this
+        member."""
         listed = list(columns)
         owners = tuple((name, epoch) for name, epoch, *_ in listed)
         version = self.seq.get(name, 0) + 1
@@ -131,7 +132,7 @@ class BadMember:
         self.send(name, tables=tables, tables_version=version, payload=payload, **values)
 
     def columns(self, key: tuple[int, int]) -> list[Column]:
-        """All columns of a key, as they have come."""
+        """All columns of a key that have arrived."""
         return [(*owner, *column) for owner, column in self.known.get(key, {}).items()]
 
 
@@ -140,8 +141,8 @@ def entry(
     rates: tuple[int, int] | None = None,
     relayed: Sequence[tuple[int, int, int, int]] = (),
 ) -> bytes:
-    """The bytes of an entry, with the sender's fast and slow rate as they are packed, and those of
-    others: the owner's place, how old they are (ms), and the two."""
+    """The bytes of an entry. `rates`: the fast and the slow rate of the sender, as they are packed.
+    `relayed`: of others, the place of the owner, the age (ms), and its two rates."""
     refunds = any(refunded for *_, refunded in one.columns)
     flags = (REFUNDS if refunds else 0) | (RATES if rates is not None else 0)
     flags |= RELAYED if relayed else 0

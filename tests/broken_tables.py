@@ -1,4 +1,4 @@
-"""Files of shared tables with bits flipped, cut, grown or full of noise, opened by who is alone."""
+"""Opens files of shared tables that are damaged: bits flipped, cut, grown, or full of noise."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def opened(path: str) -> tuple[SharedFile, Table]:
 
 
 class Original:
-    """A table with keys, as the pages of its file that are not empty."""
+    """A table with keys, kept as those pages of its file that are not empty."""
 
     def __init__(self, path: str) -> None:
         file, table = opened(path)
@@ -40,14 +40,14 @@ class Original:
             while at < self.size:
                 try:
                     at = os.lseek(data.fileno(), at, os.SEEK_DATA) // PAGE * PAGE
-                except OSError:  # nothing but a hole
+                except OSError:  # the rest is a hole
                     break
                 if page := os.pread(data.fileno(), PAGE, at).rstrip(b"\0"):
                     self.pages.append((at, page))
                 at += PAGE
 
     def write_broken(self, path: str, rng: random.Random) -> None:
-        """Another file, with something wrong."""
+        """Writes a damaged copy of the file."""
         with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:
             file.truncate(self.size)
             for at, page in self.pages:
@@ -74,7 +74,7 @@ class Original:
 
 
 def left_as_it_is(path: str) -> bool:
-    """Whether the file does not begin as a table does; then it is refused, and not changed."""
+    """Whether the file does not begin as a table does: then it is refused, and left unchanged."""
     with open(path, "rb") as data:
         first = data.read(PAGE)
     if not first or is_ours(first):
@@ -90,7 +90,7 @@ def left_as_it_is(path: str) -> bool:
 
 
 def use(table: Table) -> None:
-    """All that a process does with a table."""
+    """Does all that a process does with a table."""
     for spec in SPECS:
         bucket = BucketCore(table, spec)
         for key in range(30):
@@ -107,7 +107,8 @@ def use(table: Table) -> None:
 
 
 def open_broken(seconds: float, seed: int, most: int = 1 << 60) -> tuple[int, int]:
-    """Opens broken files for so long, or so many: (files, those whose keys were kept)."""
+    """Opens damaged files for so many seconds, or `most` of them: (files, those whose keys were
+    kept)."""
     rng, files, kept = random.Random(seed), 0, 0
     end = time.monotonic() + seconds
     with tempfile.TemporaryDirectory(dir="/dev/shm") as place:

@@ -18,10 +18,10 @@ from hypothesis import settings
 UNITS = 50
 """One second where `piece_of_work` takes 20 ms."""
 FACTOR = 2
-"""What a busy machine adds to the time of a processor, at most."""
+"""The most by which a busy machine multiplies the processor time of a test."""
 EXEMPT = ("processes", "slow")
 EXAMPLES = 100
-"""A property has the budget for so many examples, and more in a profile that asks for more."""
+"""The budget of a property is for so many examples; a profile with more examples allows more."""
 PROPERTY = "share of the budget"
 
 
@@ -45,7 +45,7 @@ class Budget:
     def __init__(self) -> None:
         self._unit = min(piece_of_work() for _ in range(3))
         self.over: dict[str, float] = {}
-        """Tests beyond the budget, and what share of it they used."""
+        """Tests beyond the budget, and how many times the budget they used."""
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Iterator[None]:

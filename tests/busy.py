@@ -19,7 +19,7 @@ from collections.abc import Iterator
 
 from tests.server_process import end_by_signals
 
-# It ends with the program that started it, however that ends.
+# The loop ends with the program that started it, however that ends.
 LOOP = """
 import os, sys
 while os.getppid() == int(sys.argv[1]):
@@ -32,7 +32,7 @@ PYTEST = (sys.executable, "-m", "pytest", "--quiet", "--dist", "worksteal", "--n
 
 @contextlib.contextmanager
 def busy(processors: int) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """As many endless loops as there are processors, one priority with the tests."""
+    """Runs as many endless loops as there are processors, with the priority of the tests."""
     command = [sys.executable, "-c", LOOP, str(os.getpid())]
     loops = [subprocess.Popen(command) for _ in range(processors)]
     try:

@@ -1,4 +1,4 @@
-"""Certificates for one test: an authority, and what it signs for 127.0.0.1."""
+"""Certificates for one test: an authority, and certificates for 127.0.0.1 that it signs."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Authority:
         Path(self.file).write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
     def issue(self, name: str, *dns: str, hours: tuple[int, int] = VALID) -> dict[str, str]:
-        """Settings with a certificate for this node; `dns`: names that it has, too. `hours`: from
-        now, between which it is valid."""
+        """Settings with a certificate for this node. `dns`: further names of it. `hours`: from when
+        to when it is valid, counted from now."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
         certificate = self._build(subject, key.public_key(), *dns, authority=False, hours=hours)

@@ -16,7 +16,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 FOLDER = "crdtbucket/mesh/protocol"
 INTERPRETED = ("__init__.py", "wire.py", "peer_warnings.py")
-"""Of these files mypyc makes none that work."""
+"""Files of which mypyc makes no working module."""
 MYPYC = (sys.executable, "-m", "mypyc")
 PLAYS = "from tests.simulated.run import play; print(*map(play, range({})))"
 BREAKS = """import json; from tests.soak import failures
@@ -25,9 +25,9 @@ print(json.dumps([one for _, found in failures({}, {}, {}) for one in found]))""
 
 @contextlib.contextmanager
 def compiled_copy(compiler: Sequence[str] = MYPYC) -> Iterator[Path]:
-    """Gives the folder of a copy for as long as it is needed. It plays the files as they are now,
-    whatever is edited meanwhile. Where it cannot be compiled, a line says why, and the folder is
-    that of the checkout."""
+    """Yields the folder of a copy. The copy holds the files as they are now, whatever is edited
+    meanwhile. Where it cannot be compiled, a line says why, and the folder is that of the
+    checkout."""
     with tempfile.TemporaryDirectory(prefix="crdtbucket-compiled-") as folder:
         place = Path(folder)
         ignored = shutil.ignore_patterns("__pycache__")
@@ -53,7 +53,7 @@ def traces(place: Path, seeds: int) -> list[str]:
 
 
 def broken(place: Path, start: int, count: int, jobs: int) -> list[tuple[int, str]]:
-    """The seeds that fail, by the modules in this folder, and what went wrong with each."""
+    """The seeds that fail with the modules in this folder, and the error of each."""
     code = BREAKS.format(start, count, jobs)
     done = run_in(place, sys.executable, "-c", code, stdout=subprocess.PIPE)
     done.check_returncode()

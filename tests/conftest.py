@@ -56,8 +56,9 @@ def nobody_handles_hangups() -> Iterator[None]:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_collection() -> Iterator[None]:
-    """What is imported and collected stays until the end, so no collector has to look at it: that
-    would be a quarter of the time of the collection, and much of each `gc.collect` in a test."""
+    """Freezes what is imported and collected, which stays until the end: the garbage collector
+    would look at it in a quarter of the time of the collection, and in much of each `gc.collect` of
+    a test."""
     gc.disable()
     try:
         return (yield)
@@ -70,7 +71,7 @@ def pytest_configure(config: pytest.Config) -> None:
     # A shell in the background ignores Ctrl-C, and all that the tests start would inherit that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    if sys.version_info < (3, 11):  # where only who closes a TLS connection himself has closed it
+    if sys.version_info < (3, 11):  # there TLS is closed only at the end that closes it
         config.addinivalue_line(
             "filterwarnings", "ignore:unclosed transport <asyncio.sslproto:ResourceWarning"
         )

@@ -1,11 +1,12 @@
 """The compiled core as a `NodeUnderTest`: one key, through `Table`, `BucketCore` and the codec.
 
-The credit for silent peers has no setter. A phantom peer that was last heard long ago and states
-one token a second stands in every entry, and how long silence is trusted makes the credit exactly
-what a history asks for. The phantom has no column of counts, so nothing else notices it.
+The credit for silent peers has no setter. So every entry has the rate of a phantom peer, which was
+last seen long ago and advertised one token a second, and the time for which silence is trusted
+makes the credit exactly what a history asks for. The phantom has no column of counts, so it affects
+nothing else.
 
-A rate whose emission interval is no whole number of ns leaves levels up to 1 ns low after each
-operation: such a node gives `Close` fractions, which compare with that much slack. All others are
+If the emission interval of a rate is no whole number of ns, levels are up to 1 ns low after each
+operation: such a node returns `Close` fractions, which compare with that much slack. All others are
 exact.
 """
 
@@ -27,15 +28,15 @@ from tests.tombstones import add_tombstone
 KEY = "k"
 PHANTOM, PHANTOM_EPOCH, LONG_AGO = 255, 2**64 - 1, -100_000 * SECOND
 NEAR_NS = 1
-"""The near horizon: what is held back for the phantom within it must be nothing."""
+"""The near horizon, so small that nothing is held back for the phantom within it."""
 ONE_TOKEN_A_SECOND = 25 << 10
-"""As rates travel: 6 bits of exponent from 2^-24, 10 of mantissa."""
+"""As rates are packed in frames: 6 bits of exponent from 2^-24, 10 of mantissa."""
 NO_PLACE = 0xFFFF
 SLACK_NS = 300
 
 
 class Close(Fraction):
-    """A fraction that equals others within a slack. Only in the assertions of this suite."""
+    """A fraction that equals others within a slack. Only assertions of this suite use it."""
 
     slack: Fraction
 
@@ -54,11 +55,11 @@ class Close(Fraction):
         return Fraction.__ge__(self, Fraction(other) - self.slack)  # type: ignore[arg-type]
 
     def __hash__(self) -> int:
-        return 0  # what is equal must meet in a set
+        return 0  # equal ones need the same hash
 
 
 class Frame(NamedTuple):
-    """What one node says: the entry as bytes, and what its positions mean."""
+    """What one node sends: the entry as bytes, and what its positions mean."""
 
     sender: str
     epoch: int
@@ -94,7 +95,7 @@ class CoreNode:
         self.open()
 
     def open(self) -> None:
-        """A new process."""
+        """Starts a new process."""
         self.table = Table(
             max_keys=16, hash_key=bytes(16), virtual=True, grace=0.0, epoch=next(self.epochs)
         )
@@ -122,7 +123,7 @@ class CoreNode:
             self.table.nodes.set_node(PHANTOM, PHANTOM_EPOCH, False)
 
     def haunt(self, now: int) -> None:
-        """States the phantom's rates on an entry that has just been made; its level stays."""
+        """Gives the rates of the phantom to an entry that has just been made; its level stays."""
         if self.created is not None or not self.held:
             return
         self.created = now
@@ -134,9 +135,10 @@ class CoreNode:
     def state_rates(
         self, now: int, debt: int = 0, owner: str = NOBODY, rate: int = ONE_TOKEN_A_SECOND
     ) -> None:
-        """Hears a silent peer state its rates; an entry that is made by this is full. There never
-        was a link to it: else what was refilled in its silence would not be owed at the end, which
-        tests/core/test_apart.py is about, and the model knows no such time."""
+        """Merges an entry in which a silent peer advertises its rates; an entry that is made by
+        this is full. There never was a link to that peer: else what was refilled in its silence
+        would not be owed at the end, which tests/core/test_apart.py is about, and the model knows
+        no such time."""
         node = PHANTOM if owner == NOBODY else self.id_of(owner)
         epoch = PHANTOM_EPOCH if owner == NOBODY else PHANTOM_EPOCH - node
         self.table.nodes.set_relayed(node, epoch, LONG_AGO)
@@ -192,7 +194,8 @@ class CoreNode:
 
     @property
     def rounding(self) -> Fraction:
-        """Tokens by which a level in whole ns may be off: 0 where T is whole."""
+        """Tokens by which a level in whole ns may be off; 0 where the emission interval is
+        whole."""
         return Fraction(0 if self.exact else SLACK_NS) / Fraction(self.definition.emission)
 
     def ns(self, value: Ns) -> Ns:
@@ -216,7 +219,7 @@ class CoreNode:
         return Close(level, Fraction(SLACK_NS) / Fraction(self.definition.emission))
 
     def waste(self, now: int) -> None:
-        """Books what the advance of the next operation will throw away."""
+        """Counts as wasted what the advance of the next operation will throw away."""
         if self.held:
             self.wasted += max(0, -self.room - self.signed(now))
 
@@ -232,7 +235,8 @@ class CoreNode:
         return decision.allowed
 
     def would_admit(self, tokens: int, now: int) -> bool:
-        """A key without an entry keeps nothing free here: the rule is asked of an entry."""
+        """Makes an entry first: without one a key keeps nothing free, and the rule is about
+        entries."""
         probe = CoreNode(self.name, self.definition, iter([1]))
         probe.set_far(self.far)
         probe.state_rates(now)
@@ -318,7 +322,7 @@ class CoreNode:
             if spare is not None:
                 self.table.epochs.spare(spare)
         self.haunt(now)
-        self.owners.discard(message.sender)  # who speaks of the key is not silent
+        self.owners.discard(message.sender)  # a node that sends the key is not silent
         return len(heard.answers) > 0
 
     def first_sight_forgiven(
@@ -327,7 +331,8 @@ class CoreNode:
         slots: list[tuple[int, int, int, int]],
         known: dict[tuple[str, int], tuple[int, int, int]],
     ) -> Ns:
-        """Of columns that come under another definition no more is charged than is stated."""
+        """The charge that is forgiven for columns of another definition: no more is charged for new
+        ones than is stated."""
         place, at = take_varint(frame.payload, 17)
         stated, _ = take_varint(frame.payload, at)
         _, same, q, p = slots[place]
@@ -345,7 +350,7 @@ class CoreNode:
 
     # --- lives ---
     def evict(self, now: int) -> bool:
-        """What the sweep of a table does when the last peer that took has been forgotten."""
+        """Does what the sweep of a table does when the last peer that took has been forgotten."""
         if self.created is None:
             return False
         self.at(self.created)
@@ -420,7 +425,7 @@ class CoreNode:
 
 
 class StagedCoreNode(CoreNode):
-    """Whose definition is a candidate, of all keys, beside another that decides on none."""
+    """A node whose definition is a candidate for all keys, beside one that decides on none."""
 
     def defined(self) -> BucketCore:
         bucket = BucketCore(self.table, BucketSpec("b", 7, 13, "3s"))
@@ -446,7 +451,8 @@ class StagedCoreNode(CoreNode):
 
 
 class LoneCoreNode(CoreNode):
-    """Without any peer's rates, where a take goes the short way; it can hold no credit."""
+    """A node without the rates of any peer, where a take needs no prediction; it can hold no
+    credit."""
 
     with_peers = False
 

@@ -31,7 +31,7 @@ from tests.server_process import end_by_signals
 MINUTE_S, RELOAD_MINUTES, SETTLE_MINUTES = 60.0, 10, 15
 MOST_MB_AN_HOUR = 1.0
 MOST_MORE_FILES = 4
-"""A dial or a snapshot that is under way."""
+"""How many more files may be open: for a dial or a snapshot that is under way."""
 CHUNK = 250
 """Keys that a node is asked for at a time."""
 MB = 1e6
@@ -45,33 +45,33 @@ class Sample:
     node: int
     pid: int
     resident: int
-    """Bytes that it holds, free ones that its allocator keeps included."""
+    """Resident bytes, including free ones that its allocator keeps."""
     used: int
-    """Bytes that it still holds after it has given free ones back."""
+    """Resident bytes after it has given free ones back."""
     files: int
     live: int = 0
     """Bytes that malloc has given out, or 0 where it cannot tell."""
 
     @property
     def judged(self) -> int:
-        """Bytes that may not grow: those that malloc has given out, as a table has its size from
-        the start. What is used grows too where as much as before lies on more pages."""
+        """The bytes that must not grow: those that malloc has given out, as a table has its full
+        size from the start. `used` also grows when the same amount is spread over more pages."""
         return self.live or self.used
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What is asked of the nodes."""
+    """The load of the nodes."""
 
     hours: float
     keys: int
-    """So many different ones are churned through, again and again."""
+    """The number of different keys that are asked for, again and again."""
     keys_per_second: int
-    """Of all nodes together."""
+    """Keys a second that all nodes together are asked for."""
 
 
 class Endurance:
-    """The run, and what it saw."""
+    """The run and its samples."""
 
     def __init__(self, cluster: Cluster, settings: Settings, seed: int) -> None:
         self.samples: list[Sample] = []
@@ -81,10 +81,10 @@ class Endurance:
         self._next = 0
         self.churned = 0
         self.left: dict[int, int] = {}
-        """Of each node, the objects that only Python's collector found at the end."""
+        """By node, the objects that only the garbage collector found at the end."""
 
     async def play(self) -> None:
-        """Minute after minute. Raises `Failed` when a process does not do what it is told."""
+        """Plays minute after minute. Raises `Failed` when a process does not do what it is told."""
         cluster, minute = self._cluster, 0
         async with cluster.running():
             await cluster.pause()
@@ -132,9 +132,9 @@ class Endurance:
         )
 
     def _blow(self, minute: int) -> Blow:
-        """A fault that ends before the minute does. The longest cuts come first, as a table grows
-        with what it cannot send. Only the last node is ever killed: the memory of the others is
-        followed from the beginning to the end."""
+        """A fault that ends within the minute. The longest cuts come first, since a table grows by
+        what it cannot send. Only the last node is ever killed: the memory of the others is followed
+        from beginning to end."""
         nodes = len(self._cluster.nodes)
         last = nodes - 1
         if minute <= len(CUTS):
@@ -145,8 +145,8 @@ class Endurance:
         return replace(blow, rest=1.0, nodes=struck)
 
     async def _look(self, minute: float, node: Node) -> None:
-        """Not collected before: what is left in circles of references counts as used, as it may
-        stay for long where a process makes few objects."""
+        """Takes a sample without a garbage collection before it: objects in circles of references
+        count as used, since they may stay for long where a process makes few objects."""
         pid = node.pid
         held, files = resident_bytes(pid), descriptors(pid)
         async with node.asking:
@@ -155,7 +155,7 @@ class Endurance:
         self.samples.append(Sample(minute, node.number, pid, held, used, files, live))
 
     async def _churn(self) -> None:
-        """Keys that are asked for once and then for a long time not again."""
+        """Asks for keys once each, and for the same ones only much later again."""
         cluster, settings = self._cluster, self._settings
         while True:
             node = cluster.nodes[self._next // CHUNK % len(cluster.nodes)]
@@ -173,7 +173,7 @@ class Endurance:
 
 
 def lives(samples: Sequence[Sample], after: float) -> dict[int, list[Sample]]:
-    """Of each node that was one process from that minute on, the samples since."""
+    """By node, the samples since that minute, if it has been the same process."""
     out: dict[int, list[Sample]] = {}
     for one in samples:
         if one.minute >= after:
@@ -182,9 +182,9 @@ def lives(samples: Sequence[Sample], after: float) -> dict[int, list[Sample]]:
 
 
 def slope(samples: Sequence[Sample]) -> float:
-    """MB an hour by which memory grows: the median between any two samples. What had to hold more
-    than ever, in the longest cut so far, may stay that large: such a step weighs less than growth
-    that goes on."""
+    """MB an hour by which memory grows: the median slope between any two samples. What held more
+    than ever, in the longest cut so far, may stay that large: such a step weighs less than steady
+    growth."""
     return statistics.median(
         (later.judged - one.judged) / MB / (later.minute - one.minute) * 60
         for one, later in itertools.combinations(samples, 2)
@@ -192,7 +192,7 @@ def slope(samples: Sequence[Sample]) -> float:
 
 
 def verdict(samples: Sequence[Sample], after: float) -> list[str]:
-    """What is wrong with memory and descriptors once the tables are warm, after that minute."""
+    """What is wrong with memory and descriptors after that minute, when the tables are warm."""
     wrong = []
     for node, row in lives(samples, after).items():
         half = len(row) // 2
@@ -221,8 +221,8 @@ def main(arguments: list[str] | None = None) -> int:
     if options.out.is_dir():
         parser.error(f"--out {options.out} is a folder: name the file that is written at the end")
     seed = random.SystemRandom().getrandbits(31) if options.seed is None else options.seed
-    # In the processes that are started from now on, small objects come from malloc as well:
-    # Python's own allocator gives no arena of a megabyte back of which one object is left.
+    # Processes that are started from now on take small objects from malloc as well: Python's own
+    # allocator does not return an arena of a megabyte while one object is left in it.
     os.environ["PYTHONMALLOC"] = "malloc"
     settings = Settings(options.hours, options.keys, options.keys_per_second)
     between, told = network(options.network, NODES, seed)

@@ -1,4 +1,4 @@
-"""What a forked child does, seen from its parent."""
+"""Runs functions in a forked child, and returns to the parent what they did."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import signal
 from collections.abc import Callable
 
 BOUND_S = 60.0
-"""A child that is not done by then waits for something that its parent alone could do."""
+"""Seconds after which a child waits for something that only its parent could do."""
 
 
 def in_child(*deeds: Callable[[], object]) -> list[str]:
-    """What each of these returns or raises in one forked child, as text. The child is killed, and
-    the test fails, when they have not ended in time."""
+    """What each of these functions returns or raises in one forked child, as text. The child is
+    killed, and the test fails, when they have not ended in time."""
     read, write = os.pipe()
     child = os.fork()
     if not child:
@@ -35,5 +35,5 @@ def in_child(*deeds: Callable[[], object]) -> list[str]:
 def _outcome(deed: Callable[[], object]) -> str:
     try:
         return str(deed())
-    except Exception as error:  # noqa: BLE001 - it is what is asked for
+    except Exception as error:  # noqa: BLE001 - the test asks for it
         return f"{type(error).__name__}: {error}"

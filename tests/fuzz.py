@@ -52,7 +52,7 @@ class Victim:
         self.frames += map(wire.encode, kinds().values())
 
     def state(self) -> Any:
-        """All that a frame may change, but for the time at which the link was last heard."""
+        """All state that a frame may change, except the time at which the link was last seen."""
         bucket = self.mesh["B"].bucket("b")
         link = self.node.links["A"]
         keys = [f"key {i}" for i in range(7)]
@@ -88,14 +88,14 @@ class Victim:
 
 
 def broken(rng: random.Random, frames: list[bytes]) -> bytes:
-    """A frame that was changed, or now and then a whole one of noise."""
+    """A frame that was changed; now and then one that is all noise."""
     if rng.random() < 0.01:
         return bytes(framed(rng.choice(list(HOSTILE.values())), rng.randbytes(20)))
     return changed(rng, frames)
 
 
 def fuzz(seconds: float, seed: int) -> tuple[int, int]:
-    """Frames given and frames taken."""
+    """Fuzzes for so many seconds; returns the numbers of frames given and of frames taken."""
     rng = random.Random(seed)
     victim, given, taken = Victim(seed), 0, 0
     end = time.monotonic() + seconds
@@ -111,8 +111,8 @@ def fuzz(seconds: float, seed: int) -> tuple[int, int]:
 
 
 def read_outside(name: str, seconds: float, seed: int) -> bool:
-    """Gives a reader of tests/outside.py bytes for so long; False when atheris found something.
-    Without atheris what is found is raised."""
+    """Gives a reader of tests/outside.py bytes for so many seconds; returns False when atheris
+    found a fault. Without atheris a fault is raised."""
     one = OUTSIDE[name]
     if atheris is not None:
         libfuzzer.PLACE.mkdir(exist_ok=True)

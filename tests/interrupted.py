@@ -1,4 +1,4 @@
-"""What may happen in the middle of a call: changes by another thread, and signals."""
+"""What may happen in the middle of a call: changes by another thread, or signals."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MOST = 400
 
 
 def interrupted(work: Callable[[], T], change: Callable[[], object]) -> T:
-    """What `work` returns, where `change` is made before each of its lines, the first `MOST`."""
+    """What `work` returns when `change` is called before each of its first `MOST` lines."""
     left = MOST
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:
@@ -36,7 +36,7 @@ def interrupted(work: Callable[[], T], change: Callable[[], object]) -> T:
 
 @contextlib.contextmanager
 def signals_on_and_on() -> Iterator[None]:
-    """A signal comes every 10 ms, as from a profiler; the 1,000th fails what waits for so long."""
+    """Sends a signal every 10 ms, as a profiler does; the 1,000th ends what still waits."""
     seen = []
 
     def handler(*_: object) -> None:

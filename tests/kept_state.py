@@ -3,7 +3,8 @@ shared table, and the record of a key in Redis. Frames are in `mesh/golden`.
 
     python -m tests.kept_state
 
-writes files of formats that have none yet; it replaces none, since later versions find such bytes.
+writes files of formats that have none yet. It replaces none, since later versions will find such
+bytes.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def make_snapshot() -> bytes:
 
 
 def open_shared(path: Path) -> tuple[SharedFile, Table]:
-    """The table at a path; its clock is the caller's."""
+    """The shared table at a path; the caller sets its clock."""
     file = SharedFile(str(path))
     return file, open_table(
         file, max_keys=16, hash_key=bytes(16), owner="eu-1", virtual=True, host=HOST
@@ -61,7 +62,7 @@ def open_shared(path: Path) -> tuple[SharedFile, Table]:
 
 
 def make_table() -> bytes:
-    """The same two keys in the table of a host, that no process uses now."""
+    """The same two keys in the shared table of a host, which no process uses now."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "table")
         file, table = open_shared(path)
@@ -76,7 +77,7 @@ def make_table() -> bytes:
 
 @contextmanager
 def timed_redis() -> Iterator[TimedRedis]:
-    """A server of its own, whose clock stands."""
+    """A server of its own, whose clock stands still."""
     with Server() as server:
         redis = TimedRedis(server)
         yield redis
@@ -107,7 +108,7 @@ MADE = {
 
 
 def main() -> None:
-    """Writes what is not there yet."""
+    """Writes the files that do not exist yet."""
     for name, made in MADE.items():
         if not (GOLDEN / name).exists():
             (GOLDEN / name).write_bytes(made())

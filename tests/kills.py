@@ -1,8 +1,8 @@
-"""Processes that share a table are killed at random: python -m tests.kills [--kills N] [--seed S].
+"""Kills processes that share a table at random: python -m tests.kills [--kills N] [--seed S].
 
 After each kill the table must verify, every key must decide at once, and another process must lead.
-At the end no token is missing that a caller was told of, and none is there that nobody took: each
-kill leaves at most one more.
+At the end no token is missing whose caller got its answer, and none is counted that nobody took,
+but for one more at each kill.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ WORKERS = 4
 KEYS = 16
 LIMIT = 20_000
 AT_ONCE_S = 20.0
-"""What is to be so at once is so within this time on a busy machine, or it never is."""
+"""Seconds within which even a busy machine does what should happen at once."""
 KEPT = BucketSpec("kept", 1 << 20, 1, "1h", max_debt=0)
 HARD = BucketSpec("hard", LIMIT, 1, "1h", max_debt=0)
 FLOOD = [BucketSpec("flood", 100 + i, 1000) for i in range(2)]
 
 
 class Account:
-    """What each process was told, in memory that outlives it: tokens taken and given back of each
-    key, and those of the hard limit."""
+    """What each process was answered, in memory that outlives it: the tokens taken and given back
+    of each key, and those of the hard limit."""
 
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, 8 * WORKERS * (2 * KEYS + 1))
@@ -52,7 +52,7 @@ class Account:
 
 @dataclass
 class Process:
-    """One user of the table: what it does at random."""
+    """One process that uses the table at random."""
 
     table: Table
     account: Account
@@ -71,7 +71,7 @@ class Process:
             return
         self.account.add(self.row, key)
         if self.rng.random() < 0.2:
-            self.account.add(self.row, KEYS + key)  # before: it may be given back and not be told
+            self.account.add(self.row, KEYS + key)  # noted before: the answer may be lost
             back = self.buckets["kept"].refund(decision)
             self.account.add(self.row, KEYS + key, back - 1)
 
@@ -111,7 +111,7 @@ class Process:
 
 
 class Fleet:
-    """The processes, their table, and what is so after each kill."""
+    """The processes, their table, and what must hold after each kill."""
 
     def __init__(self, path: str, seed: int) -> None:
         self.rng = random.Random(seed)
@@ -141,7 +141,7 @@ class Fleet:
             os._exit(1)
 
     def kill_one(self) -> None:
-        time.sleep(self.rng.expovariate(1000.0))  # where it is then is what is left to chance
+        time.sleep(self.rng.expovariate(1000.0))  # what it does at that moment is left to chance
         row = self.rng.randrange(len(self.pids))
         victim = self.pids[row]
         os.kill(victim, signal.SIGKILL)
@@ -174,7 +174,7 @@ class Fleet:
         assert self.file.alone()
 
     def _settle(self) -> None:
-        """Every token of the kept keys, and of the hard limit."""
+        """Compares every token of the kept keys, and of the hard limit."""
         slack = 0
         for key in range(KEYS):
             columns = self.here.buckets["kept"].columns(f"kept {key}").values()
@@ -192,7 +192,7 @@ class Fleet:
 
 
 def run(kills: int, seed: int, progress: bool = False) -> tuple[int, int]:
-    """Kills that were made, and how many of them the table had to be repaired after."""
+    """Makes the kills; returns their number, and how often the table had to be repaired."""
     directory = "/dev/shm" if os.path.isdir("/dev/shm") else None
     with tempfile.TemporaryDirectory(dir=directory) as place:
         fleet = Fleet(os.path.join(place, "table"), seed)

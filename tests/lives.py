@@ -1,4 +1,4 @@
-"""Real processes of a node, started, asked, closed and killed by a test."""
+"""Real processes of nodes, which a test starts, asks, closes and kills."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from crdtbucket import BucketSpec, Limiter, MeshConfig
 SECRET = "a secret of the tests that is long"
 SOCKETS = "crdtbucket.mesh.sockets.socket_transport"
 WITHIN_S = 60.0
-"""What is to be so is so within this time on a slow and busy machine, or it never is."""
+"""Seconds within which even a slow and busy machine does what should happen."""
 SPECS = [BucketSpec("api", 100, 1, "1h", max_debt=0)]
-"""Hardly refills, so that what all callers were given in all is at most 100."""
+"""It hardly refills, so that all callers together are granted at most 100."""
 
 
 class Life:
@@ -36,7 +36,7 @@ class Life:
         theirs.close()
 
     def burst(self, calls: int, key: str = "tenant") -> int:
-        """How many of so many takes were allowed."""
+        """Makes so many takes; returns how many were allowed."""
         return int(self._ask("burst", calls, key))
 
     def left(self, key: str = "tenant") -> int:
@@ -54,7 +54,7 @@ class Life:
         assert self.process.exitcode == 0
 
     def kill(self) -> None:
-        """Ends the process as the kernel does that has no memory left."""
+        """Kills the process, as the kernel does when memory runs out."""
         self.process.kill()
         self.process.join()
 
@@ -67,7 +67,7 @@ class Life:
 
 
 def linked(lives: Iterable[Life], peers: int) -> bool:
-    """Whether of the processes of each node one leads, and hears so many peers."""
+    """Whether in each node one process leads, and is linked with so many peers."""
     nodes: dict[str, list[dict[str, Any]]] = {}
     for life in lives:
         nodes.setdefault(life.node, []).append(life.stats())
@@ -97,7 +97,7 @@ def _live(
                 break
             try:
                 line.send(("answer", _answer(limiter, question, rest)))
-            except Exception as error:  # noqa: BLE001 - it is told to the test
+            except Exception as error:  # noqa: BLE001 - the test gets it
                 line.send(("error", repr(error)))
     line.send(("answer", None))
 

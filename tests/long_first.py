@@ -1,4 +1,4 @@
-"""The order of the tests: the longest at the beginning of what each of the processes runs."""
+"""Orders the tests: the longest come first in the part that each process runs."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ LONG = (
     "tests/native/test_programs.py::test_every_token",
     "tests/test_docs.py::test_the_site_is_built",
 )
-"""They run first, so that no process is left with one when all the others have ended. Those of one
-folder run in one process: two demos beside each other would each have half a machine."""
+"""Tests that run first, so that no process is left with one when all the others have ended. Those
+of one folder run in one process: two demos at the same time would each have half a machine."""
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> Iterator[None]:
-    """When those that do not run have been left out."""
+    """Orders the tests that are left when the others have been deselected."""
     yield
     items[:] = long_first(items, getattr(config, "workerinput", {}).get("workercount", 1))
 
 
 def long_first(items: list[pytest.Item], processes: int) -> list[pytest.Item]:
-    """In equal parts, as processes that steal from each other get them to begin with. The long ones
-    stand at the beginnings of the parts, folder by folder."""
+    """The tests in equal parts, as processes that steal from each other get them at first. The long
+    ones are at the beginnings of the parts, folder by folder."""
     long = [item for item in items if item.nodeid.startswith(LONG)]
     folders = [list(one) for _, one in itertools.groupby(long, lambda item: item.path.parent)]
     others = (item for item in items if not item.nodeid.startswith(LONG))

@@ -11,7 +11,7 @@ from tests.server_process import NotInstalled
 from tests.strong.redis_server import PROGRAMS
 
 REASONS = ("is not installed", "empty parameter set")
-"""What the reason of such a skip contains; the last one is for a test of each kind of server."""
+"""Texts in the reason of such a skip; the last is that of a test for each kind of server."""
 
 
 class MissingServers:

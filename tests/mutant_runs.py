@@ -23,14 +23,14 @@ from hypothesis import Phase, settings
 
 TASK, RESULTS = Path("task.json"), Path("results.json")
 LOOKS, LOOK_S = 8, 0.25
-"""A process that is asleep at so many looks, so far apart, and has used no processor time between
-them waits for ever: these tests wait for nothing, and one that cannot get a processor is not
-asleep."""
+"""A process waits for ever if it is asleep at so many looks in a row, this far apart, and uses no
+processor time between them. These tests wait for nothing, and a process that merely gets no
+processor is not asleep."""
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection() -> None:
-    """That an example fails is enough: nobody reads a smaller one."""
+    """Turns shrinking off: one failing example is enough, since nobody reads it."""
     phases = (Phase.explicit, Phase.generate)
     profile = settings.get_profile("quick")
     settings.register_profile("mutants", profile, phases=phases, database=None)
@@ -86,10 +86,10 @@ class _Child:
     looked: float = 0.0
     used: str = ""
     asleep: int = 0
-    """So many looks in a row have found that it waits."""
+    """The number of looks in a row that have found it waiting."""
 
     def look(self, pid: int) -> None:
-        """Ends it when it waits for ever."""
+        """Kills it when it waits for ever."""
         if time.monotonic() - self.looked < LOOK_S:
             return
         self.looked = time.monotonic()
@@ -119,7 +119,7 @@ def _measured(items: list[pytest.Item]) -> list[float]:
 
 
 def _try(mutant: str, items: list[pytest.Item], limit: int) -> None:
-    """Ends this process: with 0 when no test fails."""
+    """Runs the tests on a mutant, and ends this process: with 0 when no test fails."""
     resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
     status = 1
     try:

@@ -134,7 +134,7 @@ def score(module: str) -> tuple[int, int]:
 
 
 def main(wanted: list[str]) -> int:
-    """Prints the score of each module and who survived."""
+    """Prints the score of each module, and the mutants that survived."""
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     modules = [m for m in TESTS if not wanted or any(m.endswith(f"/{name}") for name in wanted)]
     if not modules:

@@ -44,7 +44,7 @@ NUMBERS = {mutation.name: number for number, mutation in enumerate(MUTATIONS, 1)
 
 
 def sources(folder: Path) -> dict[Path, str]:
-    """What stands in the files of a folder that may be changed."""
+    """The text of the files of a folder that may be changed."""
     files = (path for path in folder.rglob("*") if path.suffix in (".h", ".py", ".lua"))
     return {path: path.read_text() for path in files}
 
@@ -52,7 +52,7 @@ def sources(folder: Path) -> dict[Path, str]:
 def place(
     mutation: Mutation, project: Path, read: Callable[[Path], dict[Path, str]] = sources
 ) -> Path:
-    """The file in which the text that a mutation replaces stands, exactly once."""
+    """The file that contains the text which a mutation replaces, exactly once."""
     texts = read(project / "crdtbucket" / mutation.folder)
     counts = {path: n for path, text in texts.items() if (n := text.count(mutation.old))}
     assert list(counts.values()) == [1], f"{mutation.name}: not there once: {mutation.old!r}"
@@ -60,7 +60,7 @@ def place(
 
 
 def compiled(project: Path, mutations: Sequence[Mutation]) -> None:
-    """The core of a copy, with those bugs that are in its headers."""
+    """Compiles the core of a copy, with those bugs that are in its headers."""
     package, target = project / "crdtbucket", project / "_core.c"
     command = [sys.executable, "-m", "cython", "-3", str(package / "_core.pyx"), "-o", str(target)]
     subprocess.run(command, check=True, capture_output=True)
@@ -82,8 +82,9 @@ class Copies:
     """Copies of the project, one for each check that runs at the same time."""
 
     def __init__(self, directory: Path, count: int, mutations: Sequence[Mutation]) -> None:
-        # What is compiled of Python goes along: it is good for a copy with the same times.
-        # What a suite that runs beside this is writing would be gone by the time it is copied.
+        # Compiled Python files are copied, too: they are valid in a copy with the same times. Files
+        # that a suite is writing at the same time are left out, since they would be gone before
+        # they are copied.
         ignore = shutil.ignore_patterns("*.so", "*.pyc.*")
         first = directory / "0"
         for folder in ("crdtbucket", "tests", "docs/vectors"):
@@ -101,7 +102,7 @@ class Copies:
         """A copy with the bug in it, and the environment that it needs."""
         copy = self._idle.get()
         env = {**os.environ, "PYTHONPATH": str(copy)}
-        env["HYPOTHESIS_PROFILE"] = "ci"  # what is found does not depend on who asks
+        env["HYPOTHESIS_PROFILE"] = "ci"  # so the result does not depend on the caller's profile
         try:
             if mutation is None or mutation.folder == "core":
                 yield copy, env | {"PLANTED": str(NUMBERS[mutation.name] if mutation else 0)}
@@ -117,13 +118,13 @@ class Copies:
             self._idle.put(copy)
 
     def _write(self, path: Path, text: str) -> None:
-        """Gives the file a time that it never had, so that no compiled form is taken for it."""
+        """Writes a file with a time that it never had, so that no compiled form is taken for it."""
         path.write_text(text)
         stamp = path.stat().st_mtime + 10 * next(self._stamps)
         os.utime(path, (stamp, stamp))
 
     def run(self, mutation: Mutation | None, check: tuple[str, ...]) -> int:
-        """The exit status of a part of the suite."""
+        """Runs a part of the suite; returns its exit status."""
         with self.planted(mutation) as (copy, env):
             done = subprocess.run(
                 [sys.executable, "-m", *check], cwd=copy, env=env, capture_output=True, text=True,
@@ -145,8 +146,8 @@ class Copies:
 
 
 def survivors(mutations: Sequence[Mutation], *, suite_passed: bool, least: float) -> list[str]:
-    """What is wrong: bugs that nothing noticed, or that the fast tests found too few;
-    and parts of the suite that fail without any bug, unless the whole suite is known to pass."""
+    """What is wrong: bugs that nothing found, too few found by fast tests, and parts of the suite
+    that fail without any bug, unless the whole suite is known to pass."""
     jobs = os.cpu_count() or 1
     with tempfile.TemporaryDirectory() as directory, ThreadPoolExecutor(jobs) as pool:
         copies = Copies(Path(directory), jobs, mutations)
@@ -177,7 +178,7 @@ def turn_of_commit() -> int:
 
 
 def share_of(mutations: Sequence[Mutation], one_in: int, turn: int) -> Sequence[Mutation]:
-    """Every `one_in`-th of them, beginning with another one at each turn."""
+    """Every `one_in`-th of the mutations, beginning with another one at each turn."""
     return mutations[turn % one_in :: one_in]
 
 

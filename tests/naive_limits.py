@@ -1,4 +1,5 @@
-"""A limit as one would write it down: tokens a key, refilled by one a second. For comparison."""
+"""A limit as one would write it down, for comparison: so many tokens for each key, refilled by one
+a second."""
 
 from __future__ import annotations
 

@@ -18,7 +18,8 @@ CAPACITY, RATE = 100, 20
 HONEST, MEMBERS = "ABCD", 5
 STEP = 0.05
 BURST, AFTER, SECONDS = 15.0, 30.0, 160.0
-"""Before the attack begins, until its honest debts are over, and how long is watched then."""
+"""Seconds before the attack begins; until the honest debts of that time are over; and for how long
+is measured after that."""
 ABSURD = (0xFFFF, 0xFFFF)
 
 DEMANDS = {
@@ -26,11 +27,11 @@ DEMANDS = {
     "a fifth each": (0.2, 0.2, 0.2, 0.2),
     "one asks for twice the limit": (2.0, 0.2, 0.1, 0.05),
 }
-"""What each honest node asks for, of the refill rate."""
+"""The demand of each honest node, as a multiple of the refill rate."""
 
 
 class Attack:
-    """The bad member at work on one key."""
+    """The attack of the bad member on one key."""
 
     def __init__(self, mesh: SimulatedMesh) -> None:
         self.bad = BadMember(mesh)
@@ -45,7 +46,7 @@ class Attack:
         return (self.bad.name, self.bad.epoch, 1, self.taken, self.refunded)
 
     def round(self, debt_ns: int = 1, rates: tuple[int, int] | None = ABSURD) -> None:
-        """A complete round to each node, with the own column."""
+        """Sends a complete round to each node, with its own column."""
         self.rounds += 1
         for name in HONEST:
             self.bad.state(name, self.key, debt_ns, [self.own()], rates, round=self.rounds, parts=1)
@@ -57,13 +58,13 @@ def nothing(attack: Attack, step: int) -> None:
 
 
 def rates(attack: Attack, step: int) -> None:
-    """Absurd rates in rounds that come rarely, so that much is held back."""
+    """Sends absurd rates in rounds that come rarely, so that much is held back for it."""
     if step % 8 == 0:
         attack.round()
 
 
 def rates_and_silence(attack: Attack, step: int) -> None:
-    """Absurd rates once, and the link ends."""
+    """Sends absurd rates once, and then its link ends."""
     if step == 0:
         attack.taken = 1
         attack.round()
@@ -81,7 +82,7 @@ def takes(per_second: float) -> Callable[[Attack, int], None]:
 
 
 def takes_and_silence(attack: Attack, step: int) -> None:
-    """Takes as an honest node might in overload, and the link ends."""
+    """Takes as an honest node might in overload, and then its link ends."""
     attack.taken = round(RATE * (min(step, 200) + 1) * STEP)
     if step <= 200 and step % 2 == 0:
         attack.round(debt_ns=10**12)
@@ -91,7 +92,7 @@ def takes_and_silence(attack: Attack, step: int) -> None:
 
 
 def debts(attack: Attack, step: int) -> None:
-    """All columns that it has heard, and no debt."""
+    """Sends all columns that it has received, and no debt."""
     for name in HONEST:
         if attack.bad.columns(attack.key):
             attack.bad.state(name, attack.key, 1, attack.bad.columns(attack.key))
@@ -104,7 +105,7 @@ def refunds(attack: Attack, step: int) -> None:
 
 
 def columns_of_others(attack: Attack, step: int) -> None:
-    """The columns of the honest nodes, raised without end."""
+    """Sends the columns of the honest nodes, which rise without end."""
     listed = [
         (owner, epoch, generation, taken + 50 * step, refunded)
         for owner, epoch, generation, taken, refunded in attack.bad.columns(attack.key)
@@ -116,7 +117,8 @@ def columns_of_others(attack: Attack, step: int) -> None:
 
 
 def invented_members(attack: Attack, step: int) -> None:
-    """Forty members that it alone sees ask for everything, and take a part of the limit each."""
+    """Sends forty members that it alone sees, which ask for everything and take a part of the limit
+    each."""
     taken = round(RATE * (step + 1) * STEP / 40)
     invented = [(f"x{i:02}", attack.bad.epoch + 1 + i, 1, taken, 0) for i in range(40)]
     ages = tuple((epoch, 0) for _, epoch, *_ in invented)
@@ -137,7 +139,7 @@ def invented_members(attack: Attack, step: int) -> None:
 
 
 def everything(attack: Attack, step: int) -> None:
-    """Now rates and takes, now debts, now refunds, in turns of a second."""
+    """Sends rates and takes, then debts, then refunds, in turns of a second."""
     turn = step // 20 % 3
     if turn == 0:
         attack.taken += 10**4
@@ -168,9 +170,10 @@ class Watched:
     """What the honest nodes admitted."""
 
     of_limit: float
-    """Of `C + r * t`, all together and from the beginning."""
+    """What all nodes together admitted from the beginning on, divided by `C + r * t`."""
     least: float
-    """Of `min(its demand, r / members)`, by the node with the least, in the last SECONDS."""
+    """What the worst served node admitted in the last SECONDS, divided by `min(its demand, r /
+    members)`."""
 
 
 def watch(attack: str, demand: str, seconds: float = SECONDS) -> Watched:

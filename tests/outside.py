@@ -1,7 +1,7 @@
 """Everything in Python that reads what others wrote, each as a function of bytes to fuzz.
 
-Each either takes its bytes or refuses them with the error that it promises; whatever else it raises
-is a fault. `tests.fuzz` runs them, with atheris (`python -m tests.outside NAME`) where it is
+Each either takes its bytes or refuses them with the error that it promises; any other exception is
+a fault. `tests.fuzz` runs them: with atheris (`python -m tests.outside NAME`) where it is
 installed, so that inputs change towards code that was not reached yet.
 """
 
@@ -55,7 +55,7 @@ BODIES = [
 
 
 def read_file(data: bytes) -> None:
-    """A configuration: definitions, or all that is wrong with it in words that can be shown."""
+    """Reads a configuration: it has definitions, or all that is wrong with it can be shown."""
     file = Path(PLACE.name, "outside.yaml")
     file.write_bytes(data)
     try:
@@ -65,7 +65,7 @@ def read_file(data: bytes) -> None:
 
 
 def read_body(data: bytes) -> None:
-    """A body of the HTTP API; the first byte says of which call."""
+    """Reads a body of the HTTP API; the first byte chooses the call."""
     kind = BODIES[data[0] % len(BODIES)] if data else bodies.Take
 
     async def raw() -> bytes:
@@ -79,7 +79,7 @@ def read_body(data: bytes) -> None:
 
 
 def read_fields(data: bytes) -> None:
-    """Fields of a header: of a service's answer, and of proxies that forward."""
+    """Reads header fields: of the answer of a service, and of proxies that forward."""
     lines = [line.partition(":") for line in data.decode("latin-1").split("\n")]
     read_upstream(429, [(name, value.strip()) for name, _, value in lines])
     for _, _, value in lines:
@@ -88,13 +88,13 @@ def read_fields(data: bytes) -> None:
 
 
 def read_frame(data: bytes) -> None:
-    """A frame of a peer."""
+    """Reads a frame of a peer."""
     with contextlib.suppress(WireError):
         wire.decode(data)
 
 
 def read_reply(data: bytes) -> None:
-    """What a Redis sends, in two pieces."""
+    """Reads what a Redis sends, in two pieces."""
     reader = ReplyReader()
     with contextlib.suppress(GarbledReply):
         for piece in (data[: len(data) // 2], data[len(data) // 2 :]):
@@ -104,7 +104,7 @@ def read_reply(data: bytes) -> None:
 
 
 class Answering:
-    """Stands for a connection on which every command gets the same reply."""
+    """A connection on which every command gets the same reply."""
 
     address = Address("redis.example", 6379)
 
@@ -117,7 +117,7 @@ class Answering:
 
 
 def read_answer(data: bytes) -> None:
-    """A reply of a Redis, as the answer to everything that is ever asked."""
+    """Reads a reply of a Redis, as the answer to every command that is ever sent."""
     reader = ReplyReader()
     try:
         reader.feed(data)
@@ -171,7 +171,7 @@ def encode_reply(value: object) -> bytes:
 
 
 def _frames() -> Iterator[bytes]:
-    from tests.mesh.frames import kinds  # not before: what it imports is watched by then
+    from tests.mesh.frames import kinds  # imported here, so that atheris watches what it imports
 
     yield from map(wire.encode, kinds().values())
 
@@ -214,11 +214,11 @@ OUTSIDE = {
 
 
 TEXTS = (b"0", b"-", b'"', b"\n  ", b"\xff", b": ", b"9" * 30)
-"""What numbers, strings and lines break at."""
+"""Bytes at which numbers, strings and lines break."""
 
 
 def changed(rng: random.Random, inputs: list[bytes]) -> bytes:
-    """An input with bytes flipped, replaced, cut or put in, or joined with another."""
+    """An input with bytes flipped, replaced, cut or inserted, or joined with another."""
     data = bytearray(rng.choice(inputs))
     for _ in range(rng.choice([1, 1, 2, 8])):
         at = rng.randrange(len(data)) if data else 0
@@ -237,7 +237,7 @@ def changed(rng: random.Random, inputs: list[bytes]) -> bytes:
 
 
 def main() -> None:
-    """libFuzzer on one of them; the other arguments are libFuzzer's."""
+    """Runs libFuzzer on one of them; the other arguments are those of libFuzzer."""
     one = OUTSIDE[sys.argv.pop(1)]
     atheris.Setup(sys.argv, one.read)
     atheris.Fuzz()

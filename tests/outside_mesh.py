@@ -1,4 +1,4 @@
-"""What a node reads that others wrote, or that it wrote itself before: hellos, orders, kept files.
+"""What a node reads that others wrote, or that it wrote itself earlier: hellos, orders, kept files.
 
 Part of `tests.outside`.
 """
@@ -41,7 +41,7 @@ PLACE = tempfile.TemporaryDirectory(prefix="crdtbucket-outside-")
 OPERATOR = NodeKey.make()
 OPERATORS = [OPERATOR.fingerprint]
 AFTER_S = (0.1, 0.3, 1.0, 3.0, 20.0, 1000.0)
-"""When a node that met somebody is looked at."""
+"""Seconds after which a node is checked that has met another one."""
 
 
 class Outside(NamedTuple):
@@ -52,7 +52,7 @@ class Outside(NamedTuple):
 
 
 def mesh(seed: int = 1) -> SimulatedMesh:
-    """Two nodes that have met."""
+    """A mesh of two nodes that have met."""
     nodes = SimulatedMesh(["A", "B"], [BucketSpec("b", 100, 7)], seed=seed, latency=0.001)
     nodes.advance(0.01)
     return nodes
@@ -62,7 +62,8 @@ def mesh(seed: int = 1) -> SimulatedMesh:
 
 
 def read_hello(data: bytes) -> None:
-    """The first message of somebody, whom a node then meets: its peers can read what it says."""
+    """Reads the first message of a process that a node then meets; its peers must be able to read
+    what the node sends."""
     try:
         info = hello.decode(data).info
     except WireError:
@@ -98,12 +99,12 @@ def _hellos() -> Iterator[bytes]:
 
 
 class Linked:
-    """Stands for the only link, and for the table of links."""
+    """A link that is also the table of links, with itself as the only one."""
 
     peer = NodeInfo("C", "", 7, "", 0)
 
     def offer(self, data: bytes, kind: int) -> None:
-        """What is answered."""
+        """Receives an answer, and drops it."""
 
     def all(self) -> list[Linked]:
         """The links."""
@@ -115,7 +116,7 @@ def _books() -> list[OrderBook[Any]]:
 
 
 def read_orders(data: bytes) -> None:
-    """What a member passes on; the first byte says of which kind."""
+    """Reads orders that a member passes on; the first byte chooses their kind."""
     kind, body = data[0] % 4 if data else 0, data[1:]
     if kind < 3:
         with contextlib.suppress(WireError):
@@ -151,7 +152,7 @@ def _signed() -> Iterator[list[Any]]:
 def _orders() -> Iterator[bytes]:
     for kind, orders in enumerate(_signed()):
         yield bytes([kind]) + packed(orders)
-        # Before a signature is looked at, rows may say anything.
+        # Until a signature is checked, rows may contain anything.
         rows = [list(order.row()) for order in orders]
         for row, place in itertools.product(rows, range(4)):
             yield bytes([kind]) + pack([[*row[:place], 2**63, *row[place + 1 :]]])
@@ -195,7 +196,7 @@ KEPT = (_restored, _epoch_before, _commands, _overrides)
 
 
 def read_kept(data: bytes) -> None:
-    """A file of `state_dir`; the first byte says which."""
+    """Reads a file of `state_dir`; the first byte says which."""
     with contextlib.suppress(MeshError):
         KEPT[data[0] % len(KEPT) if data else 0](data[1:])
 

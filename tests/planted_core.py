@@ -1,7 +1,7 @@
-"""All bugs of the compiled core in one compilation: the environment variable PLANTED chooses one.
+"""Compiles all bugs of the core at once: the environment variable PLANTED chooses one.
 
 A function with bugs becomes several: the sound one, one for each bug, and one with the old name
-that calls the one that was chosen. The result is compiled once, where each bug on its own would
+that calls the one that was chosen. The result is compiled once, while each bug on its own would
 need the whole binding again.
 """
 
@@ -18,7 +18,7 @@ static int planted;
 __attribute__((constructor)) static void choose_planted(void)
 { const char *name = getenv("PLANTED"); planted = name ? atoi(name) : 0; }
 """
-"""Is included before everything else."""
+"""C that is included before everything else."""
 NO_CODE = re.compile(
     r"/\*.*?\*/"
     r"|//[^\n]*"
@@ -27,7 +27,7 @@ NO_CODE = re.compile(
     r"|^[ \t]*#(?:\\\n|[^\n])*",
     re.DOTALL | re.MULTILINE,
 )
-"""Comments, literals and lines of the preprocessor: braces in them are none."""
+"""Matches comments, literals and preprocessor lines, in which braces mean nothing."""
 NAME = re.compile(r"(\w+)\s*\(")
 
 
@@ -69,8 +69,8 @@ def arguments(head: str) -> list[str]:
 
 
 def switched(text: str, bugs: dict[int, tuple[str, str]]) -> str:
-    """A header with all these bugs in it (number: what is replaced, and by what), none of which is
-    there unless it is chosen. `ValueError` when one does not lie in the body of a function."""
+    """A header with all these bugs in it (number: the text and its replacement), each of which is
+    off until it is chosen. Raises `ValueError` when one is not in the body of a function."""
     inside: dict[Function, dict[int, tuple[str, str]]] = {}
     found = list(functions(text))
     for number, (old, new) in bugs.items():

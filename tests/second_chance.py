@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 MOST = 3
-"""So many tests of one run may be run again."""
+"""The most tests of one run that may run again."""
 
 
 def may_run_again(failed: dict[str, bool]) -> bool:
@@ -27,14 +27,14 @@ def may_run_again(failed: dict[str, bool]) -> bool:
 
 
 class SecondChance:
-    """Collects what failed in parallel, and runs it again in the end."""
+    """Collects the tests that failed in parallel, and runs them again at the end."""
 
     def __init__(self) -> None:
         self.failed: dict[str, bool] = {}
         self.passed_alone: list[str] = []
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Also called for the reports that come from the parallel processes."""
+        """Is also called for the reports that come from the parallel processes."""
         if report.failed:
             self.failed[report.nodeid] = "processes" in report.keywords
 
@@ -54,6 +54,6 @@ class SecondChance:
         return subprocess.run(command, cwd=root, check=False).returncode == 0
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """The loud end: a test in this list deserves to be mended."""
+        """Lists the tests that passed alone, so that they are seen and mended."""
         for test in self.passed_alone:
             terminalreporter.write_line(f"failed beside others, passed alone: {test}", yellow=True)

@@ -1,4 +1,5 @@
-"""A server of another program, as a process of a test: started, frozen, killed, removed."""
+"""A server of another program as a process of a test, which starts, freezes, kills and removes
+it."""
 
 from __future__ import annotations
 
@@ -22,8 +23,8 @@ BOUND = 60.0
 
 
 def end_by_signals() -> None:
-    """From now on SIGTERM and SIGHUP end this program as Ctrl-C does: its servers end, and their
-    folders are removed. What is ignored, as by `nohup`, stays so."""
+    """Lets SIGTERM and SIGHUP end this program as Ctrl-C does, so that its servers end and their
+    folders are removed. Signals that are ignored, as under `nohup`, stay ignored."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler)
@@ -34,7 +35,7 @@ class NotInstalled(FileNotFoundError):
 
 
 def installed(program: str, hint: str, path: str | None = None) -> str:
-    """Where a program is. Raises `NotInstalled`, with the `hint`, when no folder of `path` has
+    """The path of a program. Raises `NotInstalled`, with the `hint`, when no folder of `path` has
     it."""
     found = shutil.which(program, path=path)
     if found is None:
@@ -45,8 +46,8 @@ def installed(program: str, hint: str, path: str | None = None) -> str:
 class ServerProcess(ABC):
     """One server, which keeps its port and its folder over all its starts.
 
-    Used as a context it is started and, in the end, removed. Start it from a thread that outlives
-    it: the system kills it with that thread, so that no hard end of the tests leaves it behind.
+    As a context it is started, and removed at the end. Start it from a thread that outlives it: the
+    system kills it with that thread, so that no hard end of the tests leaves it behind.
     """
 
     def __init__(self, program: str, name: str, hint: str, path: str | None = None) -> None:
@@ -70,12 +71,13 @@ class ServerProcess(ABC):
         return (self.folder / "log").read_text()
 
     def start(self) -> Self:
-        """Starts it and returns when it answers. `RuntimeError` with its log when it does not."""
+        """Starts it and returns when it answers. Raises `RuntimeError` with its log when it does
+        not."""
         assert self.process is None, "it runs already"
         command = list(self.command())
         if shutil.which("setpriv"):
             command = ["setpriv", "--pdeathsig", "KILL", *command]
-        # What is loaded before this Python, such as a sanitizer, is none of the program's.
+        # A library that is preloaded into this Python, such as a sanitizer, is not for the program.
         environment = {name: text for name, text in os.environ.items() if name != "LD_PRELOAD"}
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
@@ -88,19 +90,21 @@ class ServerProcess(ABC):
         return self
 
     def stop(self) -> None:
-        """The orderly end: clients are closed, the port is free. Nothing when it does not run."""
+        """Ends it in order: clients are closed, and the port is free. Does nothing when it does not
+        run."""
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """As by `kill -9`, also when it is frozen."""
+        """Kills it (SIGKILL), also when it is frozen."""
         self._end(signal.SIGKILL)
 
     def freeze(self) -> None:
-        """SIGSTOP: connections stay open and are accepted by the system, and nothing answers."""
+        """Stops its process (SIGSTOP): connections stay open and the system accepts new ones, but
+        nothing answers."""
         self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """SIGCONT: it goes on with all that was sent meanwhile."""
+        """Lets its process go on (SIGCONT), with all that was sent meanwhile."""
         self._signal(signal.SIGCONT)
 
     def remove(self) -> None:

@@ -1,7 +1,8 @@
-"""What bad members that work together add and deny: python -m tests.several_bad prints the table.
+"""What several bad members that work together add and deny: python -m tests.several_bad prints the
+table.
 
-As `tests.one_bad_of_five`, with several members that the attack is divided among; under several
-names one process is as many.
+It is like `tests.one_bad_of_five`, with the attack divided among several members; one process with
+several names counts as several.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from tests.bad_member import EPOCH, BadMember
 from tests.one_bad_of_five import ABSURD, AFTER, BURST, CAPACITY, RATE, SECONDS, STEP, Watched
 
 MESHES = ((3, 2), (5, 2), (6, 3), (3, 8))
-"""How many are honest, and how many are not."""
+"""Numbers of honest and of bad members."""
 MOST_DEBT_NS = 10**12
 INVENTED = 40
 
 
 class Colluder(BadMember):
-    """A bad member, linked with all honest ones, at work on one key."""
+    """A bad member that is linked with all honest ones and attacks one key."""
 
     def __init__(self, mesh: SimulatedMesh, honest: str, number: int) -> None:
         super().__init__(mesh, f"bad{number}", EPOCH + number)
@@ -36,7 +37,8 @@ class Colluder(BadMember):
         return (self.name, self.epoch, 1, self.taken, self.refunded)
 
     def round(self, **values: object) -> None:
-        """A complete round to each honest node, with the own column, rates and a large debt."""
+        """Sends a complete round to each honest node, with its own column, rates and a large
+        debt."""
         self.rounds += 1
         for name in self.honest:
             self.state(
@@ -51,7 +53,7 @@ class Colluder(BadMember):
             )
 
     def lower(self) -> None:
-        """All columns that have come, and no debt."""
+        """Sends all columns that it has received, and no debt."""
         for name in self.honest:
             if shown := self.columns(self.key):
                 self.state(name, self.key, 1, shown)
@@ -61,10 +63,10 @@ class Colluder(BadMember):
             self.send(name, flags=wire.LEAVING)
 
     def come_back(self) -> None:
-        """As another process."""
+        """Comes back as another process."""
         self.epoch, self.taken, self.refunded = self.epoch + 1000, 0, 0
         for name in self.honest:
-            with suppress(CrdtbucketError):  # where it has not been noticed that it left
+            with suppress(CrdtbucketError):  # on nodes that have not noticed that it left
                 self.link(name)
 
 
@@ -92,7 +94,8 @@ def refunds(bad: Sequence[Colluder], step: int) -> None:
 
 
 def vouch(bad: Sequence[Colluder], step: int) -> None:
-    """All of them are linked with the same members, which nobody else sees and that take all."""
+    """All of them claim links with the same members, which nobody else sees and which take
+    everything."""
     taken = round(RATE * (step + 1) * STEP / INVENTED)
     invented = [(f"x{at:02}", EPOCH + 10**6 + at, 1, taken, 0) for at in range(INVENTED)]
     linked = (*((one.name, one.epoch) for one in bad), *(row[:2] for row in invented))
@@ -107,7 +110,7 @@ def vouch(bad: Sequence[Colluder], step: int) -> None:
 
 
 def goodbyes(bad: Sequence[Colluder], step: int) -> None:
-    """In turns each takes at the limit, says goodbye and is back as another process."""
+    """In turns each takes up to the limit, says goodbye, and comes back as another process."""
     for one in bad:
         turn = (step + 20 * one.number) % 40
         if turn == 39 and step > 40:
@@ -120,7 +123,7 @@ def goodbyes(bad: Sequence[Colluder], step: int) -> None:
 
 
 def predicted(bad: Sequence[Colluder], step: int) -> None:
-    """The last one asks for much, is silent and says goodbye, and the others state no debts."""
+    """The last one asks for much, is silent and says goodbye, while the others state no debts."""
     turn = step % 200
     if turn == 0 and step:
         bad[-1].come_back()
@@ -133,7 +136,7 @@ def predicted(bad: Sequence[Colluder], step: int) -> None:
 
 
 def turns(bad: Sequence[Colluder], step: int) -> None:
-    """Now takes, now debts, now takes at the limit and goodbyes."""
+    """Takes, then debts, then takes up to the limit and goodbyes, in turns."""
     (takes, lower, goodbyes)[step // 20 % 3](bad, step)
 
 
@@ -151,7 +154,8 @@ ATTACKS: dict[str, Evil] = {
 def watch(
     attack: str, honest: int, bad: int, demand: float = 0.5, seconds: float = SECONDS
 ) -> Watched:
-    """As `watch` of `tests.one_bad_of_five`; each honest node asks for `demand` of the limit."""
+    """Does as `watch` of `tests.one_bad_of_five`; each honest node asks for `demand` of the
+    limit."""
     names = "ABCDEFGH"[:honest]
     mesh = SimulatedMesh(names, [BucketSpec("api", CAPACITY, RATE)], latency=0.04, seed=3)
     mesh.advance(2.0)

@@ -1,11 +1,11 @@
-"""Simulated runs from many seeds: python -m tests.soak --seeds N [--start S] [--jobs J].
+"""Plays simulated runs from many seeds: python -m tests.soak --seeds N [--start S] [--jobs J].
 
-Prints progress, and from where a run that is ended now can go on; and for a seed that fails what
-broke, the smallest plan that breaks in the same way, and the command that runs it again. Many seeds
-are played by a compiled copy of this checkout, unless --interpreted is given.
+It prints progress, and the seed from which an interrupted run can go on. For a seed that fails it
+prints the error, the smallest plan that fails in the same way, and the command that runs it again.
+Many seeds are played by a compiled copy of this checkout, unless --interpreted is given.
 
-One plan is shown and run by --seed N, with the dimensions of --plain as plain as they can be and
-without the events of --drop.
+--seed N shows and runs one plan, with the dimensions of --plain as plain as they can be and without
+the events of --drop.
 """
 
 from __future__ import annotations
@@ -27,32 +27,32 @@ from tests.simulated.shrink import failure, shrink
 
 CHUNK = 25
 WORTH_COMPILING = 5000
-"""So many seeds save more time than it takes to compile."""
+"""From this many seeds on, compiling takes less time than it saves."""
 
 
 def attempt(seed: int) -> str | None:
-    """What went wrong with a seed, or None."""
+    """The error of a seed, or None."""
     try:
         play(seed)
-    except Exception:  # noqa: BLE001 - whatever breaks is what a soak looks for
+    except Exception:  # noqa: BLE001 - a soak looks for any error
         return traceback.format_exc()
     return None
 
 
 def attempt_many(seeds: range) -> list[tuple[int, str]]:
     logging.getLogger("crdtbucket").addHandler(logging.NullHandler())
-    gc.freeze()  # what is imported is gone through no more
+    gc.freeze()  # the collector need not look at what is imported
     gc.disable()
     found = []
     for seed in seeds:
         if (error := attempt(seed)) is not None:
             found.append((seed, error))
-        gc.collect()  # a run is large, and nothing of it is needed any more
+        gc.collect()  # a run is large, and is not needed any more
     return found
 
 
 def failures(start: int, count: int, jobs: int) -> Iterator[tuple[int, list[tuple[int, str]]]]:
-    """(seeds done, failures among the last ones) while it goes on."""
+    """Yields (seeds done, failures among the last ones) while it goes on."""
     chunks = [range(s, min(s + CHUNK, start + count)) for s in range(start, start + count, CHUNK)]
     done = 0
     with ProcessPoolExecutor(jobs) as pool:
@@ -72,7 +72,7 @@ def one(seed: int, plain: tuple[str, ...], dropped: tuple[int, ...]) -> int:
 
 
 def report(seed: int, error: str) -> None:
-    """A failing seed, and what is left of its plan when it is made small."""
+    """Prints a failing seed, and its plan when that is made small."""
     print(f"seed {seed}:\n{error}")
     small = shrink(seed)
     if small is None:

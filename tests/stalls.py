@@ -37,7 +37,8 @@ Fields = dict[str, Any]
 
 
 class Victim:
-    """The node under attack: `keys` keys, all of which have changed, and room for `spare` more."""
+    """The attacked node: it holds `keys` keys, all of which have changed, and has room for `spare`
+    more."""
 
     def __init__(self, keys: int, spare: int) -> None:
         self.rng = random.Random(3)
@@ -143,7 +144,7 @@ def questions(victim: Victim) -> dict[str, Callable[[], Fields]]:
 
 
 def rows(keys: int) -> Iterator[tuple[str, float, float]]:
-    """What is done, the ms that it takes, and the ms that it may take."""
+    """Yields rows: the name of a frame, the ms that it takes, and the ms that it may take."""
     for spare, full in ((keys // 16, ""), (0, ", table full")):
         victim = Victim(keys, spare)
         for name, make in frames(victim).items():

@@ -1,4 +1,4 @@
-"""A run beside busy processors is reported, and what it started is gone afterwards."""
+"""A run beside busy processors is reported, and its loops are gone afterwards."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Where no compiled copy can be made, or it does something else, the checkout is played. That a
-copy does the same is seen in tests/simulated/test_faults.py."""
+"""Where no compiled copy can be made, or one behaves otherwise, the checkout is used.
+tests/simulated/test_faults.py checks that a copy behaves the same."""
 
 from __future__ import annotations
 

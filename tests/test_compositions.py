@@ -1,4 +1,4 @@
-"""Each way to run a limiter, through each event of a process' life: one limit, counted once."""
+"""Each way to run a limiter, with each event in the life of a process: one limit, counted once."""
 
 from __future__ import annotations
 

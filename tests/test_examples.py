@@ -1,4 +1,4 @@
-"""The examples run as they stand, and do what they say."""
+"""The examples run as they are, and do what they say."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
 def run(name: str, *arguments: str, quiet: bool = True) -> str:
-    """What an example prints; it must end well, with nothing on stderr where it is `quiet`."""
+    """Runs an example, which must end well, with nothing on stderr if `quiet`; returns what it
+    prints."""
     path = [str(EXAMPLES.parent), os.environ.get("PYTHONPATH", "")]
     done = subprocess.run(
         [sys.executable, "-W", "error", EXAMPLES / name, *arguments],
@@ -40,8 +41,8 @@ def test_three_regions_keep_one_limit() -> None:
     assert min(each) > 0
     assert together is not None
     assert sum(each) == int(together[1])
-    # What nobody had heard of when it was taken is within a few of its 500 tokens; a token refills
-    # in a minute. Without a mesh it would be 1,000.
+    # What nobody knew of when it was taken is within a few of its 500 tokens; a token refills in a
+    # minute. Without a mesh it would be 1,000.
     assert 475 <= sum(each) <= 525
 
 

@@ -1,4 +1,4 @@
-"""What the package shows to the world, and which of its modules may know which."""
+"""The names that the package exports, and which of its modules may import which."""
 
 from __future__ import annotations
 

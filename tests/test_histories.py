@@ -1,4 +1,4 @@
-"""The checker of histories refuses what must not be, and a short run of real nodes is valid."""
+"""The checker of histories refuses invalid ones, and a short run of real nodes is valid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What an earlier version left behind goes on, or is refused by name: the bytes in `golden/`."""
+"""State that an earlier version left behind is used, or refused with its version: the bytes in
+`golden/`."""
 
 from __future__ import annotations
 

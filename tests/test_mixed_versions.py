@@ -1,4 +1,4 @@
-"""Two adjacent versions hold one limit, and each goes on with what the other has kept.
+"""Two adjacent versions keep one limit, and each uses what the other one has kept.
 
 `CRDTBUCKET_BEFORE` names the Python of an environment that has the version before; without it, both
 are this one.
@@ -74,7 +74,7 @@ class Node:
                 process.wait()
 
     def log(self) -> str:
-        """All that it has said."""
+        """All that it has logged."""
         return (self.folder / "log").read_text()
 
     def ask(self, path: str, **body: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What `make mutants` tries is there, and a module that gets another name is not forgotten."""
+"""The modules that `make mutants` tries exist, and a renamed one is noticed."""
 
 from __future__ import annotations
 

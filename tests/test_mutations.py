@@ -1,4 +1,4 @@
-"""Bugs are planted where they belong. `make check` looks for what finds them."""
+"""Bugs are planted in code that exists. `make check` runs the tests that must find them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What reads bytes from outside takes them or refuses them, whatever they are."""
+"""Readers of bytes from outside accept or refuse any bytes."""
 
 from __future__ import annotations
 

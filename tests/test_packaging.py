@@ -1,4 +1,4 @@
-"""What the build must know about the files that there are."""
+"""What the build must know about the files of the project."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ touch "$2"
 
 @pytest.mark.timeout(600)
 def test_what_is_built(tmp_path: Path) -> None:
-    """In one test: processes that share the tests would each build it."""
+    """All in one test, since processes that share the tests would each build it."""
     built = build(tmp_path)
     an_sdist_has_the_sources_the_tests_and_the_documents(built)
     an_sdist_has_equal_bytes_whenever_and_by_whomever_it_is_built(built)

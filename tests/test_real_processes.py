@@ -1,4 +1,4 @@
-"""Three real processes under load, one of them killed with -9 and started again with no memory."""
+"""Three real processes under load, one of which is killed and started again without memory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COST, GAP_NS = 25, 25_000_000
 LOAD_NS = 12 * NS_PER_SECOND
 KILL_NS = 4 * NS_PER_SECOND
 UNSENT = 1_000
-"""Tokens that the dead one may have taken without telling: it offers as many in a second."""
+"""Tokens that the dead process may have taken without sending it: it offers as many in a second."""
 
 
 class Cluster:
@@ -111,7 +111,7 @@ def judge(accounts: Accounts, dead_told: int, back_ns: int) -> None:
         ideal.offer(call.at_ns - first, 1, call.cost)
         if call.allowed:
             over_admission.add(call.at_ns - first, call.cost)
-    # What the dead one took and nobody heard of is in no log either: it is counted on top.
+    # What the dead process took and sent to nobody is in no log either: it is added.
     assert over_admission.tokens() + max(0, held[dead] - dead_told) <= 0.1 * SPEC.capacity
     assert sum(told) >= 0.9 * ideal.admitted
 

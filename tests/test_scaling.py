@@ -1,4 +1,4 @@
-"""The page on scaling is what the rows say, and exponents are what the points say."""
+"""The page on scaling has the values of its rows, and exponents are those of the points."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Only what depends on the machine's scheduling is run again, and what passes then is listed."""
+"""Only tests that depend on the scheduling of the machine run again, and those that pass then are
+listed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stub says what the compiled core has: its names, and what each method takes."""
+"""The stub describes the compiled core: its names, and the arguments of each method."""
 
 from __future__ import annotations
 

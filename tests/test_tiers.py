@@ -1,4 +1,4 @@
-"""The lists of the tiers name tests that there are."""
+"""The lists of the tiers name tests that exist."""
 
 from __future__ import annotations
 

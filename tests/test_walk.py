@@ -1,4 +1,4 @@
-"""The walk of docs/operating.md, step by step in a shell: each prints what the page says."""
+"""The walk of docs/operating.md, step by step in a shell: each step prints what the page shows."""
 
 from __future__ import annotations
 
@@ -30,8 +30,9 @@ LOOK = re.compile(
     r"(?!.*\b(take|reset|rollback|take-many)\b)"
     r"(until |while )?(crdtbucket (status|peek|top|rollout \$\w+$)|curl -s \S+/metrics|grep )"
 )
-"""A command that only looks at what goes on. It may look too early: a lag of seconds, a key that is
-not heard of yet. So it looks again until it sees what the page says, and not one moment alone."""
+"""A command that only looks at the state. It may look too early: at a lag of seconds, or a key that
+is not merged yet. So it looks again until it shows what the page says, and not at one moment
+alone."""
 CHECKER = doctest.OutputChecker()
 SAME = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
@@ -48,7 +49,7 @@ class Shell:
         )  # fmt: skip
 
     def run(self, command: str) -> str:
-        """What a command prints; background jobs go on."""
+        """Runs a command; returns what it prints, while background jobs go on."""
         assert self._bash.stdin is not None
         assert self._bash.stdout is not None
         self._bash.stdin.write(f"{command}\necho '{MARK}'\n".encode())

@@ -1,4 +1,4 @@
-"""Work of a test in several threads at once."""
+"""Runs work of a test in several threads at once."""
 
 from __future__ import annotations
 
@@ -31,6 +31,6 @@ def running(*work: Callable[[], object]) -> Iterator[None]:
 
 
 def in_threads(*work: Callable[[], object]) -> None:
-    """`running`, and nothing beside it."""
+    """Does as `running`, with nothing beside it."""
     with running(*work):
         pass

@@ -1,4 +1,4 @@
-"""Which tests belong to which tier, told by where they are and by what their modules use.
+"""Finds the tier of a test by its place and by the names that its module uses.
 
 `slow`: only `make check` runs them. `processes`: real processes, sockets, servers or threads decide
 when something happens, so a test depends on the machine's scheduling as well as on the code.
@@ -30,7 +30,7 @@ OF_THE_MACHINE = {
     "threading",
     "in_threads",
 }
-"""A test module that has one of these names depends on scheduling."""
+"""A test module that uses one of these names depends on scheduling."""
 
 
 @functools.cache
@@ -42,7 +42,7 @@ def tiers(path: Path, test: str, names: set[str]) -> list[str]:
     """The markers of a test."""
     where = f"{_place(path)}::{test}"
     slow = where.startswith(SLOW) and not where.startswith(STILL_FAST)
-    slow |= "valkey-server" in test  # one real server is enough for the quick ones
+    slow |= "valkey-server" in test  # quick runs need only one kind of server
     return ["slow"] * slow + ["processes"] * bool(names & OF_THE_MACHINE)
 
 

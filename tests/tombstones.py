@@ -1,4 +1,4 @@
-"""A dead epoch counts no more, at once: what the mesh does in many steps."""
+"""Gives a dead epoch its tombstone at once, which the mesh does in many steps."""
 
 from __future__ import annotations
 

@@ -19,7 +19,8 @@ START_NS = 1_000 * NS
 
 
 class _JumpSelector(selectors.SelectSelector):
-    """Instead of waiting it moves the time on; waiting for nothing at all is a deadlock."""
+    """A selector that moves the time on instead of waiting; to wait for nothing at all is a
+    deadlock."""
 
     def __init__(self, world: VirtualTime) -> None:
         super().__init__()
@@ -67,7 +68,7 @@ class VirtualTime:
         self.table.set_time(now_ns)
 
     def advance(self, seconds: float) -> None:
-        """Move on outside a loop."""
+        """Moves the time on outside of a loop."""
         self.set_ns(self.now_ns + round(seconds * NS))
 
     def bucket(self, capacity: int = 10, rate: int = 10, name: str = "api", **more: Any) -> Bucket:
@@ -75,7 +76,7 @@ class VirtualTime:
         return Bucket(self.table, BucketSpec(name, capacity, rate), **more)
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """What `asyncio.run` does, in virtual time; nothing may be left running at the end."""
+        """Does what `asyncio.run` does, in virtual time; no task may be left at the end."""
         loop = _JumpLoop(self)
         try:
             answer = loop.run_until_complete(work)

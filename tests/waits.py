@@ -1,4 +1,4 @@
-"""Waiting for what comes by itself, with a bound that a slow and busy machine does not reach."""
+"""Waits for conditions, with a bound that a slow and busy machine does not reach."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NEVER = "it did not happen in time"
 
 
 def until(holds: Callable[[], object], what: str = NEVER) -> None:
-    """Blocks until something is so; fails with `what` when it never is."""
+    """Blocks until `holds` is true; fails with `what` when it never is."""
     deadline = time.monotonic() + WITHIN_S
     while not holds():
         assert time.monotonic() < deadline, what
@@ -20,7 +20,7 @@ def until(holds: Callable[[], object], what: str = NEVER) -> None:
 
 
 async def eventually(holds: Callable[[], object], what: str = NEVER) -> None:
-    """The same on an event loop; the answer of `holds` may have to be awaited."""
+    """Waits on an event loop; the answer of `holds` may have to be awaited."""
     deadline = time.monotonic() + WITHIN_S
     while not (await so if inspect.isawaitable(so := holds()) else so):
         assert time.monotonic() < deadline, what

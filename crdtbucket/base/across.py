@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 LOOK_AGAIN_S = 1.0
-"""Seconds between two looks of a blocked thread whether the loop is closed, which then never
+"""A blocked thread looks so often (s) whether the loop is closed, since a closed loop never
 answers."""
 
 
@@ -24,8 +24,9 @@ def runs_here(loop: asyncio.AbstractEventLoop) -> bool:
 async def run_on(
     loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T], unwanted: Callable[[T], None]
 ) -> T:
-    """What `work` returns or raises on `loop`. Cancelled with the caller; a result that comes all
-    the same goes to `unwanted`, on `loop`. Raises `RuntimeError` when the loop is closed."""
+    """What `work` returns or raises on `loop`. When the caller is cancelled, `work` is, too; a
+    result that it returns all the same goes to `unwanted`, on `loop`. Raises `RuntimeError` when
+    the loop is closed."""
     claim = _begun(loop, work, unwanted)
     try:
         return await asyncio.wrap_future(claim)

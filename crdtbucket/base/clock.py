@@ -38,8 +38,8 @@ def clock_offset_ns(proc: str = "/proc") -> int | None:
 
 
 def boot_id(proc: str = "/proc") -> bytes:
-    """Names the time that `now_ns` counts from: equal in two processes, their times compare. Empty
-    where the system does not say.
+    """Names the origin of `now_ns`: in two processes with the same name times can be compared.
+    Empty where the system does not say.
 
     A namespace is not named by its number, which the kernel gives to another one once it has ended.
     """

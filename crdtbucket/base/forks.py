@@ -1,4 +1,4 @@
-"""Repairs the child of a fork before anything else runs in it, and has a lock that is free
+"""Repairs the child of a fork before anything else runs in it; `ForkLock` is a lock that is free
 there."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Watches until when the certificates that this process shows are valid, and says once of each that
+"""Watches until when the certificates that this process shows are valid. Of each it logs once that
 it should have been renewed, and once that it has expired."""
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from crdtbucket.base.clock import NS_PER_SECOND, now_ns
 
 LOG = logging.getLogger("crdtbucket")
 LOOK_NS = 10 * NS_PER_SECOND
-"""Between two readings of the files."""
+"""Time (ns) between two readings of the files."""
 FIX = "put a new certificate and its key in their files: no restart is needed"
 USES = {
     "mesh": ("mesh.tls.cert", "nodes refuse it when they connect anew"),

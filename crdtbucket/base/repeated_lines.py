@@ -1,4 +1,5 @@
-"""Log lines that repeats do not flood: one of each cause in a while, which sums up the others."""
+"""Keeps repeated events from flooding the log: one line of each cause in a while counts the
+others."""
 
 from __future__ import annotations
 
@@ -15,11 +16,12 @@ class RepeatedLines:
     def __init__(self, every_ns: int, most: int = MOST) -> None:
         self._every_ns, self._most = every_ns, most
         self._logged: dict[Hashable, tuple[int, int]] = {}
-        """By cause, when it was logged last, and how often it came since then."""
+        """By cause: when it was logged last, and how often it occurred since then."""
 
     def add(self, cause: Hashable, now: int, count: int = 1) -> str | None:
-        """A cause came, `count` times. Returns the end of the line that is to be logged now, which
-        says how often it came since the last one; None where it was logged just before."""
+        """Counts that a cause occurred, `count` times. Returns the end of the line that is to be
+        logged now, which says how often it occurred since the last line; None where it was logged
+        just before."""
         at, unsaid = self._logged.get(cause, (None, 0))
         if at is not None and now - at < self._every_ns:
             self._logged[cause] = (at, unsaid + count)

@@ -22,9 +22,9 @@ _TIME = attrgetter("at_ns")
 
 @dataclass(frozen=True)
 class DecidedCall:
-    """One call as it was decided. `at_ns` is at most `error_ns` late; `known`: tokens that each
-    process had taken, by epoch, as far as the deciding one knew when it was asked; `mode`: under
-    which rule it was decided."""
+    """One call as it was decided. `at_ns` is at most `error_ns` late. `known`: the tokens that each
+    process had taken, by epoch, as far as the deciding process knew when it was asked. `mode`: the
+    mode in which it was decided."""
 
     at_ns: int
     region: int
@@ -44,7 +44,7 @@ class Account:
     grants: list[DecidedCall] = field(default_factory=list)
     """The calls that were admitted."""
     granted: list[int] = field(default_factory=list)
-    """Tokens admitted up to each of these."""
+    """Of each call in `grants`, the tokens admitted up to it, its own included."""
     latest: Report | None = None
     recent: deque[tuple[int, Mapping[str, int]]] = field(default_factory=deque)
     """What it knew of the others, with the time, over the last second or so."""
@@ -67,7 +67,7 @@ class Accounts:
         """All changes of mode, as they were reported."""
 
     def report(self, region: int, report: Report) -> None:
-        """Take down a report of a region."""
+        """Adds a report of a region."""
         account = self.each[region]
         account.latest = report
         if report["epoch"] not in account.epochs:

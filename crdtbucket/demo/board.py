@@ -49,7 +49,8 @@ class Board:
     refill: float
     """Tokens a second that the bucket refills."""
     switches: tuple[str, ...] | None = None
-    """All changes of mode so far, in words; None in a run without a Redis, where there is one."""
+    """All changes of mode so far, in words; None in a run without a Redis, which has one mode
+    alone."""
 
 
 def board(
@@ -60,7 +61,7 @@ def board(
     now_ns: int,
     switches: tuple[str, ...] | None,
 ) -> Board:
-    """How things stand at `now_ns`; `switches`: the changes of mode so far, in words."""
+    """The board at `now_ns`; `switches`: the changes of mode so far, in words."""
     elapsed = max(0, now_ns - start_ns)
     phase = traffic.phase(elapsed)
     full_at = accounts.full_at(spec)
@@ -87,7 +88,7 @@ def board(
 
 def _row(accounts: Accounts, place: int, now_ns: int, full_at: int, is_cut: bool) -> Row:
     latest = accounts.each[place].latest
-    assert latest is not None  # they were linked before
+    assert latest is not None  # every region has reported that it is linked
     return Row(
         accounts.regions[place],
         *accounts.rates(place, now_ns),

@@ -30,8 +30,8 @@ STALL_S = 1.0
 
 
 class Course:
-    """One kind of run. In this one the regions have no Redis, and one of them is cut off for a
-    while; the other kinds differ from it."""
+    """One kind of run: in this class the regions have no Redis, and one of them is cut off for a
+    while. The subclasses differ from it."""
 
     marks = CUT_MARKS
     stores: DemoStore | RegionStores | None = None
@@ -70,12 +70,13 @@ class Course:
                 way.heal(CUT_REGION)
 
     def ways(self, network: DemoNetwork) -> Sequence[DemoNetwork | RegionStores]:
-        """The ways that the cut closes."""
+        """What the cut closes: a network, and in a subclass the replication, too."""
         return [network]
 
     async def settled(self, accounts: Accounts) -> bool:
-        """Whether all that happened is over, when the regions agree: with a Redis, whether it
-        decides everywhere and has been sent everything, and each holds just what they know."""
+        """Whether the run is over once the regions agree. With a Redis, every region must be in
+        strong mode and have sent it everything, and each Redis must hold exactly what the regions
+        know."""
         reports = accounts.latest()
         if self.stores is None:
             return True
@@ -128,7 +129,8 @@ class RegionsCourse(Course):
         return words.regions_setting(self._stores.program)
 
     def ways(self, network: DemoNetwork) -> Sequence[DemoNetwork | RegionStores]:
-        """The region's process is cut off and its Redis, which reach each other."""
+        """The region's process is cut off together with its Redis; these two still reach each
+        other."""
         return [network, self._stores]
 
 

@@ -25,7 +25,7 @@ class DemoNetwork(ABC):
     """The links between the regions: proxies, which can be cut."""
 
     def __init__(self, ways: Mapping[tuple[str, str], FaultProxy]) -> None:
-        """`ways`: by their two ends."""
+        """`ways`: the proxies by the names of their two ends."""
         self._ways = ways
 
     async def start(self) -> None:

@@ -53,7 +53,7 @@ class DemoStore:
             self._address, self._access = self.server.address, self.server.access
         else:
             self._address, self._access = _at(redis)
-        # Of this run alone: the Redis at a URL may hold other limits.
+        # This run has a prefix of its own, since the Redis at a URL may hold other limits.
         self.prefix = f"crdtbucket-demo-{secrets.token_hex(4)}:"
         address = self._address
         self._proxy = FaultProxy(address.port, host=address.host, path=address.path)
@@ -106,7 +106,7 @@ class DemoStore:
         if self.server is not None:
             await self.server.kill()
             return
-        # A Redis that went away meanwhile cannot be asked; what counts there ends by itself.
+        # A Redis that went away meanwhile cannot be asked; its keys expire by themselves.
         with contextlib.suppress(DemoError):
             await self._ask("DEL", *keys)
 
@@ -125,8 +125,8 @@ class DemoStore:
 
 
 class RegionStores:
-    """Three servers that are started for the run, and the replication between them: the interface
-    of `DemoStore`, but for what is done to it."""
+    """Three servers that are started for the run, and the replication between them. It is used as
+    `DemoStore` is, but has other faults: `cut` and `heal`."""
 
     patience = REGIONAL_PATIENCE
 
@@ -166,7 +166,8 @@ class RegionStores:
         """Tokens taken less refunded of each process, by epoch, as each region's own key has them;
         None while copies are under way.
 
-        A region looks at the others' copies in a call, so each gets one that takes nothing."""
+        A region merges the copies of others only when it is called, so each gets a call that takes
+        nothing."""
         try:
             await self._replicator.caught_up(_CAUGHT_UP_S)
             return [await self._observed(region, key.encode()) for region in REGIONS]

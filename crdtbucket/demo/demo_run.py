@@ -44,7 +44,7 @@ class Stopped(CrdtbucketError):
 
 @dataclass(frozen=True)
 class Options:
-    """The options of a run of the demo. `trace`: a file, None for the one that is shipped."""
+    """The options of a run of the demo. `trace`: a file; None for the one that is shipped."""
 
     seconds: float = 25.0
     seed: int = 0
@@ -104,7 +104,7 @@ class Demo:
         return Result(verdict, self.traffic)
 
     async def _forget(self, stores: DemoStore | RegionStores) -> None:
-        """In the end nothing of the run stays in a Redis."""
+        """Removes everything of this run from its Redis."""
         found = [report["redis"] for report in self.accounts.latest()]
         await stores.stop(sorted({key for one in found for key in (one["key"], *one["others"])}))
 

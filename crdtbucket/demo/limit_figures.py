@@ -40,8 +40,8 @@ class Happened:
     records: Sequence[Mapping[str, int]] | None = None
     """Tokens by epoch, as each Redis holds them at the end; None in a run without one."""
     ratio: float | None = None
-    """A node's share of the limit while the one Redis is gone, which all nodes ask that are in
-    strong mode; None in a run without one."""
+    """The share of the limit that each node has while Redis is gone; None in a run without one
+    Redis for all nodes."""
 
     def parts(self) -> tuple[str, ...]:
         """Names of the parts of the run; each has a limit of its own."""
@@ -49,7 +49,8 @@ class Happened:
 
     def part(self, call: DecidedCall) -> str:
         """The part of the run that a call belongs to: with one Redis, its mode; else in the cut, or
-        with all links up. Updates are under way for a moment after the cut."""
+        with all links up. The cut counts as a second longer, since updates are under way after
+        it."""
         if self.ratio is not None:
             return f"limit, {call.mode}"
         start_ns, end_ns = self.began_ns["cut"], self.began_ns["healed"]
@@ -57,7 +58,7 @@ class Happened:
 
 
 class UnsentTakes:
-    """Follows, in the order of time, the admissions that were not sent to Redis yet; tokens."""
+    """Counts, in the order of time, the admitted tokens that were not sent to Redis yet."""
 
     def __init__(self, regions: int) -> None:
         self._pending: list[deque[DecidedCall]] = [deque() for _ in range(regions)]
@@ -74,8 +75,8 @@ class UnsentTakes:
             pending.clear()
 
     def admitted(self, call: DecidedCall) -> int | None:
-        """Count an admission; tokens that Redis had not been sent when it decided on it. None
-        when Redis did not decide, or cannot know that much."""
+        """Counts an admission. Returns the tokens that had not been sent to Redis when it decided
+        on it; None when Redis did not decide, or cannot know that much."""
         pending = self._pending[call.region]
         if call.mode != Mode.STRONG.value:
             pending.append(call)
@@ -133,9 +134,9 @@ def limit_figures(
 
 
 def least_unknown(takes: UnknownTakes, call: DecidedCall, known: Sequence[int]) -> int:
-    """Counts an admission; tokens that the best informed of the nodes did not know of. `known`:
-    tokens that each region had taken, as far as the deciding one knew."""
-    # The own calls that were decided while this one waited for its answer count as well.
+    """Counts an admission. Returns the tokens that the best informed of the nodes did not know of.
+    `known`: the tokens that each region had taken, as far as the deciding one knew."""
+    # What this region was granted while this call waited for its answer counts as unknown, too.
     unknown = takes.unknown(known)
     takes.took(call.region, call.cost)
     takes.spoke(call.region, call.at_ns, unknown)

@@ -1,5 +1,5 @@
-"""Says what is done to Redis in a run, and checks whether every region's mode follows before the
-next act."""
+"""What is done to Redis in a run, and whether the mode of every region follows before the next
+act."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ machine makes it slow."""
 
 
 ACTS = {"slow": Mode.EVENTUAL, "gone": Mode.FALLBACK, "back": Mode.STRONG}
-"""What is done to Redis, and the mode that each leads to before the next."""
+"""What is done to Redis, and the mode to which each act must lead before the next one."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,9 @@ class Switch:
 
 @dataclass(frozen=True)
 class Followed:
-    """How a region's mode followed what was done, by act: `ended` is the mode at its end, `delays`
-    the seconds after which that was reached; 0 where the machine was so late itself that a region
-    had left its mode before the act."""
+    """How the modes of a region followed what was done to Redis, by act. `ended`: the mode at the
+    end of the act. `delays`: the seconds until that mode was reached; 0 where the region had left
+    its mode before the act, because the machine itself was so late."""
 
     path: tuple[str, ...]
     ended: dict[str, str]

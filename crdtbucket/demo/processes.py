@@ -21,7 +21,8 @@ LEAVE_S = 3.0
 _ROOT = Path(__file__).parents[2]
 _LINE_LIMIT = 2**26
 _LAST_WORDS = 20
-# Below the ports that the kernel gives to outgoing connections, so that none takes it meanwhile.
+# These are below the ports that the kernel gives to outgoing connections, so that none of those
+# takes one meanwhile.
 _PORTS = range(20_000, 32_000)
 
 
@@ -89,7 +90,7 @@ class RegionProcess:
             raise ProcessEnded(f"the process of region {self.region} {self._why(code)}")
 
     def kill(self) -> None:
-        """End it without a word (kill -9)."""
+        """Kill it (SIGKILL)."""
         self.stopping = True
         assert self._process is not None
         self._process.kill()
@@ -149,8 +150,8 @@ async def started_python(*arguments: str, stderr: int) -> asyncio.subprocess.Pro
 
 def reserved_port() -> int:
     """A port of the loopback interface for a server of this run, which may listen there several
-    times. On Linux no other program gets it before this process ends, another demo neither: it
-    stays bound here, where nothing listens. Raises `DemoError` when none is found."""
+    times. It stays bound here, where nothing listens: on Linux no other program, not even another
+    demo, gets it before this process ends. Raises `DemoError` when none is found."""
     rng = random.SystemRandom()
     for _ in range(200):
         port = rng.choice(_PORTS)

@@ -55,7 +55,8 @@ class Region:
     def room(self) -> float:
         """Tokens below full that the bucket may have kept for silent peers since the last look.
 
-        Only a full bucket keeps any, so none does that is further from full than it can refill.
+        Only a full bucket keeps any: 0 where the debt is more than what two report intervals
+        refill.
         """
         credit = self.bucket.credit(KEY)
         refill = self.bucket.spec.rate_per_second * REPORT_S
@@ -105,7 +106,8 @@ class Region:
         }
 
     def redis(self) -> dict[str, Any] | None:
-        """The modes and counters of Redis, and the keys there; None without one."""
+        """How many counts have not been sent to Redis, the key of the bucket there, and the other
+        keys of this process there; None without a Redis."""
         if not isinstance(self.bucket, StrongBucket):
             return None
         store = self.bucket.store

@@ -1,5 +1,5 @@
-"""Servers for one run of the demo, NATS and an empty Redis: each on a free port, configured by
-stdin, gone with its parent."""
+"""Servers for one run of the demo, NATS and an empty Redis. Each has a free port, reads its
+configuration from stdin, and ends with its parent."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from crdtbucket.strong.redis.access import Access
 from crdtbucket.strong.redis.redis_connection import RedisConnection
 from crdtbucket.testing.fault_proxy import HOST
 
-# Linux kills a server with its parent, however that ends. An execution keeps what is asked for.
+# Linux kills a process that has asked for it (PR_SET_PDEATHSIG) when its parent ends in any way.
+# `exec` does not withdraw the request.
 _TIED = """
 import ctypes, os, signal, sys
 prctl = getattr(ctypes.CDLL(None), "prctl", None)
@@ -43,9 +44,9 @@ class ServerProcess(ABC):
         self._process: asyncio.subprocess.Process | None = None
 
     async def _begin(self, arguments: Sequence[str], settings: Sequence[str]) -> None:
-        """Returns when it answers. `settings`: the lines of its configuration, which it reads from
-        stdin: a password on the command line is everybody's. Raises `DemoError` with what it
-        printed."""
+        """Returns when the server answers. `settings`: the lines of its configuration, which it
+        reads from stdin, since anybody can read a password on the command line. Raises `DemoError`
+        with what it printed."""
         words = ("-c", _TIED, self.program, *arguments)
         self._process = process = await started_python(*words, stderr=asyncio.subprocess.STDOUT)
         assert process.stdin is not None
@@ -63,7 +64,7 @@ class ServerProcess(ABC):
         """Whether it serves."""
 
     async def kill(self) -> str:
-        """Ends it without a word (kill -9); what it has printed. Nothing when it does not run."""
+        """Kills it (SIGKILL) and returns what it has printed; "" when it does not run."""
         process, self._process = self._process, None
         if process is None:
             return ""

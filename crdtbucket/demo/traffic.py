@@ -91,8 +91,9 @@ def phases(seconds: float, marks: Marks = CUT_MARKS) -> list[Phase]:
 def plan(trace: Trace, spec: BucketSpec, parts: list[Phase], seed: int) -> Traffic:
     """The calls of a run that offers the bucket 1.5 times its rate, and 5 times that in a burst.
 
-    As many calls as that takes, from the first on, all over again where the trace is too short;
-    their times keep their proportions. A call goes to a region drawn from the seed.
+    It uses as many calls of the trace as that takes, from the first on, and begins again where the
+    trace is too short. The times between calls keep their proportions. The region of a call is
+    drawn from the seed.
     """
     # A second of a burst holds as much of the trace as five others.
     length_ns = sum((part.end_ns - part.start_ns) * part.pace for part in parts)
@@ -132,7 +133,8 @@ def _stretch(trace: Trace, wanted: float, capacity: int) -> tuple[list[tuple[int
 
 
 def _unwarp(amount: float, parts: list[Phase]) -> int:
-    """When this much of the trace has gone by, where a burst goes through more of it a second."""
+    """The time at which this much of the trace has been played; in a burst more of it is played a
+    second."""
     for part in parts:
         held = (part.end_ns - part.start_ns) * part.pace
         if amount < held:

@@ -19,7 +19,7 @@ LEAST_RATIO = 0.9
 """The least share of what one bucket that sees every call admits. Real calls are large: one or two
 that come at another moment make some per cent of a short run."""
 MOST_STARVED_S = 3.0
-"""Seconds for which a region that calls may get nothing."""
+"""The most seconds for which a region that makes calls may be denied all of them."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class RunCheck:
 
 
 def modes_check(regions: Sequence[str], followed: Sequence[Followed]) -> RunCheck:
-    """Every region came into the mode that each act leads to before the next one."""
+    """Every region reached the mode of each act before the next act."""
     faults = [
         f"{name} {one.fault()}" for name, one in zip(regions, followed, strict=True) if one.fault()
     ]
@@ -69,8 +69,8 @@ def tokens_check(
     stored: Sequence[tuple[int, ...]] | None,
     made: str,
 ) -> RunCheck:
-    """Every token is counted once, by all. `stored`: what each Redis holds of the regions, and last
-    of anybody else; `made`: what is wrong with the number of calls."""
+    """Every token is counted once, by all. `stored`: the tokens that each Redis holds of each
+    region, and last those of anybody else. `made`: what is wrong with the number of calls."""
     name = "no take lost" if stored is None else "every token"
     if made:
         return RunCheck(name, False, made)

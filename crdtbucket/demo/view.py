@@ -30,7 +30,7 @@ class SilentRunView:
     frames_a_second = 1.0
 
     def say(self, text: str, holds: bool | None = None) -> None:
-        """Some words before or after the traffic. `holds`: whether they are of a check that
+        """Shows a line before or after the traffic. `holds`: of a line about a check, whether it
         holds."""
 
     def open_page(self, url: str) -> None:
@@ -159,7 +159,7 @@ def _together(board: Board) -> Text:
 
 
 def _switches(board: Board) -> list[Text]:
-    # Without the rule that decided, which is the same each time.
+    # The reason is cut after the figures: the rest, which names the rule, is the same each time.
     short = [re.split(", for |; ", line)[0] for line in board.switches or ()]
     lines = [Text(line, "dim", no_wrap=True, overflow="ellipsis") for line in short]
     return [Text(), *lines] if lines else []
@@ -190,6 +190,7 @@ def open_page(url: str) -> None:
         browser = webbrowser.get()
     except webbrowser.Error:  # there is none; the address is printed
         return
-    # A browser of this very class is one of text, such as lynx. It would take the terminal over.
+    # A browser of exactly this class is a text browser such as lynx, which would take the terminal
+    # over.
     if type(browser) is not webbrowser.GenericBrowser:
         browser.open(url)

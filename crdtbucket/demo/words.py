@@ -44,7 +44,7 @@ what neither the region that admitted nor, in strong mode, Redis knew of."""
 
 
 def title(spec: BucketSpec, redis: str | None = None) -> str:
-    """What is about to be seen, and how to read it. `redis`: as in the demo's options."""
+    """Says what the demo shows, and how to read it. `redis`: as in the demo's options."""
     shares = ", ".join(f"{name} {w:.0%}" for name, w in zip(REGIONS, WEIGHTS, strict=True))
     rate = spec.rate_per_second
     course = f"""\
@@ -132,7 +132,7 @@ def switch_line(switch: Switch, start_ns: int) -> str:
 
 
 def source(traffic: Traffic, name: str) -> str:
-    """What was done to the trace."""
+    """Says which calls are made, and what was done to the trace."""
     text = (
         f"{len(traffic.calls):,} calls from {name}, {traffic.speed:.3g} x as fast as they happened"
     )

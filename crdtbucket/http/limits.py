@@ -56,7 +56,7 @@ class Limits:
         self.may_hold = bool(self._holding)
         """Whether requests hold slots, which are to be released at their end."""
         self._given = tuple(rule for rule in self.rules if rule not in self._holding)
-        self._follow(limiter._in_force.buckets)
+        self._follow(limiter.in_force.buckets)
         _check_options(on_denied, fields)
         self._on_denied = on_denied
         self._options = fields
@@ -73,7 +73,7 @@ class Limits:
     def take_of_peer(self, peer: str | None) -> Verdict | None:
         """`acquire` for the case that needs only the peer's address and is decided in this process:
         a single rule about all requests, with the default key and cost. None in all other cases."""
-        if (buckets := self.limiter._in_force.buckets) is not self._buckets:
+        if (buckets := self.limiter.in_force.buckets) is not self._buckets:
             self._follow(buckets)
         if self._of_peer is None or (key := key_of_peer(peer)) is None:
             return None
@@ -83,7 +83,7 @@ class Limits:
     def acquire(self, request: Request) -> Coroutine[Any, Any, Verdict]:
         """Takes the tokens and slots of all rules. Raises what their callables and the buckets
         raise, except for a cost that no full bucket has: then the verdict is `too_large`."""
-        if (buckets := self.limiter._in_force.buckets) is not self._buckets:
+        if (buckets := self.limiter.in_force.buckets) is not self._buckets:
             self._follow(buckets)
         work = self._hold_and_acquire(request) if self.may_hold else self._acquire(request)
         return _fitting(work)
@@ -98,7 +98,7 @@ class Limits:
 
     def acquire_sync(self, request: Request) -> Verdict:
         """`acquire` for threads without an event loop; blocks where a bucket asks Redis."""
-        if (buckets := self.limiter._in_force.buckets) is not self._buckets:
+        if (buckets := self.limiter.in_force.buckets) is not self._buckets:
             self._follow(buckets)
         try:
             return self._acquire_blocking(request)

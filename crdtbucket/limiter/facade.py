@@ -99,20 +99,20 @@ class Limiter(Multi):
         defined = factory.define(buckets if enabled else shadowed(checked_specs(buckets)))
         strong = factory.strong_side(config, degradation, node=node, region=identity.region)
         super().__init__(InForce(tables, factory, strong, defined, has_redis=config is not None))
-        self._overrides = OperatorOverrides(self._in_force, name, mesh)
-        self._node = LocalNode(identity, self._in_force, self._overrides, wall)
+        self._overrides = OperatorOverrides(self.in_force, name, mesh)
+        self._node = LocalNode(identity, self.in_force, self._overrides, wall)
         store = RolloutStore(tables.main, *rollout_places(name, mesh, shared))
-        rollout = LiveRollout(self._in_force, store, self._node)
+        rollout = LiveRollout(self.in_force, store, self._node)
         place = None if shared is None else os.fspath(shared)
         started = {"node": name, "region": region, "mesh": mesh, "redis": config, "shared": place}
-        self._reload = Reload(self._in_force, rollout, started, _file, self._node)
+        self._reload = Reload(self.in_force, rollout, started, _file, self._node)
         self.certificates = OwnCertificates()
         """The certificates that this process shows to others."""
         self.certificates.watch("mesh", None if mesh is None else mesh.tls_cert)
         self.certificates.watch("redis", None if config is None else config.tls_cert)
         others = (self._reload, self._overrides, self.certificates)
         upkeep = Upkeep(tables, factory.made, self._node, others)
-        self._runtime = Runtime(self._in_force, self._node, self._reload, upkeep)
+        self._runtime = Runtime(self.in_force, self._node, self._reload, upkeep)
 
     @classmethod
     def from_file(
@@ -154,12 +154,12 @@ class Limiter(Multi):
     @property
     def buckets(self) -> Mapping[str, Bucket]:
         """All buckets by their names as given, in the order of their definition; overrides, too."""
-        return self._in_force.by_name
+        return self.in_force.by_name
 
     @property
     def config(self) -> Config | None:
         """The configuration in force; None for a limiter that was made without a file."""
-        return self._in_force.config
+        return self.in_force.config
 
     @property
     def address(self) -> str:
@@ -185,7 +185,7 @@ class Limiter(Multi):
         apart. The names of at most 10,000 keys are remembered; in a shared table only by the
         process that was the first to take. Raises `UnknownBucket`.
         """
-        return list(islice(self._in_force.held_keys(self.bucket(bucket)), max(limit, 0)))
+        return list(islice(self.in_force.held_keys(self.bucket(bucket)), max(limit, 0)))
 
     def stats(self) -> dict[str, Any]:
         """Counters for people and metrics, as plain dicts: of the table, each bucket, the mesh.
@@ -203,13 +203,13 @@ class Limiter(Multi):
             "config": self._reload.stats(),
             "table": self._tables.main.stats(),
             "buckets": {name: bucket_stats(bucket) for name, bucket in self.buckets.items()},
-            "overrides": self._in_force.outside.stats(),
+            "overrides": self.in_force.outside.stats(),
             "certificates": self.certificates.stats(),
             **self._node.stats(),
         }
         if (rollout := self._reload.rollout.state) is not None:
             out["rollout"] = rollout
-        if (strong := self._in_force.strong) is not None:
+        if (strong := self.in_force.strong) is not None:
             out |= strong.stats()
         return out
 

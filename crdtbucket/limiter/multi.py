@@ -59,8 +59,8 @@ class Multi(MultiCore):
     `bucket` and `take_all` are the compiled core's own methods.
     """
 
-    _in_force: InForce
-    """Has the buckets by name."""
+    in_force: InForce
+    """The buckets by their names. Other modules of the package read it, too; users do not."""
 
     if TYPE_CHECKING:
 
@@ -76,7 +76,7 @@ class Multi(MultiCore):
                 raise AttributeError(f"a limiter has no attribute {name!r}", name=name, obj=self)
             raise AttributeError(
                 f"a limiter has no {name!r}, its buckets have: limiter.bucket(name).{name}(...); "
-                f"there are: {', '.join(self._in_force.buckets)}",
+                f"there are: {', '.join(self.in_force.buckets)}",
                 name=name,
                 obj=self,
             )
@@ -145,7 +145,7 @@ class Multi(MultiCore):
         parts, sizes = self._asked(items)
         if len(parts) > len(items):
             name = items[next(place for place, size in enumerate(sizes) if size > 1)][0]
-            raise UnknownBucket(name, (one.spec.name for one in self._in_force.group(name)))
+            raise UnknownBucket(name, (one.spec.name for one in self.in_force.group(name)))
         for one in parts[1:]:  # the first is checked when it is taken
             one[0].peek(*one[1:])
         return parts

@@ -178,5 +178,5 @@ METRICS: tuple[MetricSpec, ...] = (
         ("bucket", "version", "decision"),
     ),
 )
-"""All of them; every name gets `PREFIX`."""
+"""All metrics; the name of each gets `PREFIX`."""
 PREFIX = "crdtbucket_"

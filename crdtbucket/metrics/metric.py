@@ -12,8 +12,8 @@ from crdtbucket.rollout.staged import Status
 from crdtbucket.spec.mode import Mode
 
 Stats = Mapping[str, Any]
-"""`Limiter.stats()`, where each bucket's numbers have its `spec`, its `mode`, and of the keys that
-are held `empty`, `debt` and `highest_debt` among them."""
+"""`Limiter.stats()`, in which each bucket has further fields: its `spec`, its `mode`, and of its
+held keys how many are `empty`, their `debt` and the `highest_debt` among them."""
 Sample = tuple[tuple[str, ...], Any]
 """Values of the labels and the number; of a histogram, ([(bound, count), ...], sum)."""
 Read = Callable[[Stats], Iterable[Sample]]
@@ -66,7 +66,7 @@ class StatsPart:
         )
 
     def by(self, name: str, text: str, label: str, of: Of) -> MetricSpec:
-        """A metric of several numbers, which one more label tells apart."""
+        """A metric of several numbers, told apart by one more label."""
         labels = (self.label, label) if self.label else (label,)
         return MetricSpec(
             name,
@@ -161,7 +161,7 @@ def rollout_decisions(stats: Stats) -> Iterable[Sample]:
 
 
 def bounded(stats: Stats) -> Iterable[Sample]:
-    """How often peers stated more than a bound allows, by peer and bound."""
+    """How often peers advertised more than a bound allows, by peer and bound."""
     peers = stats.get("mesh", {}).get("bounded", {})
     return [((peer, bound), n) for peer, bounds in peers.items() for bound, n in bounds.items()]
 

@@ -103,8 +103,8 @@ Numbers = Callable[[Stats], Iterable[tuple[tuple[str, ...], float]]]
 
 
 def instruments_of(metric: MetricSpec) -> Iterator[tuple[str, str, Numbers]]:
-    """Name, kind and reading. OpenTelemetry has no histogram that is observed, so of one there are
-    the count and the sum."""
+    """Name, kind and reading of each instrument. OpenTelemetry has no observed histogram, so a
+    histogram becomes two instruments: its count and its sum."""
     name = PREFIX + metric.name
     if not metric.histogram:
         yield name, metric.kind, metric.read

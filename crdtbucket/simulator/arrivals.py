@@ -1,4 +1,4 @@
-"""When calls arrive: a Poisson stream of each node, the same for every rule."""
+"""Draws when calls arrive: a Poisson stream for each node, the same one for every rule."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ _FEW = 2.0
 
 @dataclass(frozen=True)
 class Block:
-    """Demand and calls of one cell of the grid: `steps` are (ns, [(node, calls), ...])."""
+    """One cell of the time grid: the demand of each node (`rates`, calls a second), and its calls.
+    `steps` are (ns, [(node, calls), ...])."""
 
     start_ns: int
     rates: tuple[float, ...]
@@ -46,10 +47,10 @@ def poisson(mean: float, rng: Random) -> int:
 
 
 def arrivals(scenario: Scenario, settings: Settings) -> Iterator[Block]:
-    """Every cell of the grid with its calls, in the order of time.
+    """Yields every cell of the grid with its calls, in the order of time.
 
-    A node's stream depends on the seed, the scenario's demand and the node only: whatever a rule
-    answers, it is asked the same.
+    A node's stream depends only on the seed, the scenario and the node: every rule is asked the
+    same, whatever it answers.
     """
     nodes = range(settings.regions)
     rngs = [Random(f"{settings.seed}/{scenario.name}/{node}") for node in nodes]
@@ -69,7 +70,7 @@ def _draw(
     mean: float, steps: int, rng: Random, node: int, calls: dict[int, list[tuple[int, int]]]
 ) -> None:
     if mean * steps < _FEW:
-        # The same law, with one draw for a cell in which mostly nothing happens.
+        # The same distribution with a single draw, since most such cells have no call.
         counts = [0] * steps
         for _ in range(poisson(mean * steps, rng)):
             counts[int(rng.random() * steps)] += 1

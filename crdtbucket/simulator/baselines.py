@@ -40,7 +40,7 @@ class StaticSplit(Nodes):
         return passed
 
     def own_bound(self, until_ns: int) -> int | None:
-        """Nothing, but a part of the capacity for each restart, and what fast clocks add."""
+        """A node's part of the capacity for each restart, and what fast clocks add; else 0."""
         each = -(-self.settings.capacity // self.settings.regions)
         return each * self.restarts + -(-self.fast_clocks(until_ns) // self.settings.regions)
 
@@ -83,7 +83,7 @@ class MaxOfTotals(Gossip):
         added, taken, then = self._state[node]
         full = settings.capacity * settings.interval_ns
         level = added - taken
-        # Merged times may lie ahead of a slow clock: nothing is refilled then.
+        # A merged time may be ahead of a slow clock: nothing is refilled until the clock passes it.
         refill = max(0, min(settings.refill_rate * max(0, clock - then), full - level))
         unit = cost * settings.interval_ns
         passed = max(0, min(calls, (level + refill) // unit))

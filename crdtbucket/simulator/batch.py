@@ -56,7 +56,7 @@ AnyJob = Job | ReplayJob
 
 @contextlib.contextmanager
 def _quiet_nodes() -> Iterator[None]:
-    """Silences the logs of simulated nodes, which say nothing to the reader of the table."""
+    """Silences the logs of simulated nodes, which mean nothing to a reader of the results."""
     logger = logging.getLogger("crdtbucket.mesh")
     before = logger.level
     logger.setLevel(logging.CRITICAL)
@@ -73,9 +73,9 @@ def run_job(job: AnyJob) -> Outcome:
 
 
 def run_all(jobs: Sequence[AnyJob], processes: int) -> Iterator[Outcome]:
-    """All outcomes in the order of the jobs, however many processes share the work.
+    """Yields all outcomes in the order of the jobs, however many processes share the work.
 
-    What a job raises is raised here; the other jobs are given up then, at once.
+    Raises what a job raises; then the other jobs are given up at once.
     """
     if processes <= 1 or len(jobs) <= 1:
         yield from map(run_job, jobs)
@@ -100,8 +100,8 @@ def run_all(jobs: Sequence[AnyJob], processes: int) -> Iterator[Outcome]:
 
 
 def _end_with_the_parent() -> None:
-    """Ends this worker when the process that started it ends, killed or not: a worker that waits
-    for jobs holds the queue open itself, so it would wait for ever."""
+    """Ends this worker as soon as the process that started it has ended, killed or not. A worker
+    that waits for jobs holds the queue open itself, so without this it would wait for ever."""
     parent = parent_process()
     assert parent is not None, "only a process that multiprocessing started is a worker"
 
@@ -114,9 +114,9 @@ def _end_with_the_parent() -> None:
 
 @contextlib.contextmanager
 def _deaf_to_interrupts() -> Iterator[None]:
-    """Processes that are started meanwhile never see Control-C, which reaches every process of a
-    terminal: the first one decides what becomes of it."""
-    resource_tracker.ensure_running()  # it would end the blocking when it is started
+    """Makes the processes that are started in this block ignore Control-C. A terminal sends it to
+    all of its processes, but only the one that started them decides what becomes of them."""
+    resource_tracker.ensure_running()  # if it started later, it would unblock the signal
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

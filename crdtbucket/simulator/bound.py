@@ -46,47 +46,49 @@ from crdtbucket.simulator.scenario import GRID_NS, Scenario
 
 
 class UnknownTakes:
-    """Follows what the nodes that admitted lately did not know of, then and since; tokens."""
+    """Counts, for each node that admitted lately, the tokens that it did not know of when it
+    admitted, and all that were admitted since."""
 
     def __init__(self, nodes: int, memory_ns: int) -> None:
-        """`memory_ns`: for how long a node speaks after its admission, the gossip interval."""
+        """`memory_ns`: for how long after its admission a node's knowledge is used, the gossip
+        interval."""
         self._totals = [0] * nodes
         self._history = [0] * nodes
         self._spoke: dict[int, tuple[int, int]] = {}
         self._memory_ns = memory_ns
 
     def full(self) -> None:
-        """One bucket that sees everything is full at this moment: all before is history."""
+        """One bucket that sees everything is full now: all that came before no longer counts."""
         self._history = list(self._totals)
         self._spoke.clear()
 
     def unknown(self, known: Sequence[int]) -> int:
-        """Tokens taken since all was full of which a node that knows so many of each does not
-        know: each node's latest."""
+        """The tokens that were taken since `full` and that a node does not know of. `known`: the
+        tokens of each node that it knows of."""
         rows = zip(self._totals, known, self._history, strict=True)
         return sum(max(0, total - max(held, before)) for total, held, before in rows)
 
     def took(self, node: int, tokens: int) -> None:
-        """The node admitted something, which is unknown to all nodes that spoke before."""
+        """Counts an admission: all nodes that are followed now do not know of it."""
         self._totals[node] += tokens
         self._spoke = {one: (at, more + tokens) for one, (at, more) in self._spoke.items()}
 
     def spoke(self, node: int, at_ns: int, unknown: int) -> None:
-        """The node admitted something, and did not know of so much."""
+        """Follows a node that has just admitted a call and did not know of `unknown` tokens."""
         self._spoke[node] = at_ns, unknown
 
     def silent(self, node: int) -> None:
-        """The node has lost its memory."""
+        """No longer follows a node: it has lost its memory."""
         self._spoke.pop(node, None)
 
     def recent(self, now_ns: int) -> dict[int, int]:
-        """What each node that spoke lately did not know of."""
+        """The unknown tokens of each node that admitted lately."""
         spoke = self._spoke.items()
         return {node: more for node, (at, more) in spoke if now_ns - at <= self._memory_ns}
 
 
 class _View:
-    """The counts that one node may have: an upper estimate of its debt, and of what it forgave.
+    """What one node may hold: an upper estimate of its debt, and of the debt that it forgave.
 
     Amounts are tokens x refill interval, as in `measure.OverAdmission`.
     """
@@ -99,11 +101,12 @@ class _View:
         self.without_memory = False
         self.taken_blind = 0
         self.forgiven_then = 0
-        """What it had forgiven when it admitted last."""
+        """What it had forgiven up to its last admission."""
 
 
 class Undelivered:
-    """Watches one run of a rule by which every node counts all that it knows of."""
+    """Computes the bound of one run, for a rule by which every node counts all takes that it knows
+    of."""
 
     def __init__(self, scenario: Scenario, settings: Settings) -> None:
         self._interval, self._rate = settings.interval_ns, settings.refill_rate
@@ -118,7 +121,7 @@ class Undelivered:
         self._room = 0
         self._guaranteed = [0] * settings.regions
         self._passed = 0
-        """Tokens that passed by the guarantee since all was full."""
+        """Tokens that the guaranteed shares have admitted since `UnknownTakes.full`."""
 
     def arrived(self, now_ns: int, rule: WatchedRule, up: Sequence[bool], debt: int) -> None:
         """Read what every node that is up knows of, before the calls of a cell.
@@ -206,7 +209,7 @@ class Undelivered:
         self._charge(view, gain)
 
     def _remember(self, view: _View, known: Sequence[int]) -> None:
-        """The node takes over a peer's debt together with the takes that the peer knows."""
+        """The node adopts the debt of a peer together with the takes that this peer knows of."""
         others = [other for other in self._views if other is not view]
         view.debt = min(self._cap, max((o.debt for o in others), default=0))
         view.debt += view.taken_blind * self._interval
@@ -225,7 +228,8 @@ class Undelivered:
             view.debt = self._cap
 
     def _spread(self) -> None:
-        """A node that knows all that a forgiving node knew then may have taken over its debt."""
+        """Spreads what was forgiven: a node that knows all that a forgiving node knew then may have
+        adopted its debt."""
         for view in self._views:
             for other in self._views:
                 if other.forgiven > view.forgiven and not view.without_memory:

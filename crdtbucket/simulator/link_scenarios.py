@@ -15,9 +15,9 @@ from crdtbucket.simulator.scenario import (
 
 
 def cut_links(name: str, title: str, load: float, *, both: bool) -> NamedFactory:
-    """For two minutes the last region sees nothing of the first one, and with `both` the first one
-    nothing of the last either; all others see both. With fewer than three regions nothing is cut,
-    since nobody could relay."""
+    """For two minutes nothing of the first region reaches the last one and, with `both`, nothing of
+    the last reaches the first; all others are linked with both. With fewer than three regions
+    nothing is cut, since nobody could relay."""
     if load < 1:
         name, title = f"{name}-light-{round(load * 100)}", f"{title}, light load {load} r"
 
@@ -33,8 +33,8 @@ def cut_links(name: str, title: str, load: float, *, both: bool) -> NamedFactory
 
 
 def late_frames(s: Settings, scale: float) -> Scenario:
-    """All links hold what is sent for three seconds. Then it comes within six seconds: each message
-    is a little less late than the one before."""
+    """All links hold what is sent for three seconds. Within six more seconds it arrives, each
+    message a little less late than the one before."""
     stall = Event(
         round(20 * scale * NS), ScenarioFault.STALL,
         duration_ns=round(3 * scale * NS), drain_ns=round(6 * scale * NS),
@@ -56,8 +56,8 @@ def joiner_beside_dead(s: Settings, scale: float) -> Scenario:
 
 
 def joiner_beside_silent(s: Settings, scale: float) -> Scenario:
-    """The first region asked for most of the limit and falls silent, with its host. A minute later
-    the last one joins, keeps nothing for it, and asks for ten times the limit."""
+    """The first region asks for most of the limit and falls silent, as its host is gone. A minute
+    later the last region joins, which keeps no credit for it, and asks for ten times the limit."""
     last, rate = s.regions - 1, s.rate_per_second
     silent, start = 20 * scale, 80 * scale
 

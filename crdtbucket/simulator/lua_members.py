@@ -1,4 +1,5 @@
-"""Members of a replicated Redis in memory: the real scripts run in Lua 5.1, at simulated times."""
+"""Members of a replicated Redis in memory: they run the real scripts in Lua 5.1, at simulated
+times."""
 
 from __future__ import annotations
 

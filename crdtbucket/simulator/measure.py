@@ -1,4 +1,4 @@
-"""Measures of a run: over-admission, the ideal, shares, and how long nodes were starved."""
+"""Measures of a run: over-admission, what one bucket would admit, shares, and starvation."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from crdtbucket.simulator.run_settings import Settings
 
 
 class OverAdmission:
-    """Worst of what was admitted over `capacity + rate * t`, in any window, however short or long.
+    """The most that was admitted beyond `capacity + rate * t` in any window, however short or long.
 
-    For a window from a to b the over-admission is y(b) - y(a) - capacity, with
-    y = admitted - rate * time: the running minimum of y finds the worst window in one pass. Exact:
-    everything is an integer in tokens x ns of the refill interval.
+    With y = admitted - rate * time, the over-admission of a window from a to b is y(b) - y(a) -
+    capacity: the running minimum of y finds the worst window in one pass. Exact: everything is an
+    integer in tokens x ns of the refill interval.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -72,7 +72,7 @@ class Starvation:
     """The longest time for which a node with demand admitted nothing.
 
     It runs from the last admission, or from the start of the demand, to the next admission or the
-    end of the demand: for a rare caller it holds the time in which nobody called.
+    end of the demand. Of a rare caller it includes the time in which nobody called.
     """
 
     def __init__(self, nodes: int) -> None:

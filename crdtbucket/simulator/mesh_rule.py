@@ -40,7 +40,7 @@ class MeshRule(SimulatedRule):
         self._guaranteed = [0] * settings.regions
 
     def made(self, scenario: Scenario, settings: Settings) -> SimulatedMesh:
-        """The mesh of a run: network, clocks and bucket by its settings."""
+        """The mesh of a run, with the network, clocks and bucket of its settings."""
         names = settings.node_names()
         return SimulatedMesh(
             names,
@@ -59,7 +59,8 @@ class MeshRule(SimulatedRule):
         )
 
     def advance(self, to_ns: int) -> None:
-        """Lets time pass, and messages with it: those that are due now, too, once it does."""
+        """Lets time pass, and messages with it. A message that is due right now arrives only when
+        time passes."""
         if to_ns > self.now:
             super().advance(to_ns)
 
@@ -94,9 +95,10 @@ class MeshRule(SimulatedRule):
         self.mesh.suspend(self.names[node], duration_ns / NS)
 
     def known(self, node: int) -> Sequence[int] | None:
-        """Tokens taken at each node that this one knows of.
+        """Tokens taken at each node that this one knows of; None while a restarted node has no
+        memory.
 
-        At the very start nothing was taken before, so nobody lacks a memory.
+        Nodes that start with the run need none, as nothing was taken before.
         """
         if self._restarted[node]:
             if not self._nodes[node].node.memory.complete:

@@ -1,4 +1,4 @@
-"""The nodes of the rules that are compared with: their clocks, their faults, and simple gossip."""
+"""The nodes of the rules that crdtbucket is compared with: clocks, faults, and simple gossip."""
 
 from __future__ import annotations
 
@@ -46,7 +46,8 @@ class Nodes(SimulatedRule):
         return self.network.passes(self.names[source], self.names[target])
 
     def sever(self, groups: Sequence[Sequence[int]]) -> None:
-        """Cuts these ways, as a partition does: these rules look at no connection."""
+        """Does the same as `partition`, since these rules have no connections that could be
+        reset."""
         self.partition(groups)
 
     def crash(self, node: int) -> None:
@@ -60,7 +61,8 @@ class Nodes(SimulatedRule):
         self.reset(node)
 
     def replace(self, node: int) -> None:
-        """A process under another name: to these rules, which know nodes by number, the same."""
+        """Restarts the node: these rules know nodes by number, so that a new name changes
+        nothing."""
         self.restart(node)
 
     def suspend(self, node: int, duration_ns: int) -> None:
@@ -68,20 +70,23 @@ class Nodes(SimulatedRule):
         self.up_at[node] = self.now + duration_ns
 
     def fast_clocks(self, until_ns: int) -> int:
-        """Tokens that nodes with fast clocks refill beyond the rate in that time, each alone."""
+        """Tokens beyond the rate that nodes with fast clocks refill in that time, summed over the
+        nodes."""
         fast = sum(max(0, ppm) for ppm in self.ppm)
         rate, interval = self.settings.refill_rate, self.settings.interval_ns
         return -(-rate * until_ns * fast // (interval * _PPM))
 
 
 class Gossip(Nodes):
-    """Nodes that send each other a message every interval: delayed, reordered, lost from a seed.
+    """Nodes that send each other a message every interval. Messages are late, reordered and lost at
+    random, by the seed.
 
-    Messages must be cumulative: one that reaches a node which is down, or a cut link, is gone.
+    Messages must be cumulative, since one that meets a cut link or a node that is down is lost.
     """
 
     def start(self, scenario: Scenario, settings: Settings) -> None:
-        """Begin a run at time 0, every node with its first round at a random phase."""
+        """Begin a run at time 0. Every node sends its first message at a random phase of the
+        interval."""
         super().start(scenario, settings)
         self._rng = Random(f"{settings.seed}/{scenario.name}/network")
         if settings.regions > 1:
@@ -94,7 +99,7 @@ class Gossip(Nodes):
         raise NotImplementedError
 
     def receive(self, node: int, source: int, message: object) -> None:
-        """The node takes a message of `source`."""
+        """The node receives a message of `source`."""
         raise NotImplementedError
 
     def _round(self, node: int) -> None:

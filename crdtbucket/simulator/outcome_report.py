@@ -29,7 +29,7 @@ COLUMNS = (
 
 
 def as_json(outcomes: Sequence[Outcome]) -> str:
-    """A JSON list with one object an outcome; null where there is no answer."""
+    """A JSON list with one object for each outcome; a figure that does not exist is null."""
     rows: list[dict[str, Any]] = []
     for outcome in outcomes:
         row = {field.name: getattr(outcome, field.name) for field in fields(outcome)}
@@ -42,7 +42,7 @@ def as_json(outcomes: Sequence[Outcome]) -> str:
 
 
 def print_table(outcomes: Sequence[Outcome]) -> None:
-    """The table and what is to be said of it, on standard output."""
+    """Prints the table and the notes about it on standard output."""
     for line in (*table_lines(outcomes), *_notes(outcomes)):
         print(line)
 

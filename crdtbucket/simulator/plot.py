@@ -28,7 +28,8 @@ def _matplotlib(name: str) -> Any:
 
 
 def check_plot(path: str | Path) -> None:
-    """Raises `SimulationError` before the work for what a picture would fail for after it."""
+    """Raises `SimulationError` if a picture could not be written: to be called before the long
+    work."""
     if Path(path).suffix.lower() not in _ENDINGS:
         raise SimulationError(f"{path}: a picture ends in {', '.join(_ENDINGS)}")
     if not Path(path).absolute().parent.is_dir():
@@ -41,8 +42,8 @@ def draw(
 ) -> None:
     """Writes a picture with one panel for each scenario; outcomes need a curve (`curve_every_ns`).
 
-    The upper part of a panel shows tokens a second (offered, and admitted by each rule); the lower
-    one what each rule has admitted more, or less, than one bucket that sees every call.
+    The upper part of a panel shows tokens a second: offered, and admitted by each rule. The lower
+    one shows how much more, or less, each rule has admitted than one bucket that sees every call.
     """
     check_plot(path)
     figure_class = _matplotlib("matplotlib.figure").Figure
@@ -106,7 +107,7 @@ def _surplus(
 
 
 def _legend(axes: Any, place: tuple[float, float], corner: str, columns: int) -> None:
-    """Beside the curves, never over them."""
+    """Puts the legend outside of the curves."""
     axes.legend(
         loc=corner, bbox_to_anchor=place, borderaxespad=0.2, fontsize=9, frameon=False,
         ncols=columns,
@@ -114,7 +115,8 @@ def _legend(axes: Any, place: tuple[float, float], corner: str, columns: int) ->
 
 
 def _speed(outcome: Outcome, column: int) -> tuple[list[float], list[float]]:
-    """Tokens a second, over about a hundredth of the run, at least four points of the curve."""
+    """Tokens a second, averaged over about a hundredth of the run, at least four points of the
+    curve."""
     curve = outcome.curve
     width = max(4, len(curve) // 100)
     x, y = [], []

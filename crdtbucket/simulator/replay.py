@@ -15,7 +15,7 @@ from crdtbucket.simulator.trace import Trace
 
 @dataclass(frozen=True)
 class Replayed(Outcome):
-    """The outcome of a replay: amounts are tokens, and the calls are counted beside them.
+    """The outcome of a replay. Amounts are tokens; the calls are counted separately.
 
     `too_large` calls cost more than the capacity: no rule could ever admit them, so they are in
     none of the other figures. `free` calls cost nothing and are not limited.
@@ -73,8 +73,8 @@ def replay(
 ) -> Replayed:
     """Replay a trace, `speed` times as fast as it happened, its calls spread over the regions.
 
-    A call goes to a region drawn from the seed, whatever the rule: every rule sees the same calls.
-    The time for which a node may be starved begins with its first call.
+    The region of a call is drawn from the seed, so that every rule gets the same calls. The time
+    for which a node may be starved begins with its first call.
     """
     if not speed > 0:
         raise SimulationError(f"speed must be above 0, not {speed}")

@@ -12,7 +12,7 @@ from crdtbucket.testing.simulated_network import SimulatedNetwork
 
 
 class SimulatedRule(ABC):
-    """One way of limiting, on all nodes at once. Times are ns since the scenario's start."""
+    """One way of limiting, for all nodes at once. Times are ns since the scenario began."""
 
     name: str
     names: list[str]
@@ -43,16 +43,17 @@ class SimulatedRule(ABC):
 
     @abstractmethod
     def sever(self, groups: Sequence[Sequence[int]]) -> None:
-        """No message passes between two groups from now on, connections between them are reset, and
-        calls are refused: each side sees of the other what it would see of processes that ended."""
+        """From now on no message passes between two groups, connections between them are reset, and
+        calls are refused: each side sees what it would see if the processes of the other had
+        ended."""
 
     def cut(self, ways: Sequence[tuple[int, int]]) -> None:
-        """No message passes from the first to the second node of each of these from now on."""
+        """From now on no message passes from the first node of each pair to the second."""
         self.network.drop_frames(*((self.names[a], self.names[b]) for a, b in ways))
 
     def stall(self, held_ns: int, drain_ns: int) -> None:
-        """From now on messages are held for so long; within `drain_ns` after that they come, late
-        and in their order."""
+        """From now on all messages are held for `held_ns`. They arrive within `drain_ns` after
+        that, late and in their order."""
         self.network.stall(held_ns / NS, drain_ns / NS)
 
     def heal(self) -> None:
@@ -76,7 +77,7 @@ class SimulatedRule(ABC):
         """The node's process stands still; its memory is kept. It is asked nothing meanwhile."""
 
     def own_bound(self, until_ns: int) -> int | None:
-        """Tokens over the limit that the rule itself can grant in a run of that length.
+        """Tokens beyond the limit that the rule itself can admit in a run of that length.
 
         None for a rule whose bound depends on what was delivered when: see `WatchedRule`.
         """

@@ -47,13 +47,13 @@ from `crdtbucket` in partitions alone."""
 
 
 def make_rule(name: str) -> SimulatedRule:
-    """A fresh rule. Raises SimulationError for a name that is none."""
+    """A new rule. Raises SimulationError for a name that no rule has."""
     check_rules([name])
     return RULES[name]()
 
 
 def check_rules(names: Sequence[str]) -> tuple[str, ...]:
-    """The names without repetition, or SimulationError for the first that is none."""
+    """The names without repetition. Raises SimulationError for the first that no rule has."""
     for name in names:
         if name not in RULES:
             raise SimulationError(f"no rule {name!r}; there are: {', '.join(RULES)}")

@@ -1,5 +1,5 @@
-"""A scenario: demand over time (even, skewed, from one region alone, or in waves), and faults
-meanwhile."""
+"""A scenario: demand over time (even, skewed, from one region alone, or in waves), and the faults
+that happen meanwhile."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class ScenarioFault(str, Enum):
 
 @dataclass(frozen=True)
 class Event:
-    """One fault at one time. A partition has `groups`, a cut has `ways` (source, target) on which
-    messages are lost, the others but heal a `node`.
+    """One fault at one time. A partition has `groups`; a cut has `ways` (source, target) on which
+    messages are lost; a fault of one process has its `node`.
 
     `SEVER` is a partition by a device that resets connections and refuses calls in place of the
     other side. `REPLACE` starts a process under a new name where `node` has crashed. `STALL` holds
@@ -53,7 +53,8 @@ class Event:
 
 
 def healed(start: float, end: float, fault: ScenarioFault, **where: Any) -> tuple[Event, ...]:
-    """A fault between links, and its end; seconds. `where`: further fields of the first event."""
+    """A fault of links that begins and ends at these times, in seconds. `where`: further fields of
+    the first event."""
     return (
         Event(round(start * NS), fault, **where),
         Event(round(end * NS), ScenarioFault.HEAL),
@@ -61,7 +62,7 @@ def healed(start: float, end: float, fault: ScenarioFault, **where: Any) -> tupl
 
 
 def joining(node: int, seconds: float) -> tuple[Event, Event]:
-    """A node that is not there at the start, and joins after so many seconds."""
+    """The events of a node that is absent at the start, and joins after so many seconds."""
     joins = Event(round(seconds * NS), ScenarioFault.RESTART, node)
     return Event(0, ScenarioFault.CRASH, node), joins
 
@@ -103,7 +104,7 @@ NamedFactory = tuple[str, Factory]
 
 
 def skewed_shares(regions: int) -> tuple[float, ...]:
-    """Shares of the demand by region; what few regions leave over goes to the last of them."""
+    """The shares of the demand by region. With few regions the last one gets the remainder."""
     if regions >= len(_SKEW):
         return _SKEW + (0.0,) * (regions - len(_SKEW))
     return (*_SKEW[: regions - 1], sum(_SKEW[regions - 1 :]))
@@ -144,6 +145,7 @@ def burst(settings: Settings, low: float, high: float, start: float, end: float)
 
 
 def moving(settings: Settings, load: float, region: Callable[[float], int]) -> Demand:
-    """One region at a time offers `load` times the refill: that which `region` says for a time."""
+    """One region at a time offers `load` times the refill; `region` gives its number at a time
+    (s)."""
     high = load * settings.rate_per_second
     return lambda t, node: high if node == region(t) else 0.0

@@ -68,7 +68,7 @@ def _shifting(s: Settings, scale: float) -> Demand:
 
 
 def _late(name: str, title: str, wait: float) -> NamedFactory:
-    """A region joins a mesh under twofold overload, with the limit's worth of demand of its own.
+    """A region joins a mesh that is offered twice the limit, and alone asks for the whole limit.
 
     Its first calls come `wait` seconds after its process started.
     """
@@ -136,7 +136,7 @@ def _loss(percent: int) -> NamedFactory:
 def _five_deaths(
     every: float, again: ScenarioFault, node: Callable[[int], int]
 ) -> tuple[Event, ...]:
-    """A process is killed every so many seconds, and one comes again soon after."""
+    """Five times, so many seconds apart, a process is killed, and one comes again soon after."""
     deaths = [(every * number, node(number)) for number in range(1, 6)]
     return tuple(
         event

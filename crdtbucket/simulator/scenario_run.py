@@ -15,10 +15,10 @@ from crdtbucket.simulator.scenario import GRID_NS, Event, Scenario, ScenarioFaul
 
 @dataclass(frozen=True)
 class Outcome:
-    """The results of one run. Amounts are tokens; None where there is no answer.
+    """The results of one run. Amounts are tokens; a figure that does not exist is None.
 
-    `ratio` is admitted / what one bucket that sees every call at once admits on the same calls.
-    `curve` has (seconds, tokens offered, admitted, ideal) so far, when it was asked for.
+    `ratio` is what was admitted / what one bucket that sees every call at once admits of the same
+    calls. `curve` has (seconds, tokens offered, admitted, ideal) so far, when it was asked for.
     """
 
     scenario: str
@@ -37,7 +37,7 @@ class Outcome:
 
 
 class MeasuredRun:
-    """Measures a rule while calls are made of it, cell by cell of the time grid."""
+    """Measures a rule while it is asked for calls, one cell of the time grid after the other."""
 
     def __init__(self, rule: SimulatedRule, scenario: Scenario, settings: Settings) -> None:
         nodes = settings.regions
@@ -51,14 +51,14 @@ class MeasuredRun:
         self._watch = Undelivered(scenario, settings) if isinstance(rule, WatchedRule) else None
 
     def open_cell(self, now: int) -> None:
-        """The calls of a cell follow."""
+        """Begins a cell."""
         if self._watch is not None:
             self.rule.advance(now)
             assert isinstance(self.rule, WatchedRule)
             self._watch.arrived(now, self.rule, self._up, self.over_admission.debt(now))
 
     def close_cell(self) -> None:
-        """All calls of a cell were made."""
+        """Ends a cell, after all of its calls."""
         if self._watch is not None:
             assert isinstance(self.rule, WatchedRule)
             pairs = zip(self.admitted, self._before, strict=True)
@@ -88,7 +88,8 @@ class MeasuredRun:
         }
 
     def _bound_percent(self, until_ns: int) -> float | None:
-        """The bound in % of the capacity: watched, or that of the rule itself, or None."""
+        """The bound in % of the capacity: computed from what was delivered where the rule can be
+        watched, else that of the rule itself; None without either."""
         if self._watch is not None:
             return self._watch.percent()
         own = self.rule.own_bound(until_ns)
@@ -173,7 +174,7 @@ def simulate(
     *,
     curve_every_ns: int = 0,
 ) -> Outcome:
-    """Run the scenario through the rule. Same arguments, same outcome.
+    """Run the scenario through the rule. The same arguments give the same outcome.
 
     With `curve_every_ns` (a multiple of the grid) the outcome has a curve.
     """

@@ -34,14 +34,16 @@ class _Process:
 
 
 class ReplicatedStore(Nodes):
-    """Every region asks its own member; there is no mesh. The newest copy of a key holds."""
+    """Every region asks its own member; there is no mesh. A member keeps the newest copy of a
+    key."""
 
     def __init__(
         self, name: str, *, credit: bool = True, adoption: bool = True, slot_us: int = 0
     ) -> None:
         """Without `credit` calls bring no beats, so that no region is ever taken for silent.
         Without `adoption` copies only add what they count: no level is lowered to theirs.
-        `slot_us`: one call looks at the other regions in so many us; 0: in as many as it does."""
+        `slot_us`: in each span of so many us only one call looks at the other regions; 0 keeps the
+        script's span."""
         self.name, self._credit = name, credit
         self._source = ReplicatedArguments.script.source
         if slot_us:
@@ -50,7 +52,7 @@ class ReplicatedStore(Nodes):
             self._change(_ADOPTS, "false")
 
     def start(self, scenario: Scenario, settings: Settings) -> None:
-        """Begin at time 0 with empty members, the beats of each region at a random phase."""
+        """Begin at time 0 with empty members. Each region sends its beats at a random phase."""
         names = settings.node_names()
         self._members = LuaMembers(names)
         spec, limit = settings.bucket(), settings.debt_limit
@@ -65,7 +67,8 @@ class ReplicatedStore(Nodes):
         self._arrived: dict[tuple[int, int, bytes], int] = {}
         super().start(scenario, settings)
         for node in range(settings.regions):
-            # On the instants of the calls, so that no member's time goes back.
+            # Beats come at instants at which calls may come, too, so that no time of a member goes
+            # back.
             steps = self._rng.randrange(_EVERY_NS // scenario.step_ns)
             self.network.schedule(steps * scenario.step_ns, self._beat, node)
 
@@ -76,14 +79,14 @@ class ReplicatedStore(Nodes):
         self._processes[node : node + 1] = [process]
 
     def advance(self, to_ns: int) -> None:
-        """Send what the calls have changed, and deliver what arrives up to that time."""
+        """Sends what the calls have changed, and delivers what arrives up to that time."""
         if to_ns > self.now:
             for node in range(len(self.names)):
                 self._send(node)
         super().advance(to_ns)
 
     def heal(self) -> None:
-        """Copies pass again, and of every key the newest is on its way."""
+        """Copies pass again. Of every key the newest copy is sent once more."""
         lost = [
             (source, target)
             for source in range(len(self.names))
@@ -97,12 +100,14 @@ class ReplicatedStore(Nodes):
                 self._copy(source, target, key, version, late)
 
     def offer(self, node: int, calls: int, cost: int) -> int:
-        """How many of the calls the region's member admits, spread over the time to the next."""
+        """How many of the calls the region's member admits. They are spread over the time to the
+        next step."""
         step_us, passed = self.scenario.step_ns // 1000, 0
         start = self._time_us(node)
         apart = max(1, step_us // calls)
         for number in range(calls):
-            # At no round number of us: by them the script chooses denied calls to be counted.
+            # Not at round numbers of us, since the script counts the denied calls at multiples of
+            # 8.
             place = min(step_us - 1, number * apart + self._rng.randrange(min(apart, 64)))
             passed += self._call(node, start + place, cost)
         return passed
@@ -155,7 +160,7 @@ class ReplicatedStore(Nodes):
     def _copy(
         self, source: int, target: int, key: bytes, version: Version, late_ns: int = 0
     ) -> None:
-        """A copy is on its way, `late_ns` longer than others."""
+        """Sends a copy, which takes `late_ns` longer than others."""
         spread = self.settings.jitter * (2.0 * self._rng.random() - 1.0)
         at = self.now + late_ns + round(self.settings.lag_ns * (1.0 + spread))
         self.network.schedule(at, self._deliver, source, target, key, version)
@@ -167,6 +172,6 @@ class ReplicatedStore(Nodes):
             self._members.deliver(self.names[target], key, copy, self._time_us(target))
 
     def _time_us(self, node: int) -> int:
-        """The time of the region's member (us), as TIME says it."""
+        """The time of the region's member (us), as the command TIME returns it."""
         offset = self.scenario.clock_offsets_ns.get(node, 0)
         return _START_US + (self.clock(node) + offset) // 1000

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from crdtbucket._core import BucketCore, BucketReplica, Decision
+from crdtbucket._core import BucketCore, BucketReplica, Decision, show_debt
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.spec.bucket_spec import OnOutage
 from crdtbucket.spec.mode import Mode
@@ -45,7 +45,7 @@ class LocalDecisions:
                 # Denies, whatever the bucket holds; nobody knows when Redis is back.
                 denial = deny(bucket, key, cost, Mode.FALLBACK, NS_PER_SECOND)
                 q, p = denial.spec.emission
-                return denial._show(-(-denial.limit * q // p))
+                return show_debt(denial, -(-denial.limit * q // p))
             decision = BucketReplica(bucket).close_call(
                 key, cost, allowed=True, taken=cost, refunded=0, mode=Mode.FALLBACK
             )
@@ -94,14 +94,14 @@ class LocalDecisions:
         share = quota.take(key, cost, nodes)
         if share is None:  # the share never holds so many, and nobody knows when Redis is back
             denial = deny(bucket, key, cost, Mode.FALLBACK, NS_PER_SECOND)
-            return denial._show(quota.debt_ns(key, nodes))
+            return show_debt(denial, quota.debt_ns(key, nodes))
         if not share.allowed:
             debt = max(opened[5], quota.debt_ns(key, nodes))
             return deny(bucket, key, cost, Mode.FALLBACK, share.retry_after_ns, debt)
         decision = bucket.take_as(key, cost, Mode.FALLBACK)
         if not took(decision):
             quota.refund(share)
-        return decision._show(quota.debt_ns(key, nodes))
+        return show_debt(decision, quota.debt_ns(key, nodes))
 
 
 def deny(

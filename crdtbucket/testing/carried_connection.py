@@ -21,7 +21,7 @@ _PIECES = 100
 
 @dataclass
 class Way:
-    """One direction of all connections; a change holds for the bytes that come after it."""
+    """One direction of all connections. A change affects the bytes that come after it."""
 
     delay: float = 0.0
     """The delay in seconds."""
@@ -49,12 +49,12 @@ class Carrier(ABC):
         self.carried: set[CarriedConnection] = set()
         """The connections that are carried now, or wait to be."""
         self.fuse: tuple[int, Callable[[CarriedConnection], None]] | None = None
-        """After how many more bytes to callers a fault happens to the connection of the last byte,
-        and the fault; None without one."""
+        """After how many more bytes to callers a fault happens to the connection that carries the
+        last of them, and that fault; None without one."""
 
     @abstractmethod
     async def reach(self, server: Callable[[], asyncio.Protocol]) -> None:
-        """Connects `server` with the server. Raises `OSError`."""
+        """Connects to the server with the protocol that `server` makes. Raises `OSError`."""
 
     def limit(self, size: int) -> tuple[int, Callable[[CarriedConnection], None] | None]:
         """How many of `size` bytes to a caller may pass, and the fault that happens to the
@@ -92,7 +92,7 @@ class CarriedConnection:
     def resume(self) -> None:
         """Lets bytes pass again, also after a cut or a stall."""
         proxy = self.proxy
-        # To be connected takes both directions.
+        # A new connection needs both directions.
         open_ = proxy.passing and proxy.there.passing and proxy.back.passing
         if open_ and self._reaching is None:
             self._reaching = asyncio.ensure_future(self._reach())
@@ -113,8 +113,8 @@ class CarriedConnection:
             end.abort()
 
     def finish(self) -> None:
-        """One direction has ended; when both have, what is still buffered is sent, and then the
-        end."""
+        """One direction has ended. When both have, sends what is still buffered and closes both
+        ends."""
         if all(stream.done for stream in self._streams):
             self._forget()
             for end in (self.caller, self.server):
@@ -132,8 +132,8 @@ class CarriedConnection:
 
 
 class _End(asyncio.Protocol):
-    """One end of a connection: bytes from its socket go into the stream `out`, those of the stream
-    `into` come to it."""
+    """One end of a connection. Bytes from its socket go into the stream `out`; bytes of the stream
+    `into` go to its socket."""
 
     out: _Stream
     into: _Stream

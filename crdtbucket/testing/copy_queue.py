@@ -34,11 +34,12 @@ class ReplicationFaults:
     lag: float = 0.04
     """Mean seconds on the way."""
     jitter: float = 0.5
-    """The fraction by which one may be earlier or later; the order stays."""
+    """The fraction by which a copy may be earlier or later; the order stays."""
     torn: float = 0.0
-    """Share of which some fields arrive first, and all of it a lag later."""
+    """The share of copies of which some fields arrive first, and all of them a lag later."""
     older: float = 0.0
-    """Share after which an older version arrives once more, and a lag later the newest again."""
+    """The share of copies after which an older version arrives once more, and a lag later the
+    newest again."""
     repeated: float = 0.0
     """The share of copies that arrive twice."""
 
@@ -59,7 +60,7 @@ class CopyQueue:
         self._last = 0
         """When the newest version arrives, without the faults that follow."""
         self._settles: dict[bytes, int] = {}
-        """By key: when the last one arrives of the copies that its last fault has made."""
+        """By key: when the last copy arrives of those that the last fault has added."""
         self._sent: dict[bytes, deque[KeyVersion]] = {}
 
     def __len__(self) -> int:
@@ -99,7 +100,7 @@ class CopyQueue:
         heapq.heappush(self._waiting, (due, next(self._numbers), version))
 
     def _part(self, version: KeyVersion, before: KeyVersion) -> KeyVersion:
-        """Some of the fields that changed: at least one, and where it can be not all of them."""
+        """Some of the fields that changed: at least one, but not all if there are several."""
         changed = [name for name, text in version.fields.items() if before.fields.get(name) != text]
         count = self._dice.randint(1, max(1, len(changed) - 1))
         names = self._dice.sample(changed, min(count, len(changed)))

@@ -66,24 +66,24 @@ class FaultProxy(Carrier):
         await self.stop()
 
     async def up(self) -> None:
-        """Listen again, on the same port. Nothing when it is not down."""
+        """Listen again, on the same port; has no effect when it is not down."""
         if self._server is None:
             await self.start()
 
     def cut(self) -> None:
-        """Nothing passes from now on, and neither end gets a sign of it: no byte, no end, no new
-        connection."""
+        """Nothing passes from now on, and neither end notices it: no bytes, no end of a connection,
+        no new one."""
         self.passing = False
 
     def let_pass(self, *, there: bool, back: bool) -> None:
-        """Which directions pass from now on. With one of the two, what is said arrives at one end
-        alone, and no new connection is made."""
+        """From now on bytes pass in these directions alone. While only one of them passes, no new
+        connection is made."""
         self.there.passing, self.back.passing = there, back
         for carried in list(self.carried):
             carried.resume()
 
     def heal(self) -> None:
-        """Everything passes again, what was held back first; stalled connections go on too."""
+        """Everything passes again, first what was held back; stalled connections go on too."""
         self.passing = self.there.passing = self.back.passing = True
         for carried in list(self.carried):
             carried.resume()
@@ -99,8 +99,8 @@ class FaultProxy(Carrier):
         self.fuse = size, CarriedConnection.end
 
     def stall_after(self, size: int) -> None:
-        """Once: let `size` more bytes to callers pass, then hold back what the last one's server
-        says, until `heal`."""
+        """Once: let `size` more bytes to callers pass, then hold back the bytes of the server on
+        the connection of the last, until `heal`."""
         self.fuse = size, CarriedConnection.stall
 
     # -- inside
@@ -111,7 +111,7 @@ class FaultProxy(Carrier):
         return carried.caller
 
     async def reach(self, server: Callable[[], asyncio.Protocol]) -> None:
-        """Connects `server` with the server."""
+        """Connects to the server with the protocol that `server` makes."""
         loop = asyncio.get_running_loop()
         if self._path:
             await loop.create_unix_connection(server, self._path)

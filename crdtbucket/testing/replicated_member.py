@@ -1,5 +1,5 @@
-"""The Redis of one region, for the replicator: reads its keys, and writes copies of others to
-it."""
+"""The Redis of one region, as the replicator uses it: reads its keys, and writes copies of others
+to it."""
 
 from __future__ import annotations
 

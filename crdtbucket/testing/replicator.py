@@ -1,8 +1,8 @@
 """Copies the keys of each region's Redis to the Redis of every other region.
 
 It stands for a Redis that is replicated between regions (Active-Active): asynchronous, each key
-written on one member only. It is late, it is cut, it delivers older versions again and torn ones,
-as asked. It reads each member's own keys (those that end in "@" and the region), and writes
+written on one member only. As asked, copies are late, are cut off, and arrive torn or as older
+versions again. It reads each member's own keys (those that end in "@" and the region), and writes
 them to the others; the servers themselves are plain and know nothing of each other.
 """
 
@@ -58,7 +58,7 @@ class Replicator:
         ]
 
     async def stop(self) -> None:
-        """End everything. Raises the error that has ended a part of it before."""
+        """Stop all of it. Raises the error that had ended a part of it before."""
         tasks, self._tasks = self._tasks, []
         for task in tasks:
             task.cancel()
@@ -79,7 +79,8 @@ class Replicator:
 
     def cut(self, *pairs: tuple[str, str], recorded: bool = True) -> None:
         """No copy passes between the regions of each pair, either way. What is sent meanwhile
-        arrives after the heal, version by version; not `recorded`, only as it stands then."""
+        arrives after the heal, version by version; when not `recorded`, only the newest version
+        does."""
         for one, other in pairs:
             self._ways[one, other].queue.cut(recorded=recorded)
             self._ways[other, one].queue.cut(recorded=recorded)
@@ -162,7 +163,7 @@ class _Way:
         self.changed.set()
 
     async def write_on(self) -> None:
-        """Writes what arrives, for ever."""
+        """Writes what arrives until it is cancelled."""
         while True:
             try:
                 connection = await self._target.open(lambda *_: self.changed.set())

@@ -16,9 +16,9 @@ from crdtbucket.testing.simulated_node import NS, NodeNetwork, SimulatedNode
 from crdtbucket.testing.simulation_settings import SimulationSettings
 
 RETRY_NS = NS // 2
-"""A connection that could not be made is tried again after this."""
+"""Time (ns) after which a connection that could not be made is tried again."""
 CALL_NS = NS
-"""A peer whose connection ended is called this often."""
+"""Time (ns) between two calls of a peer whose connection has ended."""
 
 
 class SimulatedMesh(NodeNetwork):
@@ -135,9 +135,9 @@ class SimulatedMesh(NodeNetwork):
         self._connect_to_all(node)
 
     def suspend(self, node: str, seconds: float, *, unread: float = 0.0) -> None:
-        """The process stands still; its clock goes on, and what arrives is read afterwards: at
-        once, or `unread` seconds later. Until then it decides calls, and half way it sends a round,
-        as an event loop may do whose timers and callers come before its sockets."""
+        """The process stands still while its clock goes on. What arrives is read afterwards: at
+        once, or `unread` seconds later. In these seconds it decides calls, and half way through it
+        sends a round, as an event loop may do that serves timers and callers before its sockets."""
         self[node].stop(round(seconds * NS), round(unread * NS))
 
     # ---- network ----
@@ -194,7 +194,8 @@ class SimulatedMesh(NodeNetwork):
         self.schedule(self.now_ns + RETRY_NS, self._connect, first, second, *epochs)
 
     def _gone(self, name: str, dead: str, epochs: int) -> None:
-        """The kernel of a killed process ends its connections, which the node `name` sees."""
+        """The node `name` sees that the connections of a killed process end, which its kernel
+        does."""
         node = self.nodes[name]
         link = node.node.links.get(dead)
         if not node.up or link is None:
@@ -210,7 +211,7 @@ class SimulatedMesh(NodeNetwork):
         self._end(name, dead)
 
     def _end(self, name: str, other: str) -> None:
-        """The connection of `name` with `other` has ended, and not on this side; it calls again."""
+        """The connection of `name` with `other` has ended from the other side; it calls again."""
         node = self.nodes[name]
         link = node.node.links.get(other)
         if not node.up or link is None or not link.connected:
@@ -221,7 +222,8 @@ class SimulatedMesh(NodeNetwork):
         self.schedule(self.now_ns + CALL_NS, self._call, name, other, node.epochs)
 
     def _call(self, name: str, other: str, epochs: int) -> None:
-        """Calls a peer that is not linked; where that could be, `_connect` makes the link."""
+        """Calls a peer that is not linked. Where they can reach each other, `_connect` makes the
+        link."""
         node, peer = self.nodes[name], self.nodes[other]
         link = node.node.links.get(other)
         if node.epochs != epochs or not node.up or link is None or link.connected:

@@ -1,5 +1,5 @@
-"""A network in simulated time: it computes when a frame arrives that is sent now, and runs what
-falls due."""
+"""A network in simulated time: it computes when a frame that is sent now arrives, and calls what is
+scheduled."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from crdtbucket.testing.simulation_settings import SimulationSettings
 
 
 class Stall(NamedTuple):
-    """Some ways stall once: what is sent on them is held, and then arrives late. Times are ns."""
+    """One stall of some ways: what is sent on them is held, and then arrives late. Times are ns."""
 
     ways: frozenset[tuple[str, str]] | None
     """(source, target) of each; None for all."""
     since: int
     held: int
-    """From `since` on nothing comes out for so long."""
+    """For so long, from `since` on, nothing arrives."""
     drain: int
-    """In so much time after that, all comes out that is due until then, in its order and evenly
-    spread; 0: what was held comes out at once."""
+    """Within this time after that arrives all that was due until its end, in order and evenly
+    spread; 0: what was held arrives at once."""
 
     @property
     def until(self) -> int:
-        """From then on frames take as long as ever."""
+        """The time from which frames take as long as before the stall."""
         return self.since + self.held + self.drain
 
     def holds(self, way: tuple[str, str], at: int) -> bool:
@@ -80,8 +80,8 @@ class SimulatedNetwork:
     # ---- faults ----
 
     def change_network(self, **changes: float) -> None:
-        """Frames that are sent from now on meet another network: `changes` are `latency`, `jitter`,
-        `loss`, `duplication` and `reordering`, as in `SimulationSettings`."""
+        """Changes the network for frames that are sent from now on. `changes` are `latency`,
+        `jitter`, `loss`, `duplication` and `reordering`, as in `SimulationSettings`."""
         self.settings = replace(self.settings, **changes)  # type: ignore[arg-type]
 
     def partition(self, *groups: Iterable[str]) -> None:
@@ -107,7 +107,7 @@ class SimulatedNetwork:
         self._stalls.append(Stall(stalled, now, round(seconds * NS), round(drain * NS)))
 
     def heal(self) -> None:
-        """Frames pass everywhere again. What stalls goes on to stall."""
+        """Frames pass everywhere again. Stalls are not ended."""
         self._groups, self._deaf = [], set()
 
     # ---- frames ----
@@ -142,7 +142,7 @@ class SimulatedNetwork:
         return self.late(way, at)
 
     def late(self, way: tuple[str, str], at: int) -> int:
-        """When a frame arrives that is sent now, and would arrive at `at` if nothing stalled."""
+        """When a frame that is sent now arrives, if it would arrive at `at` without any stall."""
         for stall in self._stalls:
             if stall.holds(way, at):
                 passed = (at - stall.since) * stall.drain // (stall.held + stall.drain)

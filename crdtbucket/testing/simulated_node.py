@@ -61,9 +61,9 @@ class SimulatedNode:
         self.saved: bytes | None = None
         """The memory of the process that was killed last, as a snapshot."""
         self._waiting: list[Callable[[], None]] = []
-        """Frames that arrived while the process stands still, to be received afterwards."""
+        """Calls that receive the frames which arrived while the process stands still."""
         self._reads_at = 0
-        """From then on, ns of the mesh, frames are read that arrive."""
+        """The time (ns of the mesh) from which the process reads arriving frames."""
         self._tick_at = 0
         """When the next tick is scheduled; 0 for never."""
         self.start(None)
@@ -92,7 +92,8 @@ class SimulatedNode:
         return self.bucket(bucket).settle(key, tokens)
 
     def columns(self, bucket: str, key: str | bytes) -> dict[str, tuple[int, int]]:
-        """What is counted here for the key: {node: (taken, refunded)}, a node's epochs summed."""
+        """The columns of the key that this node holds: {node: (taken, refunded)}, a node's epochs
+        summed."""
         names = self.node.roster.names()
         out: dict[str, tuple[int, int]] = {}
         core = self.bucket(bucket)
@@ -208,7 +209,7 @@ class SimulatedNode:
 
     @property
     def _goes_on(self) -> int:
-        """The time of the mesh of the first tick after the last pause, ns."""
+        """The time (ns of the mesh) of the first tick after the last pause."""
         return (self.suspended_until + max(self.suspended_until, self._reads_at)) // 2
 
     @property
@@ -222,8 +223,8 @@ class SimulatedNode:
             self._waiting.pop(0)()
 
     def arrive(self, source: str, epochs: int, data: bytes) -> None:
-        """A frame arrives at the process of this number: it is received now, or when the process
-        reads again."""
+        """A frame arrives that was sent to the process of this number: it is received now, or when
+        the process reads again."""
         if not self.reads:
             self._waiting.append(lambda: self.receive(source, epochs, data))
         else:

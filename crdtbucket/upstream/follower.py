@@ -34,7 +34,7 @@ class Standing:
     at: int = 0
     paused_until: int = 0
     next_round: int = 0
-    """The time before which nothing is charged."""
+    """Nothing is charged before this time."""
 
 
 class Follower:

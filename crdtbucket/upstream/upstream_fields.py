@@ -66,7 +66,7 @@ class UpstreamState:
     denied: bool = False
     """The service takes no request now: status 429, or 503 or 529 with `Retry-After`."""
     retry_after_s: float | None = None
-    """Seconds until it does; None where it is not said."""
+    """Seconds until the service takes requests again; None where it does not say."""
 
     def left(self, follows: str) -> UpstreamQuota | None:
         """The smallest of the quotas whose unit or name is `follows`; None without one."""
@@ -138,8 +138,8 @@ def _vendors(lines: dict[str, str], date: datetime | None) -> list[UpstreamQuota
 
 
 def _items(value: str) -> list[tuple[str, dict[str, str]]]:
-    """Members of a list with their parameters, as far as structured fields are needed here. Of a
-    value with an error anywhere there are none, as the standard wants it."""
+    """The members of a list with their parameters, as far as structured fields are needed here;
+    none where the value has an error anywhere, as the standard demands."""
     found: list[tuple[str, dict[str, str]]] = []
     place = 0
     while place < len(value):

@@ -1,5 +1,5 @@
-"""What a server accepts: no connection is half made when it is closed, nor left behind by a TLS
-handshake that did not begin."""
+"""A server that stops accepting: it leaves no half-made connection, even if a TLS handshake did not
+begin."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_who_sends_nothing_and_goes_is_no_handshake(library: Any, tmp_path: Path
 
 
 def test_a_handshake_that_nobody_waits_for_any_more_is_cancelled(library: ModuleType) -> None:
-    """It is cancelled while the bytes that came early wait for TLS to begin."""
+    """The handshake is cancelled while the bytes that came early wait for TLS to begin."""
 
     async def cancel_at_once() -> list[asyncio.Task[Any]]:
         loop = asyncio.get_running_loop()

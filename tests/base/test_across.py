@@ -1,4 +1,5 @@
-"""What is worked on another event loop reaches its caller, or is told to be unwanted."""
+"""Results of work on another event loop: each reaches its caller, or the function for unwanted
+ones."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ def other() -> Iterator[asyncio.AbstractEventLoop]:
 
 
 class Work:
-    """Work that says where it is, and ends when it may."""
+    """Work that notes in which thread it runs, and ends when it may."""
 
     def __init__(self, *, stubborn: bool = False) -> None:
         self.begun, self.ended = threading.Event(), threading.Event()

@@ -1,4 +1,4 @@
-"""When a certificate begins and ends to be valid, read from its file."""
+"""Reads from its file when a certificate begins and ends to be valid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A deadline that loses neither time-outs nor cancellations."""
+"""Deadlines that lose neither a time-out nor a cancellation."""
 
 from __future__ import annotations
 

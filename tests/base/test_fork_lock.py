@@ -1,4 +1,4 @@
-"""A lock in the child of a fork, while a thread of the parent holds it."""
+"""The lock in the child of a fork is free, even if a thread of the parent held it."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_a_child_saves_nothing_and_waits_for_no_save_of_its_parents(call: str) -
 def test_a_child_decides_whatever_threads_of_its_parent_were_doing() -> None:
     asked = AskedOverrides(lambda _: "7/day")
     limiter = Limiter([BucketSpec("api", 10, 1, overrides=asked)])
-    bucket, in_force = limiter.bucket("api"), limiter._in_force
+    bucket, in_force = limiter.bucket("api"), limiter.in_force
     answers = in_force.outside.of("api").asked
     assert answers is not None
     overrides = limiter.overrides

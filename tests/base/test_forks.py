@@ -1,4 +1,4 @@
-"""What is set right in the child of a fork: all of it, in an order of its own."""
+"""Repairs in the child of a fork: all of them are made, in their own order."""
 
 from __future__ import annotations
 

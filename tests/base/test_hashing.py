@@ -1,4 +1,5 @@
-"""Nodes that share a limit hash alike, in any mesh or in none, and by a hash without collisions."""
+"""Nodes that share a limit hash alike, in any mesh or in none, by a hash without known
+collisions."""
 
 from __future__ import annotations
 

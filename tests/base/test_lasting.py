@@ -43,7 +43,7 @@ async def test_a_bug_is_logged_and_the_work_begins_again(
 async def test_a_bug_in_the_end_of_work_that_is_cancelled_does_not_begin_it_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Whoever cancelled it would wait for ever."""
+    """The one that cancelled it would wait for ever."""
     begun = asyncio.Event()
 
     async def work() -> None:

@@ -1,4 +1,4 @@
-"""What is made of files follows them."""
+"""Objects that are made of files are made again when the files change."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LOG = logging.getLogger("crdtbucket.test")
 
 
 def write(path: Path, text: str) -> None:
-    """In place of the file that is there, as tools do that renew certificates."""
+    """Replaces the file, as tools do that renew certificates."""
     new = path.with_suffix(".new")
     new.write_text(text)
     new.replace(path)

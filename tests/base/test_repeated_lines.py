@@ -1,4 +1,4 @@
-"""Log lines of which one in a while is written, and what came meanwhile with the next."""
+"""Repeated events: one log line in a while, which counts those since the last one."""
 
 from __future__ import annotations
 

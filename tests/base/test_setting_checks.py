@@ -1,4 +1,4 @@
-"""Ranges that stand in the annotations of settings."""
+"""Ranges that the annotations of settings contain."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a function can be called, without a call."""
+"""Whether a function can be called with some arguments, found without a call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Windows in each region: the rule that only the benchmark has."""
+"""Fixed windows in each region: the rule that only the benchmark has."""
 
 from __future__ import annotations
 

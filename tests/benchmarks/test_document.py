@@ -1,4 +1,4 @@
-"""The documents say what the kept results say, and nothing else."""
+"""The documents contain the results that are kept, and no other figures."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def test_no_two_lines_of_a_picture_look_alike(name: str, results: Results) -> No
 
 
 def words(svg: str, name: str, results: Results) -> list[str]:
-    """What is written in a picture, but for numbers at the axes: matplotlib chooses these."""
+    """The texts in a picture, without the numbers at the axes, which matplotlib chooses."""
     medians = {
         number(value["median"])
         for told in results.comparisons(name)

@@ -1,4 +1,4 @@
-"""Cases take turns; the middle and the spread are told; only peers may fail."""
+"""Cases are measured in turns; median and spread are reported; only other limiters may fail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every benchmark runs, and says what it measured."""
+"""Every benchmark runs, and its rows name what it measured."""
 
 from __future__ import annotations
 

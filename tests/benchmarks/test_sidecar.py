@@ -1,4 +1,4 @@
-"""What wrk prints is read, and what it does not like is a failure."""
+"""The output of wrk is read, and any error in it fails the benchmark."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Processes that share a limit: how a failure among them is told."""
+"""Processes that share a limit: a failure of one of them is reported."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from benchmarks.workers import FEW, Task, together
 
 
 class Named(Exception):
-    """Of a way that does not work."""
+    """The error of a way that does not work."""
 
 
 def prepared(place: Place) -> str:

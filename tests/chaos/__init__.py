@@ -1,1 +1,1 @@
-"""What strong mode promises, measured on real servers that fail: python -m tests.chaos."""
+"""Measures what strong mode promises, on real servers that fail: python -m tests.chaos."""

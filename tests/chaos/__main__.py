@@ -1,5 +1,5 @@
-"""Prints one table; the exit status is 1 when a figure is missed. What needs a server that is not
-installed is skipped.
+"""Prints one table; the exit status is 1 when a figure misses its bound. Figures that need a server
+which is not installed are skipped.
 
 python -m tests.chaos [--calls N] [--only NAME]
 """

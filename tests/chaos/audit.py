@@ -1,4 +1,4 @@
-"""Redis' records beside the callers' decisions, token by token."""
+"""Compares the records in Redis with the decisions of the callers, token by token."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ class Audit:
     """Tokens, over all nodes, buckets and keys."""
 
     consumed: int
-    """By callers, less what they gave back."""
+    """Tokens that callers took, less those that they gave back."""
     charged: int
-    """In Redis' records: taken less refunded."""
+    """Tokens in the records of Redis: taken less refunded."""
     lost: int
-    """Consumed and not charged, each node and key by itself."""
+    """Tokens consumed and not charged, counted for each node and key by itself."""
     over: int
-    """Charged and not consumed."""
+    """Tokens charged and not consumed."""
     level: int
-    """By how much the levels of keys that do not refill differ from what was consumed."""
+    """The tokens by which the levels of keys that do not refill differ from what was consumed."""
 
     @property
     def exact(self) -> bool:
@@ -32,7 +32,7 @@ class Audit:
 
 
 def audit(fleet: Fleet, servers: Sequence[Server]) -> Audit:
-    """Compares them; the nodes have settled and are idle."""
+    """Makes the audit; the nodes must have settled and be idle."""
     consumed = charged = lost = over = level = 0
     lines = sorted({line for client in fleet.clients for line in client.consumed})
     for line in lines:

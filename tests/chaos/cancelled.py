@@ -1,4 +1,4 @@
-"""Callers that give up, and what becomes of the answers and of the tokens."""
+"""Callers that are cancelled, and what happens to the answers and to the tokens."""
 
 from __future__ import annotations
 
@@ -17,21 +17,22 @@ from tests.strong.redis_server import Server
 
 BANDS = 60
 BAND = 1_500
-"""Tokens by which the levels of two keys differ at least: an answer tells whose it is."""
+"""The least difference (tokens) between the levels of two keys, by which an answer shows its
+key."""
 WORKERS = 100
 
 
 @dataclass
 class Crowd:
-    """How many gave up, and what the others were told."""
+    """How many callers were cancelled, and what the others were answered."""
 
     cancelled: int = 0
     answered: int = 0
     foreign: list[tuple[str, int]] = field(default_factory=list)
-    """Keys, and what was left of them by an answer that cannot be theirs."""
+    """Keys, and the tokens left in an answer that cannot be about the key."""
 
     def answer(self, key: str, allowed: bool, remaining: int) -> None:
-        """A caller was told this."""
+        """Notes an answer to a caller."""
         self.answered += 1
         number = int(key[1:])
         mine = number * BAND <= WIDE.capacity - remaining < (number + 1) * BAND
@@ -40,7 +41,8 @@ class Crowd:
 
 
 async def crowd(fleet: Fleet, calls: int, seed: int) -> Crowd:
-    """At least `calls` cancelled acquires, at every stage of their way, and about as many more."""
+    """Makes at least `calls` acquires that are cancelled, at every stage of their way, and about as
+    many that are not."""
     found, dice = Crowd(), random.Random(seed)
 
     async def ask(client: Client, keys: list[str], cost: int) -> None:
@@ -81,7 +83,7 @@ async def _wait_a_while(dice: random.Random) -> None:
 
 @contextlib.asynccontextmanager
 async def scene(seed: int = 0) -> AsyncIterator[tuple[Fleet, Server]]:
-    """Two nodes whose answers are on their way for some milliseconds, and keys in their bands."""
+    """Two nodes whose answers take some milliseconds, and keys with their distinct levels."""
     with Server() as server:
         proxy = FaultProxy(server.port, delay=0.001, seed=seed)
         await proxy.start()

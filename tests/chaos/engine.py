@@ -1,4 +1,5 @@
-"""A mesh over two NATS clusters and a gateway: a server stalls, the gateway is cut, all is lost."""
+"""A mesh over two NATS clusters and a gateway, while a server stalls, the gateway is cut, or all
+data is lost."""
 
 from __future__ import annotations
 
@@ -17,18 +18,18 @@ from tests.strong.redis_server import free_port
 
 NODES = {"eu-1": "eu", "eu-2": "eu", "us-1": "us", "us-2": "us"}
 STILL = BucketSpec("still", 100_000, 1, "1h", max_debt=0)
-"""Nothing refills while it runs, so levels can be compared to the token."""
+"""It hardly refills while a run lasts, so levels can be compared to the token."""
 TIGHT = BucketSpec("tight", 400, 400)
 LOAD = 2.0
-"""Times the limit that all nodes together ask for."""
+"""The demand of all nodes together, as a multiple of the limit."""
 STEP_S = 0.01
 FAULTS = ("stall", "cut", "lost")
 KEY = "tenant"
 
 
 class Relay:
-    """A way between two gateways that can be cut: everything in it is lost, as by a firewall that
-    resets."""
+    """A way between two gateways that can be cut: everything on it is lost, as by a firewall that
+    resets connections."""
 
     def __init__(self, target: int) -> None:
         self.port = free_port()
@@ -42,7 +43,7 @@ class Relay:
         self._server = await asyncio.start_server(self._forward, "127.0.0.1", self.port)
 
     async def cut(self) -> None:
-        """Nothing comes through, and nobody can call."""
+        """Closes the way: nothing gets through, and no connection can be made."""
         if self._server is not None:
             self._server.close()
             self._server = None
@@ -106,31 +107,31 @@ class Clusters:
             server.remove()
 
     async def join(self) -> None:
-        """The gateway is open."""
+        """Opens the gateway."""
         for relay in self.relays.values():
             await relay.start()
 
     async def cut(self) -> None:
-        """The gateway is closed, at once and without a word to the nodes."""
+        """Closes the gateway, at once and without a sign to the nodes."""
         for relay in self.relays.values():
             await relay.cut()
 
 
 @dataclass
 class Outcome:
-    """What one run gave."""
+    """The figures of one run."""
 
     over: float
     """Tokens admitted beyond the limit, in capacities, at the worst moment."""
     starved: float
     """The longest time for which a node got nothing (s)."""
     ratio: float
-    """Admitted by what the limit allowed, over the whole run."""
+    """What was admitted, divided by what the limit allowed, over the whole run."""
     lost: int
-    """Tokens of the bucket that does not refill by which the levels of the nodes are off in the
-    end, added up."""
+    """The tokens by which the levels of the nodes are off at the end in the bucket that does not
+    refill, added up."""
     healed: float
-    """Until all nodes agreed on it after the last fault (s)."""
+    """Seconds from the end of the last fault until all nodes agreed on that bucket."""
 
 
 class Load:
@@ -144,7 +145,7 @@ class Load:
         self._begin = time.monotonic()
 
     async def run(self, ends: asyncio.Event) -> None:
-        """Calls until `ends`, however late the loop runs."""
+        """Makes calls until `ends` is set, as many even if the event loop runs late."""
         offered, last = 0, {one.node: time.monotonic() for one in self.nodes}
         rate = TIGHT.refill_rate * LOAD / len(self.nodes)
         while not ends.is_set():
@@ -162,12 +163,13 @@ class Load:
             await asyncio.sleep(STEP_S)
 
     def allowed(self, now: float) -> float:
-        """What one bucket would have given at most by then."""
+        """The most tokens that one bucket would have admitted by then."""
         return TIGHT.capacity + TIGHT.refill_rate * (now - self._begin)
 
 
 async def run(fault: str, seconds: float) -> Outcome:
-    """Load before, during and after one fault, each for `seconds`: "stall", "cut" or "lost"."""
+    """Plays a load before, during and after one fault, each for `seconds`: "stall", "cut" or
+    "lost"."""
     async with contextlib.AsyncExitStack() as stack:
         clusters = await stack.enter_async_context(Clusters())
         nodes = [

@@ -1,4 +1,4 @@
-"""Every token is accounted for, whatever befalls the server in the middle of the load."""
+"""Every token is accounted for, whatever happens to the server in the middle of the load."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COLD = tuple(f"cold{number}" for number in range(4))
 
 
 class Run:
-    """What one fault left."""
+    """The fleet and the audit after one fault."""
 
     def __init__(self, fleet: Fleet, found: Audit) -> None:
         self.fleet, self.audit = fleet, found
@@ -39,7 +39,8 @@ async def under(
     program: str = "redis-server",
     modes: ControllerSettings = PATIENT,
 ) -> Run:
-    """A load of `calls` decisions, a fault of about `seconds` in it, and the books after that."""
+    """Plays a load of `calls` decisions with a fault of about `seconds` in it, and audits after
+    that."""
     async with (
         FAULTS[fault](seconds, program) as stage,
         fleet(stage.config, mesh=mesh, seed=seed, modes=modes) as nodes,

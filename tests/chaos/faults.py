@@ -18,24 +18,25 @@ from tests.strong.redis_server import Server, free_port
 
 @dataclass
 class Stage:
-    """A server, how to reach it, and how it fails."""
+    """A server, how to reach it, and its fault."""
 
     config: RedisConfig
     fail: Callable[[], Awaitable[None]]
-    """Returns when the fault is over."""
+    """Makes the server fail; returns when the fault is over."""
     primary: Callable[[], Server]
-    """Who holds the records in the end."""
+    """The server that holds the records at the end."""
 
 
 async def freeze(server: Server, seconds: float) -> None:
-    """SIGSTOP."""
+    """Stops the process of a server (SIGSTOP) for a while."""
     server.freeze()
     await asyncio.sleep(seconds)
     server.thaw()
 
 
 async def refuse_writes(server: Server, seconds: float) -> None:
-    """A replica of nobody, and then a primary without the replicas that it must have."""
+    """Makes the server a replica of no server, and then a primary without the replicas that it must
+    have."""
     server.call("REPLICAOF", "127.0.0.1", free_port())
     await asyncio.sleep(seconds / 3)
     server.call("REPLICAOF", "NO", "ONE")
@@ -46,14 +47,14 @@ async def refuse_writes(server: Server, seconds: float) -> None:
 
 
 async def fill(server: Server, seconds: float) -> None:
-    """At its limit of memory it writes nothing."""
+    """Fills the memory of the server up to its limit, where it accepts no writes."""
     server.call("CONFIG", "SET", "maxmemory", 1)
     await asyncio.sleep(seconds / 2)
     server.call("CONFIG", "SET", "maxmemory", 0)
 
 
 async def forget_scripts(server: Server, seconds: float) -> None:
-    """It forgets the script ten times a second."""
+    """Makes the server forget the script ten times a second."""
     for _ in range(round(seconds * 10)):
         server.call("SCRIPT", "FLUSH")
         await asyncio.sleep(0.1)
@@ -70,7 +71,8 @@ async def _alone(
 
 @contextlib.asynccontextmanager
 async def killed(seconds: float, program: str) -> AsyncIterator[Stage]:
-    """kill -9; a log on disk that is written every second brings back most of what it knew."""
+    """The server is killed; a log on disk that is synced every second brings most of its data
+    back."""
     with Server("appendonly yes", "appendfsync everysec", program=program) as server:
 
         async def fail() -> None:
@@ -83,7 +85,7 @@ async def killed(seconds: float, program: str) -> AsyncIterator[Stage]:
 
 @contextlib.asynccontextmanager
 async def restarted_empty(seconds: float, program: str) -> AsyncIterator[Stage]:
-    """Gone for a moment, and all that it knew for good."""
+    """The server is gone for a moment, and has lost all of its data."""
     with Server(program=program) as server:
 
         async def fail() -> None:
@@ -98,8 +100,8 @@ async def restarted_empty(seconds: float, program: str) -> AsyncIterator[Stage]:
 async def failed_over(
     seconds: float, program: str, *, frozen: bool = False
 ) -> AsyncIterator[Stage]:
-    """The primary dies, and the sentinels promote its replica. `frozen`: the first of them, which
-    is asked first, says nothing any more."""
+    """The primary dies, and the sentinels promote its replica. `frozen`: the sentinel that is asked
+    first no longer answers."""
     async with watched(program) as (primary, replica, sentinels):
 
         async def fail() -> None:
@@ -117,7 +119,7 @@ def _is_primary(server: Server) -> bool:
     try:
         return b"role:master" in server.call("INFO", "replication")
     except ConnectionError:
-        return False  # sentinels end all connections of whom they promote
+        return False  # sentinels end all connections of the server that they promote
 
 
 @contextlib.asynccontextmanager

@@ -1,4 +1,4 @@
-"""One line of the table: what was wanted, what was measured."""
+"""One line of the table: the bound, and what was measured."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 Progress = Callable[[str], None]
-"""Told what goes on, for people."""
+"""Is called with a line for people about what goes on."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Client nodes under load, with a ledger of all that their callers were told."""
+"""Client nodes under load, with a ledger of all answers to their callers."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ from crdtbucket.strong.strong_bucket import StrongBucket
 from tests.chaos.lag import Lag
 
 WIDE = BucketSpec("wide", 100_000, 1, "1h")
-"""Nothing refills while a test runs, so the level itself can be compared, too."""
+"""It hardly refills while a test runs, so the level itself can be compared, too."""
 TIGHT = BucketSpec("tight", 60, 300)
 """Most of the load on it is denied."""
 PATIENT = ControllerSettings(latency_limit=0.2)
-"""For what is no matter of latency: a machine that stalls by itself is no slow Redis."""
+"""For tests that are not about latency: a machine that stalls by itself must not count as a slow
+Redis."""
 HASTY = replace(PATIENT, stable_after=0.3, stable_after_failover=0.3, least_return_gap=0.0)
 """The same for short runs."""
 UNHURRIED = ControllerSettings(latency_limit=5.0, outage_after=20.0)
@@ -38,21 +39,21 @@ Line = tuple[str, str]
 
 
 class Generations:
-    """Of the entries of one node.
+    """The generations of the entries of one node.
 
-    An entry that is full and idle leaves its node, and the next take begins another generation:
-    what the one before counted is history, and the stores forget it when they learn of the new one.
-    That the key was full is not the node's word: it is shown by the time since the last take. An
-    earlier generation that was not surely full when it ended is missed where its tokens are gone.
+    An entry that is full and idle is evicted, and the next take begins another generation: what the
+    one before counted is history, and the stores forget it when they learn of the new one. That the
+    key was full is not taken from the node: it follows from the time since the last take. If an
+    earlier generation was not surely full when it ended, its tokens are counted as missing.
     """
 
     def __init__(self) -> None:
         self._last: dict[tuple[str, str], tuple[int, int]] = {}
 
     def take(self, line: tuple[str, str], generation: int, now_ns: int, full_ns: int) -> bool:
-        """A take of a bucket's key was allowed; whether all before it is history.
+        """Notes a take that was allowed; returns whether all before it is history.
 
-        `full_ns`: within so long any level of the key refills."""
+        `full_ns`: the time in which any level of the key refills."""
         before, taken_ns = self._last.get(line, (generation, now_ns))
         self._last[line] = generation, now_ns
         return generation != before and now_ns - taken_ns >= full_ns
@@ -84,16 +85,17 @@ class Client:
         self.consumed: Counter[Line] = Counter()
         """Tokens of allowed decisions, less what was given back, and without history."""
         self.history = 0
-        """Tokens of keys that were full since, in entries that have left: see `Generations`."""
+        """Tokens of keys that have been full since, in entries that were evicted: see
+        `Generations`."""
         self._generations = Generations()
         self.decisions = 0
         self.modes: Counter[Mode] = Counter()
         self.slow: list[tuple[int, int]] = []
         """Begin and end (ns) of the decisions that took longer than `SLOW_NS`."""
         self.latencies: list[tuple[float, float]] = []
-        """When a decision was there (`time.monotonic`), and what it took, in seconds."""
+        """When each decision was made (`time.monotonic`), and how long it took (s)."""
         self.notices: list[tuple[float, ModeNotice]] = []
-        """Changes of mode, and when they were told (`time.monotonic`)."""
+        """Changes of mode, and when they were reported (`time.monotonic`)."""
 
     def _changed(self, notice: ModeNotice) -> None:
         self.notices.append((time.monotonic(), notice))
@@ -111,13 +113,13 @@ class Client:
 
     @property
     def settled(self) -> bool:
-        """Whether Redis has been told everything."""
+        """Whether everything has been sent to Redis."""
         store = self.bucket(WIDE.name).store
         idle = all(not endpoint.dispatcher.open_calls for endpoint in store.endpoints.values())
         return self.strong and idle and not any(e.resync.due for e in store.endpoints.values())
 
     def book(self, bucket: str, key: str, decision: Decision) -> None:
-        """A caller was told this."""
+        """Books a decision that a caller was given."""
         self.decisions += 1
         self.modes[Mode(decision.mode)] += 1
         if not decision.allowed:
@@ -153,7 +155,7 @@ class Fleet:
 
     @property
     def ready(self) -> bool:
-        """Whether all are strong, and hear each other where there is a mesh."""
+        """Whether all are strong and, in a mesh, linked with each other."""
         return self.strong and all(_linked(one, len(self.clients)) for one in self.clients)
 
     @property
@@ -167,7 +169,7 @@ class Fleet:
         return ", ".join(f"{count} {mode}" for mode, count in sorted(modes.items()))
 
     def worst_ms(self, *, raw: bool = False) -> float:
-        """Of all decisions; less what the machine took, unless `raw`."""
+        """The longest decision (ms), without the time that the machine took unless `raw`."""
         worst = SLOW_NS
         for client in self.clients:
             for begin, end in client.slow:
@@ -176,7 +178,7 @@ class Fleet:
         return worst / 1e6
 
     async def load(self, calls: int, seconds: float, over: asyncio.Event) -> None:
-        """`calls` decisions, evenly over `seconds`; more until `over` is set."""
+        """Makes `calls` decisions, evenly over `seconds`, and more until `over` is set."""
         workers = 16 * len(self.clients)
         end = self.decisions + calls
         pause = seconds * workers / calls
@@ -200,7 +202,7 @@ class Fleet:
             client.refund(bucket, key, decision, dice.randint(1, cost))
 
     async def timed(self, client: Client, bucket: str, key: str, cost: int) -> Decision:
-        """One decision, booked and timed."""
+        """Makes one decision, books it and measures its time."""
         begin = time.perf_counter_ns()
         decision = await client.bucket(bucket).acquire(key, cost)
         end = time.perf_counter_ns()
@@ -211,7 +213,7 @@ class Fleet:
         return decision
 
     async def touch(self, keys: Sequence[str]) -> None:
-        """One decision of every node on each of these keys."""
+        """Makes one decision of every node on each of these keys."""
         for client in self.clients:
             for key in keys:
                 await self.timed(client, WIDE.name, key, 1)
@@ -227,7 +229,7 @@ async def fleet(
     buckets: Sequence[BucketSpec] = (WIDE, TIGHT),
     modes: ControllerSettings = PATIENT,
 ) -> AsyncIterator[Fleet]:
-    """Open nodes, strong, and linked with a mesh."""
+    """Nodes that are open, strong and, in a mesh, linked."""
     async with contextlib.AsyncExitStack() as stack:
         lag = await stack.enter_async_context(Lag())
         clients: list[Client] = []
@@ -242,7 +244,7 @@ async def fleet(
 
 
 def linked(clients: Sequence[Client]) -> MeshConfig:
-    """The mesh of one more node: it calls the first."""
+    """The settings by which one more node joins the mesh: it calls the first node."""
     peers = [clients[0].limiter.address] if clients else []
     return MeshConfig(listen="127.0.0.1:0", peers=peers, secret=SECRET)
 
@@ -254,7 +256,7 @@ def _linked(client: Client, nodes: int) -> bool:
 
 
 async def until(holds: Callable[[], bool], seconds: float) -> float:
-    """Seconds until it held. `TimeoutError` when that is more than `seconds`."""
+    """Waits until `holds` is true; returns the seconds. Raises `TimeoutError` after `seconds`."""
     begin = time.monotonic()
     while not holds():
         if time.monotonic() - begin > seconds:

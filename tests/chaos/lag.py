@@ -1,4 +1,4 @@
-"""How long the machine, not the program, kept an event loop from running."""
+"""Measures how long the machine, not the program, kept an event loop from running."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Lag:
     def __init__(self) -> None:
         self.worst_ns = 0
         self._late: list[tuple[int, int, int]] = []
-        """Begin and end of each time of being late, and how much of it was stolen."""
+        """Begin and end of each time in which the loop was late, and how much of it was stolen."""
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Lag:
@@ -36,14 +36,15 @@ class Lag:
             await self._task
 
     def note(self, begin: int, end: int, stolen: int) -> None:
-        """The loop was late between these times, and another process had the processor for
-        `stolen` of them."""
+        """Notes that the loop was late between these times, and that another process had the
+        processor for `stolen` of them."""
         self._late.append((begin, end, stolen))
         self.worst_ns = max(self.worst_ns, stolen)
 
     def stolen_ns(self, begin: int, end: int) -> int:
-        """Within these two times (`time.perf_counter_ns`), as far as was seen. When the processor
-        was taken away while the loop was late is not known: at the worst moment for the caller."""
+        """The stolen time between these two times (`time.perf_counter_ns`), as far as it was seen.
+        At which moment the processor was taken away is not known: the worst one for the caller is
+        assumed."""
         place = bisect.bisect_right(self._late, begin, key=lambda late: late[1])
         total = 0
         for first, last, stolen in self._late[place:]:

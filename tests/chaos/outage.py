@@ -1,4 +1,4 @@
-"""A fleet without its Redis: how much it admits, and whether the books agree afterwards."""
+"""How much a fleet without its Redis admits, and whether the books agree afterwards."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SPEC = BucketSpec("shared", 2_000, 2_000)
 COST = 10
 KEY = "k"
 RATIO = 0.10
-"""The default share of capacity and rate that a node gives out in an outage."""
+"""The default share of capacity and rate that a node admits in an outage."""
 
 Column = tuple[int, int, int]
 """Generation, taken, refunded."""
@@ -30,16 +30,16 @@ Column = tuple[int, int, int]
 
 @dataclass
 class Outage:
-    """What came of it."""
+    """The figures of an outage."""
 
     admitted: int
-    """Tokens, by decisions in fallback."""
+    """Tokens that decisions in fallback admitted."""
     seconds: float
-    """From the first to the last of these decisions."""
+    """Seconds from the first to the last of these decisions."""
     join: dict[str, Column]
-    """Of the columns that the nodes hold, by owner."""
+    """By owner, the merged columns of all nodes."""
     record: dict[str, Column]
-    """What Redis holds."""
+    """By owner, the records in Redis."""
 
     @property
     def allowance(self) -> float:
@@ -48,7 +48,7 @@ class Outage:
 
 
 async def run(seconds: float, modes: ControllerSettings = PATIENT) -> Outage:
-    """Twice the limit is asked for all the time; Redis is gone for `seconds` of it."""
+    """Asks for twice the limit all the time, and takes Redis away for `seconds` of it."""
     async with (
         proxied() as (proxy, server, config),
         fleet(config, mesh=True, nodes=NODES, buckets=[WIDE, SPEC], modes=modes) as nodes,
@@ -75,7 +75,7 @@ async def run(seconds: float, modes: ControllerSettings = PATIENT) -> Outage:
 async def _work(
     nodes: Fleet, client: Client, over: asyncio.Event, found: list[tuple[float, int]]
 ) -> None:
-    """This node's third of twice the limit; notes what fallback decides."""
+    """Makes this node's third of the calls; notes what fallback decides."""
     pause = COST * NODES / (2 * SPEC.refill_rate)
     loop = asyncio.get_running_loop()
     due = loop.time()

@@ -1,4 +1,5 @@
-"""A cut between all regions under a steady load: one limit for all of it, and nobody is starved."""
+"""A cut between all regions under a steady load: one limit holds for all, and no region is
+starved."""
 
 from __future__ import annotations
 
@@ -28,15 +29,15 @@ SILENT_S = 0.5
 
 @dataclass(frozen=True)
 class RegionalLoad:
-    """What came of it. Times in seconds, and the over-admission in % of the capacity."""
+    """The figures of a run. Times are seconds, and the over-admission is in % of the capacity."""
 
     calls: int
     denied: int
     ratio: float
-    """Admitted, of what one bucket admits that sees every call at once."""
+    """What was admitted, divided by what one bucket admits that sees every call at once."""
     over_admission_percent: float
     starved: float
-    """The longest time in which a region got nothing."""
+    """The longest time in which a region admitted nothing."""
     modes: str
 
 
@@ -49,7 +50,7 @@ async def run(
     after: float = 6.0,
     modes: ControllerSettings = PATIENT,
 ) -> RegionalLoad:
-    """`load` times the refill is asked for; no region hears another for `seconds` of it."""
+    """Asks for `load` times the refill; no copy reaches another region for `seconds` of it."""
     async with (
         region_world(*REGIONS, faults=ReplicationFaults(lag=LAG_S)) as world,
         region_fleet(world, mesh=False, seed=0, buckets=[WIDE, spec], modes=modes) as nodes,
@@ -65,7 +66,8 @@ async def run(
         try:
             await asyncio.sleep(before)
             for region in REGIONS:
-                # To the newest: one loop plays all nodes, and a backlog would keep it busy.
+                # After the cut only the newest copies come: one loop plays all nodes, and a backlog
+                # would keep it busy.
                 world.replicator.isolate(region, recorded=False)
             await asyncio.sleep(seconds)
             world.replicator.heal()
@@ -86,7 +88,8 @@ async def _call_on(
     over: asyncio.Event,
     found: list[tuple[int, int, bool]],
 ) -> None:
-    """One node's part of the load; notes when each decision was there, of which region it was."""
+    """Makes one node's part of the calls; notes when each decision was made, in which region, and
+    whether it was allowed."""
     loop = asyncio.get_running_loop()
     client: Client = nodes.clients[number]
     due = loop.time() + pause * number / len(nodes.clients)

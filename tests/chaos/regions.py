@@ -1,4 +1,5 @@
-"""A Redis in each region: whatever befalls the replication, every member ends with every token."""
+"""A Redis in each region: whatever happens to the replication, every member has every token at the
+end."""
 
 from __future__ import annotations
 
@@ -24,13 +25,13 @@ from tests.strong.regions import RegionWorld, region_world
 
 REGIONS = ("eu", "us", "ap")
 NODES = 2
-"""In each region."""
+"""Nodes in each region."""
 SECONDS = 6.0
 LAG_S = 0.02
 OBSERVER = owner_name(2**64 - 1, "chaos")
 
 Fault = Callable[[RegionWorld, float], Awaitable[None]]
-"""Does it for about so many seconds, and undoes it."""
+"""Makes the fault for about so many seconds, and ends it."""
 
 
 async def late(world: RegionWorld, seconds: float) -> None:
@@ -75,7 +76,7 @@ async def cut(world: RegionWorld, seconds: float) -> None:
 
 
 async def cut_to_the_newest(world: RegionWorld, seconds: float) -> None:
-    """Nobody hears anybody, and after the heal only the newest copies arrive."""
+    """No copy reaches another region; after the heal only the newest copies arrive."""
     for region in REGIONS:
         world.replicator.isolate(region, recorded=False)
     await asyncio.sleep(seconds)
@@ -114,7 +115,7 @@ async def restored(world: RegionWorld, seconds: float) -> None:
 
 
 def of_member(fault: Callable[[Server, float], Awaitable[None]]) -> Fault:
-    """What befalls one server, at one region's member."""
+    """Makes a fault of one server happen to the member of one region."""
     return lambda world, seconds: fault(world.servers[REGIONS[1]], seconds)
 
 
@@ -136,8 +137,8 @@ FAULTS: dict[str, Fault] = {
     "member without scripts": of_member(faults.forget_scripts),
 }
 LOSING = ("flushed", "killed", "restored")
-"""After these a member may lack what a node took just before: the node states it with its next call
-of the key, so each makes one more before the books are compared."""
+"""After these faults a member may lack what a node took just before. The node sends it with its
+next call of the key, so each node makes one more call before the books are compared."""
 
 
 @dataclass(frozen=True)
@@ -145,15 +146,15 @@ class RegionAudit:
     """Tokens, over all nodes, buckets and keys; `lost` and `over` over all members, too."""
 
     consumed: int
-    """By callers, less what they gave back, and without history."""
+    """Tokens that callers took, less those that they gave back, without history."""
     history: int
-    """Consumed of keys that were full since, in entries that have left their node."""
+    """Tokens consumed of keys that have been full since, in entries that their node has evicted."""
     lost: int
-    """Consumed and not charged, at each member and of each node and key by itself."""
+    """Tokens consumed and not charged, counted at each member for each node and key by itself."""
     over: int
-    """Charged and not consumed."""
+    """Tokens charged and not consumed."""
     level: int
-    """By how much the levels of keys that do not refill differ from what was consumed."""
+    """The tokens by which the levels of keys that do not refill differ from what was consumed."""
 
     @property
     def exact(self) -> bool:
@@ -162,7 +163,7 @@ class RegionAudit:
 
 @dataclass(frozen=True)
 class RegionRun:
-    """What one fault left."""
+    """The fleet and the audit after one fault."""
 
     decisions: int
     modes: str
@@ -178,7 +179,7 @@ async def region_fleet(
     buckets: Sequence[BucketSpec] = (WIDE, TIGHT),
     modes: ControllerSettings = PATIENT,
 ) -> AsyncIterator[Fleet]:
-    """Open nodes, two in each region, strong, and all in one mesh where there is one."""
+    """Nodes that are open and strong, two in each region; all in one mesh if there is one."""
     async with contextlib.AsyncExitStack() as stack:
         lag = await stack.enter_async_context(Lag())
         clients: list[Client] = []
@@ -205,7 +206,8 @@ async def under(
     seed: int = 0,
     modes: ControllerSettings = PATIENT,
 ) -> RegionRun:
-    """A load of `calls` decisions, a fault of about `seconds` in it, and the books after that."""
+    """Plays a load of `calls` decisions with a fault of about `seconds` in it, and audits after
+    that."""
     async with (
         region_world(*REGIONS, faults=ReplicationFaults(lag=LAG_S)) as world,
         region_fleet(world, mesh=mesh, seed=seed, modes=modes) as nodes,
@@ -231,14 +233,15 @@ def lines_of(nodes: Fleet) -> list[tuple[str, str]]:
 
 
 async def restate(nodes: Fleet) -> None:
-    """Every node calls each key again that it has taken from."""
+    """Lets every node call each key again that it has taken from."""
     for client in nodes.clients:
         for bucket, key in list(client.consumed):
             await nodes.timed(client, bucket, key, 1)
 
 
 async def look(world: RegionWorld, nodes: Fleet) -> None:
-    """All copies have arrived, and each region has looked at them: by a call that takes nothing."""
+    """Waits until all copies have arrived, and lets each region merge them by a call that takes
+    nothing."""
     await world.replicator.caught_up(BOUND)
     for bucket, key in lines_of(nodes):
         for region, server in world.servers.items():
@@ -252,7 +255,8 @@ async def look(world: RegionWorld, nodes: Fleet) -> None:
 
 
 def audit(world: RegionWorld, nodes: Fleet) -> RegionAudit:
-    """Compares each region's own keys with what the callers were told; the nodes are idle."""
+    """Compares the own keys of each region with what the callers were answered; the nodes are
+    idle."""
     consumed = lost = over = level = 0
     for bucket, key in lines_of(nodes):
         found = nodes.clients[0].bucket(bucket)

@@ -1,4 +1,4 @@
-"""One node of a cluster is frozen: the keys of the others do not feel it."""
+"""One node of a Redis cluster is frozen: calls on the keys of the other nodes are not slower."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from tests.strong.redis_server import Server
 
 KEYS = 300
 HOT = 4
-"""Keys that get a fourth of the traffic."""
+"""The number of hot keys, which get a quarter of the calls."""
 WORKERS = 24
 PAUSE_S = 0.02
 
 
 @dataclass
 class Frozen:
-    """What the callers of the other slots saw."""
+    """The figures of callers whose slots are on the other nodes."""
 
     before_ms: float
     during_ms: float
     decisions: int
     strong: float
-    """Share of the decisions with the frozen node that Redis made all the same."""
+    """The share of their decisions that Redis made while the node was frozen."""
     books: Audit
 
 
@@ -51,8 +51,8 @@ class Took(NamedTuple):
 
 
 def p99_ms(lag: Lag, decisions: list[Took], begin: float, end: float) -> float:
-    """The lower quartile of the p99 of every second: what other work on the machine adds to some
-    of them is not what the frozen node adds to all."""
+    """The lower quartile of the p99 of every second: other work on the machine slows some seconds,
+    while the frozen node would slow all of them."""
     found = []
     for second in range(round(end - begin)):
         within = [d for d in decisions if second <= d.at - begin < second + 1]
@@ -64,8 +64,8 @@ def p99_ms(lag: Lag, decisions: list[Took], begin: float, end: float) -> float:
 async def run(
     seconds: float, modes: ControllerSettings = PATIENT, deadline: float = 0.05
 ) -> Frozen:
-    """`seconds` of load before and with the frozen node, then until all slots are served. Redis
-    has `deadline` seconds for an answer."""
+    """Plays `seconds` of load before the fault and as many with the frozen node, and then until all
+    slots are served. Redis has `deadline` seconds for an answer."""
     async with cluster(
         "redis-server", "cluster-require-full-coverage no", replicas=True
     ) as servers:

@@ -1,4 +1,4 @@
-"""How soon the mode changes, and how often."""
+"""Measures how soon the mode changes, and how often."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.strong.redis_server import Server
 RATE = 300
 """Decisions a second of the load beside which it is measured."""
 WINDOW_S, LIMIT_S, SHARE = 1.0, 0.020, 0.01
-"""What makes an endpoint slow by default: p99 over 20 ms for 1 s."""
+"""What makes an endpoint slow by default: a p99 above 20 ms for 1 s."""
 
 
 @contextlib.asynccontextmanager
@@ -49,7 +49,7 @@ async def proxied(delay: float = 0.0) -> AsyncIterator[tuple[FaultProxy, Server,
 
 
 def switched(client: Client, after: Mode) -> float | None:
-    """When a node came into a mode (`time.monotonic`)."""
+    """When a node changed to this mode (`time.monotonic`)."""
     return next((at for at, notice in client.notices if notice.after is after), None)
 
 
@@ -58,7 +58,7 @@ async def until_all(nodes: Fleet, mode: Mode, seconds: float) -> None:
 
 
 def evidence(client: Client) -> float:
-    """When the answers that its callers got had been too slow for a whole window."""
+    """When the answers to its callers had been too slow for a whole window."""
     window: deque[tuple[float, bool]] = deque()
     slow, since = 0, None
     for end, took in client.latencies:
@@ -115,8 +115,8 @@ OUTAGES = {"refused": _refused, "silent": _silent, "frozen": _frozen, "read only
 
 
 async def failover(frozen: bool) -> tuple[float, float]:
-    """Seconds to strong, of the slowest node: from the primary's end, and from the promotion.
-    `frozen`: beside a sentinel that says nothing."""
+    """Seconds until the slowest node is strong again: from the end of the primary, and from the
+    promotion. `frozen`: one sentinel does not answer."""
     staged = faults.failed_over(0.0, "redis-server", frozen=frozen)
     async with staged as stage, loaded(stage.config) as nodes:
         await asyncio.sleep(1.0)
@@ -129,8 +129,8 @@ async def failover(frozen: bool) -> tuple[float, float]:
 
 
 async def moved_address() -> float:
-    """Seconds to a strong decision, of the slowest node, after the primary has become a replica of
-    another server, to which its address leads. Its connections stand."""
+    """Seconds until the slowest node has a strong decision, after the primary has become a replica
+    of another server, to which its address now leads. The old connections stay open."""
     with Server() as first, Server() as second:
         second.call("REPLICAOF", first.host, first.port)
         await until(lambda: linked(second), 60)
@@ -147,7 +147,7 @@ async def moved_address() -> float:
 
 
 async def _strong_again(client: Client) -> float:
-    """When a decision has come that can only be the other server's."""
+    """The time of the first decision that only the other server can have made."""
     while True:
         decision = await client.bucket(WIDE.name).acquire("moved")
         if decision.mode is Mode.STRONG:
@@ -156,7 +156,8 @@ async def _strong_again(client: Client) -> float:
 
 
 async def flapping(seconds: float, period: float) -> int:
-    """Most switches of a node within a minute, while Redis is up and down, half a period each."""
+    """The most switches of a node within a minute, while Redis is up and down for half a period
+    each."""
     async with proxied() as (proxy, _, config), loaded(config) as nodes:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -184,6 +185,7 @@ async def figures(calls: int, progress: Progress) -> AsyncIterator[Figure]:
     yield at_most("an address that leads to the promoted replica: strong again", 3, moved, " s")
     progress("flapping for 60 s")
     quick, slow = await asyncio.gather(flapping(60.0, 1.5), flapping(60.0, 14.0))
-    # 2 k + 1 in any k minutes: two a minute in the long run, and one that was saved up before.
+    # At most 2 k + 1 in any k minutes: two a minute in the long run, and one that was saved up
+    # before.
     yield at_most("flapping every 1.5 s: switches in a minute", 3, quick)
     yield at_most("flapping every 14 s: switches in a minute", 3, slow)

@@ -1,4 +1,5 @@
-"""A server that answers each path of a node's HTTP API with what a test says, and the commands."""
+"""A server that answers each path of a node's HTTP API as a test says, and runs of commands against
+it."""
 
 from __future__ import annotations
 
@@ -20,11 +21,12 @@ TOKEN = "a-token-of-this-test"
 
 @dataclass
 class FakeNode:
-    """`answers`: by method and path, an object for 200, a response, or what makes one."""
+    """`answers`: by method and path, an object for a 200, a response, or a function that makes
+    one."""
 
     answers: dict[str, Answer | Callable[[], Answer]] = field(default_factory=dict)
     calls: list[tuple[str, Any]] = field(default_factory=list)
-    """Method and path with query, and the body, of each call."""
+    """The method, the path with its query, and the body of each call."""
     headers: list[dict[str, str]] = field(default_factory=list)
     url: str = ""
 
@@ -75,6 +77,6 @@ async def fake_node(
 
 
 async def run(*words: str, **env: str | None) -> Result:
-    """A command in a thread, so that the server of the test goes on."""
+    """Runs a command in a thread, so that the server of the test goes on."""
     env = {"CRDTBUCKET_TOKEN": None, **env}
     return await asyncio.to_thread(CliRunner().invoke, cli, words, env=env)

@@ -1,4 +1,4 @@
-"""Which limits differ between nodes, in words."""
+"""Limits that differ between nodes, in words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`crdtbucket config` as it is called."""
+"""`crdtbucket config` from the command line."""
 
 from __future__ import annotations
 

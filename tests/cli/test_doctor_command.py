@@ -1,4 +1,5 @@
-"""`crdtbucket doctor` as it is called: its lines, its status, and nodes that examine themselves."""
+"""`crdtbucket doctor` from the command line: its lines, its exit status, and nodes that examine
+themselves."""
 
 from __future__ import annotations
 

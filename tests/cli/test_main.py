@@ -1,4 +1,4 @@
-"""The program itself: what it needs, what it says of itself, and what a shell completes."""
+"""The program itself: what it needs, its help, and what a shell completes."""
 
 from __future__ import annotations
 

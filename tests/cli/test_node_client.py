@@ -23,7 +23,7 @@ REFUSED = f"Connection refused: {SERVES}"
 
 
 async def fault(url: str, timeout: float = 5.0) -> str:
-    """What is said of a call of `status` that fails; always one line."""
+    """The error of a call of `status` that fails; it is always one line."""
     async with NodeClient(url, TOKEN, timeout=timeout) as node:
         with pytest.raises(NodeError) as error:
             await node.status()

@@ -1,4 +1,4 @@
-"""What is read out of a node's words, and what is found wrong with it."""
+"""Reads the answers of a node, and finds what is wrong with it."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_a_version_split_names_who_runs_what() -> None:
     )
     found = faults([node(config=new, peers=peers)], 100.0)
     assert found[1:] == ["version split: eu-1 on 2 bbbbbbbb; us-1 on 1 aaaaaaaa"]
-    # What us-1 says itself counts, whatever eu-1 heard of it before.
+    # The word of us-1 itself counts, whatever eu-1 knew of it before.
     assert not faults([node(config=new, peers=peers[:1]), node("us-1", config=new)], 100.0)
     same_number = (PeerReport("us-1", "alive", 0.1, ConfigReport(2, "dddddddd")),)
     assert len(faults([node(config=new, peers=same_number)], 2.0)) == 1

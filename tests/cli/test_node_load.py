@@ -1,4 +1,4 @@
-"""What is made of two looks at a node's counters."""
+"""Computes rates from two reads of the counters of a node."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is said of an outage: since when, why, what callers get, and when it ends."""
+"""Outages in words: since when, why, what callers get, and when it ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`crdtbucket overrides`: limits of keys are given to a node, signed where there is a key."""
+"""`crdtbucket overrides`: gives limits of keys to a node, signed where the caller has a key."""
 
 from __future__ import annotations
 

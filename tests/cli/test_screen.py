@@ -1,4 +1,4 @@
-"""Tables are cut for people, never for pipes."""
+"""Tables are cut to the width of a terminal, but never in pipes."""
 
 from __future__ import annotations
 

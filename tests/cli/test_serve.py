@@ -56,7 +56,7 @@ class Process:
                 return line
 
     async def ended(self) -> int:
-        """Its exit status, when it has ended; the rest of the lines are read."""
+        """Waits for the end; returns the exit status and reads the rest of the lines."""
         assert self.process.stderr is not None
         rest = await asyncio.wait_for(self.process.stderr.read(), WITHIN_S)
         self.lines += rest.decode().splitlines(keepends=True)
@@ -128,7 +128,7 @@ async def test_what_is_under_way_is_answered_and_nothing_new_is_taken(tmp_path: 
         reader, writer = await half_asked(server)
         server.process.terminate()
         await server.line("eu-1 ends")
-        # An idle connection ends at once, and nobody can come any more.
+        # An idle connection ends at once, and no new one can be made.
         assert await asyncio.wait_for(idle_reader.read(), WITHIN_S) == b""
         with pytest.raises(ConnectionRefusedError):
             await server.connect()
@@ -201,7 +201,8 @@ async def healthy(server: Process) -> bool:
 
 
 async def test_a_server_that_may_open_few_files_has_fewer_connections(tmp_path: Path) -> None:
-    """Without a bound it accepts no more, says nothing of health, and logs a megabyte a second."""
+    """Without a bound it would accept no more, not answer health checks, and log a megabyte a
+    second."""
     async with started(tmp_path, files=(256, 256)) as server:
         assert "at most 64 connections at once, not 1000" in server.lines[0]
         assert "allow it 1192 (LimitNOFILE= of systemd, or ulimit -n)" in server.lines[0]

@@ -1,1 +1,1 @@
-"""Every way to run a limiter against every event in a process' life, with real processes."""
+"""Every way to run a limiter with every event in the life of a process, with real processes."""

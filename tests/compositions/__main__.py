@@ -1,4 +1,5 @@
-"""The cells in random order, for hours: python -m tests.compositions [--minutes N] [--seed S]."""
+"""Plays the cells in random order, for hours: python -m tests.compositions [--minutes N] [--seed
+S]."""
 
 from __future__ import annotations
 
@@ -26,8 +27,8 @@ from tests.compositions.loaded import (
 from tests.compositions.process import Failed
 
 Cell = tuple[str, str, float, float]
-"""A feature, an event, the load, which is 0 where tokens are counted one by one, and for how many
-seconds a fault lasts under a load."""
+"""A feature, an event, the load (0 where tokens are counted one by one), and the seconds for which
+a fault lasts under a load."""
 ALL = FEATURES | HOSTS
 EXACT_CELLS: list[Cell] = [(*names, 0.0, 0.0) for names in (*CELLS, *cells(HOSTS))]
 LOADED_CELLS: list[Cell] = [
@@ -38,7 +39,7 @@ LOADED_CELLS: list[Cell] = [
 
 
 async def play_cell(cell: Cell, folder: Path) -> None:
-    """Raises what is wrong."""
+    """Plays a cell. Raises what is wrong with it."""
     feature, event, load, apart = cell
     fleet = Fleet(ALL[feature], folder)
     if load:

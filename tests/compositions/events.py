@@ -1,4 +1,4 @@
-"""What happens in a process' life, and by how much each may move the sum of what is granted."""
+"""Events in the life of a process, and by how much each may change the sum of what is granted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.compositions.process import LibraryProcess, Process
 EACH = 12
 """Tokens that every process takes before an event."""
 MORE = 50
-"""By so much a reload raises the capacity."""
+"""The tokens by which a reload raises the capacity."""
 LOAD_GAP_S = 0.002
 
 
@@ -20,7 +20,7 @@ Event = Callable[[Fleet], Awaitable[Bound]]
 
 
 async def clean_restart(fleet: Fleet) -> Bound:
-    """A process ends in order and starts again; a limiter without a store begins anew."""
+    """A process ends in order and starts again; a limiter without a store starts with no memory."""
     one = fleet.processes[-1]
     before = one.granted
     await one.close()
@@ -29,14 +29,14 @@ async def clean_restart(fleet: Fleet) -> Bound:
 
 
 async def killed_and_restarted(fleet: Fleet) -> Bound:
-    """kill -9 under load: one take may be counted that nobody was told of."""
+    """A process is killed under load: one take may be counted whose caller never got the answer."""
     one = fleet.processes[0]
     before = one.granted
     await one.load(LOAD_GAP_S)
     await fleet.until(lambda: _grew(one, before), lambda: "the load was granted nothing")
     await one.kill()
     feature = fleet.feature
-    # What it took before the load, all peers know; of the rest they may not have heard.
+    # All peers know what it took before the load; the rest may not have reached them.
     unheard = one.granted - EACH
     untold = 0
     if feature.mesh and not feature.strong:
@@ -52,7 +52,7 @@ async def _grew(one: Process, before: int) -> bool:
 
 
 async def all_at_once(fleet: Fleet) -> Bound:
-    """All end in order and start again together."""
+    """All processes end in order and start again together."""
     before = fleet.granted
     await asyncio.gather(*(one.close() for one in fleet.processes))
     await asyncio.gather(*(one.start() for one in fleet.processes))
@@ -61,7 +61,7 @@ async def all_at_once(fleet: Fleet) -> Bound:
 
 
 async def all_killed(fleet: Fleet) -> Bound:
-    """kill -9 of all at once: memory without a store is gone."""
+    """All processes are killed at once: memory without a store is lost."""
     before = fleet.granted
     await asyncio.gather(*(one.kill() for one in fleet.processes))
     await asyncio.gather(*(one.start() for one in fleet.processes))
@@ -77,8 +77,8 @@ async def linked_in_another_order(fleet: Fleet) -> Bound:
 
 
 async def linked_in_every_order(fleet: Fleet) -> Bound:
-    """All nodes start again, each once the ones before are linked, in all orders of up to three;
-    in six of more."""
+    """All nodes start again, each once the ones before it are linked: in every order of up to three
+    nodes, in six orders of more."""
     orders = [*itertools.permutations(range(len(fleet.nodes)))]
     for order in orders[:: max(1, len(orders) // 6)]:
         await _linked_in(fleet, order)
@@ -95,8 +95,8 @@ async def _linked_in(fleet: Fleet, order: tuple[int, ...]) -> None:
 
 
 async def rolling_deploy(fleet: Fleet) -> Bound:
-    """One node after another is replaced, each once the last one serves; of a single node one
-    process after another. A limiter without a store begins anew where it is alone."""
+    """One node after another is replaced, each once the last one serves; of a single node, one
+    process after another. A limiter without a store starts with no memory where it is alone."""
     before = fleet.granted
     alone = len(fleet.nodes) == 1
     for group in [[one] for one in fleet.processes] if alone else fleet.nodes:
@@ -109,8 +109,8 @@ async def rolling_deploy(fleet: Fleet) -> Bound:
 
 
 async def forked(fleet: Fleet) -> Bound:
-    """A child of an open limiter decides for a table that it shares, or for a copy of its parent's
-    where nothing connects that with others; else it may not decide."""
+    """A forked child of an open limiter may decide on a table that it shares, or on its copy of the
+    parent's table where nothing connects that with others; in all other cases it may not."""
     copied = 0
     for one in fleet.processes:
         assert isinstance(one, LibraryProcess)
@@ -126,8 +126,8 @@ async def forked(fleet: Fleet) -> Bound:
 
 async def spawned(fleet: Fleet) -> Bound:
     """A child that multiprocessing spawns is given no limiter, but may open one of the same file,
-    and so may another server: another process on a shared table, or another one that asks Redis. A
-    second node of a mesh under one name and address is refused."""
+    and so may another server: as another process of a shared table, or as another caller of Redis.
+    A second node of a mesh with the same name and address is refused."""
     one = fleet.processes[-1]
     told, feature = await one.second(), fleet.feature
     if feature.mesh and not feature.shared:
@@ -146,7 +146,7 @@ async def reloaded(fleet: Fleet) -> Bound:
 
 
 async def redis_away_and_back(fleet: Fleet) -> Bound:
-    """Redis is killed, every process takes, and it comes back empty."""
+    """Redis is killed, every process takes tokens, and Redis comes back empty."""
     assert fleet.redis is not None
     fleet.redis.kill()
 
@@ -163,10 +163,10 @@ async def redis_away_and_back(fleet: Fleet) -> Bound:
 
 
 async def loop_blocked(fleet: Fleet) -> Bound:
-    """Handlers hold up the event loops, or servers stand still, in all processes at once."""
+    """Handlers block the event loops, or servers stand still, in all processes at once."""
     asked = fleet.processes
     await asyncio.gather(*(one.block(seconds=0.1, times=8) for one in asked))
-    # Nobody hears of a take while its loop stands still.
+    # No take is sent while its event loop stands still.
     eventual = fleet.feature.mesh and not fleet.feature.strong
     return Bound(beyond=8 * (len(asked) - 1) if eventual else 0)
 
@@ -175,13 +175,13 @@ async def burst(fleet: Fleet) -> Bound:
     """10,000 calls at once in every process."""
     await asyncio.gather(*(one.burst(10_000) for one in fleet.processes))
     feature = fleet.feature
-    # What the other nodes admitted before a node could hear of it.
+    # What the other nodes admitted before their takes could be merged.
     others = (feature.nodes - 1) * CAPACITY if feature.mesh and not feature.strong else 0
     return Bound(beyond=others)
 
 
 async def disk_full(fleet: Fleet) -> Bound:
-    """No file may grow any more: decisions go on, and a restart is no worse than a kill."""
+    """No file may grow any more: decisions go on, and a restart costs no more than a kill."""
     one = fleet.processes[-1]
     one.fill_disk()
     await one.take(EACH)
@@ -190,7 +190,7 @@ async def disk_full(fleet: Fleet) -> Bound:
     await one.start()
     feature = fleet.feature
     if feature.mesh and not feature.strong:
-        # What it took last, its peers may not have heard of.
+        # Its peers may not know its last takes.
         return Bound(beyond=EACH, lost=1)
     beyond = 0 if feature.keeps or feature.shared else before
     return Bound(beyond=beyond, lost=1, forgotten=EACH)
@@ -243,7 +243,7 @@ FEATURES = {
 
 
 def absent(feature: Feature, event: Event) -> str:
-    """Why there is no such cell; "" where there is one."""
+    """Why this event is not played with this feature; "" where it is."""
     if feature.serve and event is forked:
         return "nobody runs code in the process of a server"
     if event in (linked_in_another_order, linked_in_every_order) and not feature.mesh:
@@ -254,7 +254,7 @@ def absent(feature: Feature, event: Event) -> str:
 
 
 def cells(features: Mapping[str, Feature]) -> list[tuple[str, str]]:
-    """What is played of these: a feature and an event, by their names."""
+    """The cells of these features: a feature and an event, by their names."""
     return [
         (name, event)
         for name, feature in features.items()
@@ -267,8 +267,9 @@ CELLS = cells(FEATURES)
 
 
 async def play(fleet: Fleet, event: Event) -> None:
-    """One cell: takes, the event, and then all that is left. Raises `AssertionError` when more or
-    less was granted than the limit and the stated bound say, or a process does not serve again."""
+    """Plays one cell: takes, the event, and then takes of all that is left. Raises `AssertionError`
+    when more or less was granted than the limit and the stated bound allow, or a process does not
+    serve again."""
     async with fleet:
         for one in fleet.processes:
             await one.take(EACH)

@@ -1,4 +1,5 @@
-"""The processes of one composition: their files, their lives, and what all of them granted."""
+"""The processes of one composition: their files, how they start and end, and what all of them
+granted."""
 
 from __future__ import annotations
 
@@ -31,10 +32,10 @@ services: {{api: {{limit: {refill} burst {capacity}}}}}
 {mesh}
 """
 BACKEND = "bucket_backend: {{type: redis, deadline: 5s, connection: {{url: {url}}}}}"
-"""A busy machine is no outage of Redis: the deadline is far above what a pause of its may take."""
+"""The deadline is far above any pause of a busy machine, which is no outage of Redis."""
 MODES = "{latency_limit: 4s, outage_after: 10s, stable_after: 300ms, stable_after_failover: 300ms}"
-"""So strong mode is left when Redis is gone, which refused connections tell at once, and for
-nothing else; and it is back soon after Redis is."""
+"""With these, strong mode is left only when Redis is gone, which refused connections show at once,
+and is back soon after Redis is."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Feature:
 
     nodes: int = 1
     processes: int = 1
-    """On each node; more than one share a table."""
+    """The number on each node; several processes share a table."""
     shared: bool = False
     mesh: bool = False
     strong: bool = False
@@ -60,32 +61,33 @@ class Feature:
 
     @property
     def peeks_know(self) -> bool:
-        """Whether a peek knows what others took: it asks nobody, so of strong buckets only Redis
-        does, unless a mesh carries them, which it does for processes without a shared table."""
+        """Whether a peek shows what others took. It asks no store, so of strong buckets it does
+        not, unless a mesh carries them, which it does for processes without a shared table."""
         return not self.strong or (self.mesh and not self.shared)
 
     @property
     def keeps(self) -> bool:
-        """Whether what was granted outlives the end of all processes, however they end."""
+        """Whether what was granted is remembered after all processes have ended, in whatever
+        way."""
         return self.strong or (self.shared and not self.mesh)
 
 
 @dataclass(frozen=True)
 class Bound:
-    """How far the sum may be off the capacity, and why it may."""
+    """How far the sum of what is granted may be off the capacity, and why."""
 
     beyond: int = 0
     lost: int = 0
-    """Takes that a kill cut off, which may be counted though nobody was told of them."""
+    """Takes that a kill interrupted, which may be counted though their callers got no answer."""
     forgotten: int = 0
-    """Tokens that Redis counts and the mesh may not: its memory was killed."""
+    """Tokens that Redis counts and the mesh may not, since a process with them was killed."""
 
 
 EXACT = Bound()
 
 
 class Fleet:
-    """All processes of a feature, and the account of what they granted."""
+    """All processes of a feature, and the count of what they granted."""
 
     def __init__(self, feature: Feature, folder: Path) -> None:
         self.feature = feature
@@ -109,12 +111,12 @@ class Fleet:
 
     @property
     def granted(self) -> int:
-        """Tokens that all callers were promised so far."""
+        """Tokens that all callers were granted so far."""
         return sum(one.granted for one in self.processes)
 
     @property
     def kept_for_others(self) -> int:
-        """Tokens that a node leaves to the others in overload: one for the reserve of each."""
+        """Tokens that a node holds back for the others in overload: one for the reserve of each."""
         mesh = self.feature.mesh and not self.feature.strong
         return self.feature.nodes - 1 if mesh else 0
 
@@ -145,7 +147,7 @@ class Fleet:
         self._config(node).write_text(text)
 
     def redefine(self, capacity: int, refill: str = "1/hour") -> None:
-        """Another limit in the file of each node."""
+        """Writes another limit into the file of each node."""
         self.capacity, self.refill = capacity, refill
         self._version += 1
         self._write_all()
@@ -155,12 +157,12 @@ class Fleet:
             self.write(node)
 
     def dial_in(self, order: tuple[int, ...]) -> None:
-        """Each node dials its peers in this order from its next start on."""
+        """Lets each node dial its peers in this order from its next start on."""
         self._order = order
         self._write_all()
 
     def forget(self) -> None:
-        """Deletes all that outlives the processes."""
+        """Deletes all files that outlive the processes."""
         shutil.rmtree(self._folder / "state", ignore_errors=True)
         for table in self._folder.glob("table-*"):
             table.unlink()
@@ -203,7 +205,7 @@ class Fleet:
             self.redis.remove()
 
     async def until(self, holds: Callable[[], Awaitable[bool]], what: Callable[[], str]) -> None:
-        """Waits until something is so; `Failed` when it never is."""
+        """Waits until `holds` is true. Raises `Failed` when it never is."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + BOUND_S
         while not await holds():
@@ -212,8 +214,8 @@ class Fleet:
             await asyncio.sleep(0.05)
 
     async def serve(self, among: Collection[int] | None = None) -> None:
-        """Returns once every process does all that it should: links are up, Redis is asked.
-        `among`: the nodes that run, if not all do."""
+        """Returns once every process does its work: it has its links, and asks Redis. `among`: the
+        nodes that run, if not all do."""
         among = range(self.feature.nodes) if among is None else among
         seen: list[object] = []
 
@@ -232,7 +234,8 @@ class Fleet:
     def _linked(
         self, node: int, looks: Sequence[dict[str, object]], among: Collection[int]
     ) -> bool:
-        """Whether the process that speaks to the peers has links to all of these in its reach."""
+        """Whether the process that has the peers' connections has links to all of these that it can
+        reach."""
         for look in looks:
             peers = look["peers"]
             assert isinstance(peers, dict)
@@ -242,7 +245,7 @@ class Fleet:
         return False
 
     async def reload(self) -> None:
-        """Returns once every process has what stands in its file."""
+        """Returns once every process has the limits in its file."""
         if not self.feature.watch:
             for one in self.processes:
                 await one.reload()
@@ -254,8 +257,8 @@ class Fleet:
         await self.until(all_have_it, lambda: "not every process has the new capacity")
 
     async def agree(self, bound: Bound = EXACT) -> None:
-        """Returns once every process knows of all that was granted, but for what `bound` says, and
-        Redis of all that was granted without it."""
+        """Returns once every process counts all that was granted, except for what `bound` allows,
+        and Redis counts all that was granted without it."""
         seen: list[object] = []
 
         async def all_know() -> bool:
@@ -263,7 +266,7 @@ class Fleet:
             if any(look["unsettled"] for look in looks):
                 return False
             if not self.feature.peeks_know:
-                return True  # Redis knows, and is asked for every decision
+                return True  # Redis counts it, and makes every decision
             left = self.capacity - self.granted
             beyond = bound.forgotten if self.feature.strong else bound.beyond
             least, most = max(0, left - bound.lost), max(0, left + beyond)
@@ -276,8 +279,8 @@ class Fleet:
 
     async def drain(self, bound: Bound) -> None:
         """Takes all that is left, one process after another, and again until nothing is: what a
-        node holds back for others it gives out when they are quiet. Of strong buckets nothing is
-        left once Redis has denied every process."""
+        node holds back for others it grants when they are quiet. Strong buckets are empty once
+        Redis has denied every process."""
 
         seen: list[object] = []
 

@@ -1,4 +1,4 @@
-"""What happens to processes while their callers go on asking, and what it may cost."""
+"""Events while the callers of processes go on asking, and what each may cost."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ HOSTS = {
     "chain": Feature(4, 2, shared=True, mesh=True, links=((0, 1), (1, 2), (2, 3))),
     "hubs": Feature(6, 2, shared=True, mesh=True, links=((0, 1), (0, 2), (0, 3), (1, 4), (1, 5))),
 }
-"""Hosts with a table each: three that all reach each other, and two graphs with two processes a
-host, in which what leaves or comes to node 0 passes node 1."""
+"""Hosts with a shared table each: three that all reach each other, and two graphs with two
+processes a host, in which all that node 0 sends or receives passes node 1."""
 
 
 async def leader_killed(loaded: LoadedFleet) -> Cost:
-    """kill -9 of the process that speaks to the peers for a host; another one follows it."""
+    """The process that has the peers' connections of its host is killed; another one takes its
+    place."""
     host = loaded.fleet.nodes[1]
     looks = [await one.look() for one in host]
     leader = next(one for one, look in zip(host, looks, strict=True) if look["leading"])
@@ -36,7 +37,7 @@ async def leader_killed(loaded: LoadedFleet) -> Cost:
 
 
 async def hub_killed(loaded: LoadedFleet) -> Cost:
-    """kill -9 of all processes of a host through which others reach each other; it comes back."""
+    """All processes of a host are killed through which others reach each other; it comes back."""
     host = loaded.fleet.nodes[1]
     await asyncio.gather(*(one.kill() for one in host))
     await asyncio.sleep(loaded.apart)
@@ -45,7 +46,7 @@ async def hub_killed(loaded: LoadedFleet) -> Cost:
 
 
 async def process_killed(loaded: LoadedFleet) -> Cost:
-    """kill -9 of one process, which starts again at once."""
+    """One process is killed, and starts again at once."""
     one = loaded.processes[0]
     await one.kill()
     await one.start()
@@ -53,17 +54,17 @@ async def process_killed(loaded: LoadedFleet) -> Cost:
 
 
 async def all_killed(loaded: LoadedFleet) -> Cost:
-    """kill -9 of all at once: memory without a store is gone."""
+    """All processes are killed at once: memory without a store is lost."""
     return loaded.cost(await events.all_killed(loaded.fleet))
 
 
 async def all_at_once(loaded: LoadedFleet) -> Cost:
-    """All end in order and start again together."""
+    """All processes end in order and start again together."""
     return loaded.cost(await events.all_at_once(loaded.fleet))
 
 
 def _of_one(loaded: LoadedFleet) -> Bound:
-    """What is forgotten when a process ends: all, where nobody else knows of it."""
+    """What may be forgotten when a process ends: all, where no other one has it."""
     alone = len(loaded.processes) == 1 and not loaded.fleet.feature.keeps
     return Bound(beyond=loaded.fleet.granted if alone else 0)
 
@@ -74,7 +75,8 @@ async def hosts_replaced(loaded: LoadedFleet) -> Cost:
 
 
 async def processes_replaced(loaded: LoadedFleet) -> Cost:
-    """One process after another ends in order and starts again; on its host another one serves."""
+    """One process after another ends in order and starts again; another process of its host
+    serves."""
     for one in loaded.processes:
         await one.close()
         await one.start()
@@ -82,7 +84,7 @@ async def processes_replaced(loaded: LoadedFleet) -> Cost:
 
 
 async def limit_changed(loaded: LoadedFleet) -> Cost:
-    """The limit is doubled, and is what it was again."""
+    """The limit is doubled for a while."""
     await loaded.redefine(2)
     await asyncio.sleep(loaded.apart)
     await loaded.redefine(1)
@@ -90,7 +92,7 @@ async def limit_changed(loaded: LoadedFleet) -> Cost:
 
 
 async def link_cut(loaded: LoadedFleet) -> Cost:
-    """Nothing passes the link between nodes 0 and 1 for a while, and nobody is told."""
+    """Nothing passes the link between nodes 0 and 1 for a while, and neither end is informed."""
     network = loaded.fleet.network
     assert network is not None
     network.block(frozenset([(0, 1), (1, 0)]))
@@ -100,14 +102,14 @@ async def link_cut(loaded: LoadedFleet) -> Cost:
 
 
 async def workers_forked(loaded: LoadedFleet) -> Cost:
-    """A child of each process may not decide, and disturbs nobody."""
+    """Each process forks a child, which may not decide, and must disturb no other process."""
     return loaded.cost(await events.forked(loaded.fleet))
 
 
 async def redis_lost(loaded: LoadedFleet) -> Cost:
     """Redis is killed, and comes back empty after a while. Until the nodes have settled what was
-    lost there, one whose buckets no mesh carries may take that once more; the quotas of the time
-    without it are no whole limit."""
+    lost there, a node whose buckets no mesh carries may take that much once more; the quotas of the
+    time without Redis are less than a limit."""
     redis, carried = loaded.fleet.redis, loaded.fleet.feature.peeks_know
     assert redis is not None
     redis.kill()
@@ -137,7 +139,7 @@ LOADED_EVENTS: dict[str, LoadedEvent] = {
 
 
 def unloaded(feature: Feature, event: LoadedEvent) -> str:
-    """Why there is no such cell; "" where there is one."""
+    """Why this event is not played with this feature; "" where it is."""
     if event in (hub_killed, link_cut) and feature.links is None:
         return "every node reaches every other one"
     if event is leader_killed and not (feature.mesh and feature.processes > 1):
@@ -150,7 +152,7 @@ def unloaded(feature: Feature, event: LoadedEvent) -> str:
 
 
 def loaded_cells(features: Mapping[str, Feature]) -> list[tuple[str, str]]:
-    """What is played of these: a feature and an event, by their names."""
+    """The cells of these features: a feature and an event, by their names."""
     return [
         (name, event)
         for name, feature in features.items()

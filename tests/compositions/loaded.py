@@ -1,4 +1,4 @@
-"""Processes whose callers go on asking, of buckets that refill: what all of them are given."""
+"""Processes whose callers go on asking buckets that refill, and what all of them are granted."""
 
 from __future__ import annotations
 
@@ -13,24 +13,25 @@ from tests.compositions.process import Answered, Failed
 CAPACITY, REFILL = 240, 80
 """Tokens, and tokens a second."""
 HEAVY, LIGHT = 3.0, 0.5
-"""What all callers ask for together, as a multiple of the refill."""
+"""The load: what all callers ask for together, as a multiple of the refill."""
 CALM_S = 3.0
 """Seconds of load before an event, and after it."""
 BRIEFLY_S, LONG_S = 3.0, 13.0
-"""Seconds for which a link is cut or a host is down: before and after a host counts as dead."""
+"""Seconds for which a link is cut or a host is down: less and more than it takes to count as
+dead."""
 UNSEEN_S = 1.0
-"""What is refilled in so many seconds may be granted beyond the limit: when a silence begins, and
-when it ends, each side goes for half a second by what it has seen of the other."""
+"""The refill of so many seconds may be granted beyond the limit: when a silence begins, and when it
+ends, each side decides for half a second by what it last saw of the other."""
 STARVED_S = 3.0
-"""No process is denied every call for longer."""
+"""The most seconds for which a process may deny every call."""
 LEAST_USED = 0.8
-"""In overload at least this share of the limit is granted, though the share of a host that is down
-is kept for it."""
+"""The least share of the limit that is granted in overload, even if the share of a host that is
+down is kept for it."""
 
 
 @dataclass(frozen=True)
 class Limit:
-    """What a bucket holds and refills from a time on."""
+    """The capacity and the refill of a bucket from a time on."""
 
     at: float
     capacity: int = CAPACITY
@@ -43,32 +44,33 @@ class Cost:
     """What an event may cost under a load."""
 
     beyond: float = REFILL * UNSEEN_S
-    """Tokens beyond the limit, and why: as for `Bound`, and what nodes did not know in time."""
+    """Tokens beyond the limit: those that `Bound` allows, and those that nodes did not know of in
+    time."""
     least: float = LEAST_USED
-    """In overload at least this share of the limit is granted."""
+    """The least share of the limit that is granted in overload."""
     denies: bool = False
     """Whether calls within the limit may be denied."""
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What all callers together were given."""
+    """What all callers together were granted."""
 
     over: float
-    """Tokens beyond the capacity and the refill, in the worst window."""
+    """The most tokens beyond the capacity and the refill, in any window."""
     used: float
     """What was granted, as a share of the capacity and the refill."""
     denied: int
     """Calls that were denied though half of the capacity was free."""
     starved: float
-    """For so many seconds a process was denied every call, at most."""
+    """The most seconds for which a process denied every call."""
     late: float
-    """For so many seconds the machine kept a caller waiting, at most."""
+    """The most seconds for which the machine kept a caller waiting."""
     repaid: float
-    """For so many seconds nothing is due, since a limit was lowered below what is owed."""
+    """Seconds for which nothing is due, since a limit was lowered below what is owed."""
 
     def wrong(self, load: float, cost: Cost = Cost()) -> str:
-        """What must not be under this load; "" when all is as it should."""
+        """What is wrong under this load; "" when nothing is."""
         if self.over > cost.beyond + REFILL * self.late:
             return "more was granted than the limit"
         if load <= LIGHT:
@@ -79,7 +81,7 @@ class Figures:
 
 
 def measure(limits: Sequence[Limit], loads: Iterable[Sequence[Answered]]) -> Figures:
-    """`loads`: of each process, from a start to its end."""
+    """The figures of a run. `loads`: the calls of each process, from one start to its end."""
     loads = [load for load in loads if load]
     calls = sorted(call for load in loads for call in load)
     (limit, *later), at = limits, calls[0].at
@@ -115,8 +117,8 @@ class LoadedFleet:
     """The processes of a feature, each of which makes calls whenever it runs."""
 
     def __init__(self, fleet: Fleet, load: float, apart: float = BRIEFLY_S) -> None:
-        """`load`: what all ask for, as a multiple of the refill. `apart`: seconds for which a fault
-        lasts."""
+        """`load`: what all callers ask for, as a multiple of the refill. `apart`: the seconds for
+        which a fault lasts."""
         self.fleet, self.load, self.apart = fleet, load, apart
         self.limits = [Limit(0.0)]
         fleet.capacity, fleet.refill = CAPACITY, f"{REFILL}/s"
@@ -124,13 +126,13 @@ class LoadedFleet:
         self._gap = len(self.processes) / (load * REFILL)
 
     async def begin(self) -> None:
-        """Calls are made from now on, also by processes that start later."""
+        """Begins the calls, also of processes that start later."""
         for one in self.processes:
             one.gap = self._gap
             await one.load(self._gap)
 
     async def redefine(self, times: int) -> None:
-        """All processes get a limit that is so many times the first one."""
+        """Gives all processes a limit that is so many times the first one."""
         limit = Limit(time.monotonic(), times * CAPACITY, times * REFILL)
         if times > 1:
             self.limits.append(limit)
@@ -140,8 +142,9 @@ class LoadedFleet:
             self.limits.append(Limit(time.monotonic()))
 
     def cost(self, bound: Bound = EXACT) -> Cost:
-        """What an event of this bound may cost: what is forgotten is a capacity at most. Redis and
-        a table decide in an order that the callers' clocks show to a call of each."""
+        """What an event with this bound may cost: a capacity at most for all that is forgotten. The
+        times of callers show the order of decisions in Redis or in a table only to within a call of
+        each."""
         feature = self.fleet.feature
         eventual = feature.mesh and not feature.strong
         unknown = REFILL * UNSEEN_S if eventual else len(self.processes)
@@ -152,7 +155,7 @@ LoadedEvent = Callable[[LoadedFleet], Awaitable[Cost]]
 
 
 async def play_loaded(loaded: LoadedFleet, event: LoadedEvent) -> Figures:
-    """Calls, an event, and more calls. Raises `Failed` when that is not how it should be, or a
+    """Plays calls, an event, and more calls. Raises `Failed` when the figures are wrong, or a
     process does not serve again."""
     async with loaded.fleet as fleet:
         await loaded.begin()

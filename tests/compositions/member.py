@@ -1,8 +1,9 @@
-"""One process of a composition: opens the limiter of a file and does what it is told, a line each.
+"""One process of a composition: it opens the limiter of a file and does what it is told, line by
+line.
 
-It is told over a pipe. Every answer is one line of JSON on stdout, and
-so is every token that a load in the background is granted, at once: what a process was promised is
-known even when it is killed in the next instant.
+The commands come over a pipe. Every answer is one line of JSON on stdout, and so is every token
+that a load in the background is granted, at once: so it is known what a process had granted even if
+it is killed a moment later.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ SPAWN = multiprocessing.get_context("spawn")
 
 
 class MallocInfo(ctypes.Structure):
-    """What glibc's `mallinfo2` tells."""
+    """The struct that `mallinfo2` of glibc returns."""
 
     _fields_ = [
         (name, ctypes.c_size_t)
@@ -59,7 +60,7 @@ class Member:
         return self._limiter.bucket(BUCKET)
 
     async def take(self, calls: int) -> dict[str, Any]:
-        """Makes calls one after another; how many were granted."""
+        """Makes calls one after another; returns how many were granted."""
         granted = 0
         for _ in range(calls):
             granted += (await self._bucket.acquire(KEY)).allowed
@@ -82,8 +83,8 @@ class Member:
             allowed = (await self._bucket.acquire(KEY)).allowed
             now = time.monotonic()
             say({"granted": int(allowed), "at": now, "late": now - due})
-            # At random: calls of equal gaps meet the tokens of a bucket always or never. A caller
-            # that a busy machine has held up makes up for it.
+            # The gaps are random: calls with equal gaps would always or never meet a token of the
+            # bucket. A caller that a busy machine has delayed makes its calls all the same.
             due += random.expovariate(1 / gap)
             await asyncio.sleep(max(0.0, due - now))
 
@@ -95,7 +96,7 @@ class Member:
         return {}
 
     async def look(self) -> dict[str, Any]:
-        """What is left here, and whether all that should run does."""
+        """The tokens left here, and whether all services of the process run."""
         stats = self._limiter.stats()
         return {
             "left": self._bucket.peek(KEY).remaining,
@@ -112,7 +113,7 @@ class Member:
         return {}
 
     async def block(self, seconds: float, times: int) -> dict[str, Any]:
-        """Holds up the event loop, as a handler without an await does."""
+        """Blocks the event loop, as a handler without an await does."""
         granted = 0
         for _ in range(times):
             time.sleep(seconds)  # noqa: ASYNC251 - what is to be survived
@@ -120,12 +121,13 @@ class Member:
         return {"granted": granted}
 
     async def fork(self) -> dict[str, Any]:
-        """A child that is forked while the limiter is open: what its decision is."""
+        """Forks a child while the limiter is open; returns the decision of the child."""
         (told,) = in_child(lambda: f"granted {int(self._bucket.acquire_sync(KEY).allowed)}")
         return {"told": told}
 
     async def hold(self, calls: int, bucket: str = "llm", timeout: float = 0.0) -> dict[str, Any]:
-        """Asks for so many slots, one after another, and keeps those that it gets: their modes."""
+        """Asks for so many slots, one after another, and keeps those that it gets; returns their
+        modes."""
         modes = []
         for _ in range(calls):
             with contextlib.suppress(SlotDenied):
@@ -141,26 +143,27 @@ class Member:
         return {"released": [slot.release() for slot in released]}
 
     async def fork_with_slots(self) -> dict[str, Any]:
-        """What a child that is forked meanwhile gets: a slot, and its parent's slots back."""
+        """Forks a child while slots are held; returns what it gets: a slot, and its parent's slots
+        back."""
         bucket = self._limiter.bucket("llm")
         return {"told": in_child(bucket.slot(KEY).__enter__, self._slots[0].release)}
 
     async def roll_out(self, command: str) -> dict[str, Any]:
-        """Moves the roll-out; how it stands."""
+        """Moves the roll-out; returns its state."""
         getattr(self._limiter.rollout, command)()
         return await self.rollout()
 
     async def rollout(self) -> dict[str, Any]:
-        """How the roll-out stands."""
+        """The state of the roll-out."""
         return {"status": (self._limiter.rollout.state or {}).get("status", "none")}
 
     async def step_clock(self, seconds: float = -A_DAY_S) -> dict[str, Any]:
-        """The wall clock moves, by a day back if not said otherwise."""
+        """Moves the wall clock, by default back by a day."""
         step_clock(seconds)
         return {}
 
     async def call(self, bucket: str, key: str, cost: int) -> dict[str, Any]:
-        """Makes one take of any bucket; says which epoch decided."""
+        """Makes one take of any bucket; returns which epoch decided."""
         found = self._limiter.bucket(bucket)
         allowed = found.take(key, cost).allowed
         return {"allowed": allowed, "epoch": f"{found.table.epochs.running:x}"}
@@ -171,7 +174,7 @@ class Member:
         return {}
 
     async def know(self, bucket: str, keys: list[str]) -> dict[str, Any]:
-        """What is counted and owed here of some keys, and how it stands with the peers."""
+        """The columns and debts of some keys here, and the state of the peers."""
         found = self._limiter.bucket(bucket)
         counted = {
             key: {f"{epoch:x}": taken - back for (_, epoch), (_, taken, back) in columns.items()}
@@ -187,8 +190,8 @@ class Member:
         }
 
     async def give_back(self) -> dict[str, Any]:
-        """Gives memory that is free back to the system, where the allocator can do that; says how
-        many bytes malloc has given out, or 0 where it cannot tell."""
+        """Gives free memory back to the system, where the allocator can do that; returns how many
+        bytes malloc has given out, 0 where it cannot say."""
         libc = ctypes.CDLL(None)
         trim, told = getattr(libc, "malloc_trim", None), getattr(libc, "mallinfo2", None)
         given = trim is not None and bool(trim(0))
@@ -203,8 +206,8 @@ class Member:
         return {"left": gc.collect()}
 
     async def spawn(self) -> dict[str, Any]:
-        """A child that multiprocessing spawns: why it is not given this limiter, and what one of
-        its own decides."""
+        """Spawns a child; returns why it is not given this limiter, and what one of its own
+        decides."""
         try:
             SPAWN.Process(target=decide, args=(self._limiter,)).start()
         except TypeError as error:
@@ -220,7 +223,7 @@ class Member:
 
 
 def decide(path: str, told: Connection) -> None:
-    """The decision of a limiter that this process opens by itself."""
+    """Sends the decision of a limiter that this process opens by itself."""
     try:
         with Limiter.from_file(path) as limiter:
             decision = limiter.bucket(BUCKET).acquire_sync(KEY)
@@ -230,13 +233,13 @@ def decide(path: str, told: Connection) -> None:
 
 
 def step_clock(seconds: float) -> None:
-    """The wall clock of this process moves."""
+    """Moves the wall clock of this process."""
     real = time.time
     time.time = lambda: real() + seconds
 
 
 def say(answer: dict[str, Any]) -> None:
-    """Tells it at once."""
+    """Writes an answer at once."""
     os.write(1, json.dumps(answer).encode() + b"\n")
 
 
@@ -265,7 +268,7 @@ async def serve(path: str, watch: bool, asked_over: Connection) -> None:
 
 
 def live(log: str, path: str, watch: bool, asked_over: Connection, answers: Connection) -> None:
-    """The whole life of the process; what it says goes to stdout and to its log."""
+    """Runs the process from beginning to end; what it prints goes to stdout and to its log."""
     os.dup2(answers.fileno(), 1)
     answers.close()
     _log_to(log)
@@ -274,7 +277,8 @@ def live(log: str, path: str, watch: bool, asked_over: Connection, answers: Conn
 
 
 def run_command(log: str, words: list[str]) -> None:
-    """The whole life of a process that runs a command of `crdtbucket`; SIGUSR1 steps its clock."""
+    """Runs a command of `crdtbucket` in this process, from beginning to end; SIGUSR1 steps its
+    clock."""
     _log_to(log)
     signal.signal(signal.SIGUSR1, lambda *_: step_clock(-A_DAY_S))
     sys.argv = ["crdtbucket", *words]

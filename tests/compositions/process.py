@@ -16,8 +16,8 @@ from typing import Any, NamedTuple, Protocol
 from tests.compositions.member import live
 
 FORKS = multiprocessing.get_context("forkserver")
-"""Each process is forked off one that has imported the library and done nothing: to begin every one
-with the imports would take most of the time of a cell."""
+"""Each process is forked from one that has only imported the library: to import it in each would
+take most of the time of a cell."""
 FORKS.set_forkserver_preload(
     [
         "tests.compositions.member",
@@ -32,11 +32,11 @@ FORKS.set_forkserver_preload(
     ]
 )
 BOUND_S = 60.0
-"""What a process is asked for it does within this time on a busy machine, or it never does."""
+"""Seconds within which a process on a busy machine does what it is asked for, or never."""
 
 
 class Failed(AssertionError):
-    """A process did not do what it was asked for; with the end of its log."""
+    """A process did not do what it was asked for; the message ends with the end of its log."""
 
 
 class Answered(NamedTuple):
@@ -46,16 +46,16 @@ class Answered(NamedTuple):
     granted: int
     """Tokens."""
     late: float
-    """Seconds from when it was to be made to its answer."""
+    """Seconds from when the call was due to its answer."""
 
 
 class Process(Protocol):
     """One process of a node."""
 
     granted: int
-    """Tokens that its callers were promised, in all of its lives."""
+    """Tokens that its callers were granted, over all its starts."""
     gap: float
-    """Seconds between two calls that it is asked for from its start on, on average; 0: no calls."""
+    """The mean seconds between two calls that it makes from its start on; 0: none."""
     loads: list[list[Answered]]
     """The calls of a load, from each start on."""
 
@@ -74,7 +74,7 @@ class Process(Protocol):
 
 
 class Forked:
-    """A process of which a function is the whole life, and whose log is kept."""
+    """A process that runs one function from beginning to end, and whose log is kept."""
 
     def __init__(self, log: Path) -> None:
         self._log = log
@@ -84,7 +84,7 @@ class Forked:
         self.child: ForkServerProcess | None = None
 
     def failed(self, what: str) -> Failed:
-        """With the end of the log."""
+        """The error with this text and the end of the log."""
         text = self._log.read_text(errors="replace") if self._log.exists() else ""
         return Failed(f"{what}; the log of {self._log.name} ends with:\n{text[-3000:]}")
 
@@ -114,7 +114,7 @@ class Forked:
             raise self.failed(f"the process ended with {status}")
 
     async def kill(self) -> None:
-        """kill -9; what it had told by then counts."""
+        """Kills it (SIGKILL); what it had answered by then counts."""
         if self.child is not None:
             self.child.kill()
             await self.ended()
@@ -137,7 +137,7 @@ class Forked:
         raise NotImplementedError
 
     async def last_words(self) -> None:
-        """Takes in what it had told before it ended."""
+        """Reads what it had answered before it ended."""
         raise NotImplementedError
 
 
@@ -147,7 +147,7 @@ class LibraryProcess(Forked):
     def __init__(
         self, config: Path, log: Path, *, watch: bool, life: Callable[..., None] = live
     ) -> None:
-        """`life`: `live`, or what does it somewhere else."""
+        """`life`: `live`, or a function that calls it somewhere else."""
         super().__init__(log)
         self._config, self._watch, self.life = config, watch, life
         self._asks: Connection | None = None
@@ -202,7 +202,7 @@ class LibraryProcess(Forked):
         return said
 
     async def ask(self, do: str, **more: Any) -> dict[str, Any]:
-        """Has something done; raises `Failed` when it raised."""
+        """Has the process do something; raises `Failed` when that raised."""
         self._tell(do, **more)
         said = await self._next()
         if "answer" not in said:
@@ -212,13 +212,13 @@ class LibraryProcess(Forked):
         return answer
 
     async def ask_to_end(self) -> None:
-        """A word over the pipe."""
+        """Sends "close" over the pipe."""
         self._tell("close")
         if "closed" not in await self._next():
             raise self.failed("the process did not close its limiter")
 
     async def last_words(self) -> None:
-        """What stands in the pipe."""
+        """Reads what is left in the pipe."""
         assert self._reader is not None
         assert self._asks is not None
         await asyncio.wait_for(self._reader, BOUND_S)
@@ -230,19 +230,19 @@ class LibraryProcess(Forked):
         await self.ask("load", gap=gap)
 
     async def block(self, seconds: float, times: int) -> None:
-        """Holds up the event loop several times, with a call after each."""
+        """Blocks the event loop several times, with a call after each."""
         await self.ask("block", seconds=seconds, times=times)
 
     async def take(self, calls: int) -> int:
-        """Calls one after another; how many were granted."""
+        """Makes calls one after another; returns how many were granted."""
         return int((await self.ask("take", calls=calls))["granted"])
 
     async def burst(self, calls: int) -> int:
-        """Calls all at once."""
+        """Makes calls all at once."""
         return int((await self.ask("burst", calls=calls))["granted"])
 
     async def look(self) -> dict[str, Any]:
-        """What it says of itself."""
+        """What it reports of itself."""
         return await self.ask("look")
 
     async def reload(self) -> None:
@@ -254,8 +254,8 @@ class LibraryProcess(Forked):
         await self.ask("step_clock")
 
     async def second(self) -> str:
-        """What a child gets that multiprocessing spawns, and that opens a limiter of the same file.
-        It is given none."""
+        """What a child decides that multiprocessing spawns, and that opens a limiter of the same
+        file. It is given none."""
         answer = await self.ask("spawn")
         assert (
             "a limiter cannot be pickled or copied: make one in each process" in answer["refused"]

@@ -1,4 +1,4 @@
-"""A `crdtbucket serve` of a composition, which is asked over HTTP."""
+"""A process of a composition that runs `crdtbucket serve` and is asked over HTTP."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.strong.redis_server import free_port
 
 
 def _metric(page: str, name: str, otherwise: float) -> float:
-    """The one sample of a gauge without labels; where there is none it is `otherwise`."""
+    """The only sample of a gauge without labels; `otherwise` where there is none."""
     for line in page.splitlines():
         if line.startswith(f"{name} "):
             return float(line.split()[1])
@@ -26,7 +26,7 @@ def _metric(page: str, name: str, otherwise: float) -> float:
 
 
 class ServeProcess(Forked):
-    """A `crdtbucket serve`, which is asked over HTTP."""
+    """A `crdtbucket serve`, asked over HTTP."""
 
     def __init__(self, config: Path, log: Path, port: int) -> None:
         super().__init__(log)
@@ -55,11 +55,11 @@ class ServeProcess(Forked):
             await self.load(self.gap)
 
     async def ask_to_end(self) -> None:
-        """SIGTERM."""
+        """Sends SIGTERM."""
         self.signal(signal.SIGTERM)
 
     async def last_words(self) -> None:
-        """The answers to a load."""
+        """Reads the answers to a load."""
         if self._load is not None:
             await self._load
             self._load = None
@@ -102,7 +102,7 @@ class ServeProcess(Forked):
             return said
 
     async def take(self, calls: int) -> int:
-        """Calls one after another."""
+        """Makes calls one after another."""
         granted = 0
         for _ in range(calls):
             granted += (await self._post("/v1/take", {"bucket": BUCKET, "key": KEY}))["allowed"]
@@ -110,7 +110,8 @@ class ServeProcess(Forked):
         return granted
 
     async def burst(self, calls: int) -> int:
-        """Many calls in a few requests at once, as the server bounds each."""
+        """Makes many calls in a few requests at once, since the server bounds the calls of one
+        request."""
         each = 250
         several = {"takes": [{"bucket": BUCKET, "key": KEY}] * each}
         asked = [self._post("/v1/take-many", several) for _ in range(calls // each)]
@@ -120,7 +121,7 @@ class ServeProcess(Forked):
         return granted
 
     async def look(self) -> dict[str, Any]:
-        """What it says of itself."""
+        """What it reports of itself."""
         left = await self._post("/v1/peek", {"bucket": BUCKET, "key": KEY})
         async with aiohttp.ClientSession() as session:
             async with session.get(f"{self._url}/v1/peers") as answer:
@@ -137,7 +138,7 @@ class ServeProcess(Forked):
         }
 
     async def reload(self) -> None:
-        """SIGHUP; the caller waits for what it changes."""
+        """Sends SIGHUP; the caller waits for its effect."""
         self.signal(signal.SIGHUP)
 
     async def step_clock(self) -> None:
@@ -145,7 +146,7 @@ class ServeProcess(Forked):
         self.signal(signal.SIGUSR1)
 
     async def second(self) -> str:
-        """What another server of the same file gets."""
+        """What another server of the same file prints."""
         other = ServeProcess(self._config, self._log.with_suffix(".second"), free_port())
         try:
             await other.start()

@@ -1,6 +1,7 @@
-"""The fragments of the article, as its indentation must have been, each at the places it may mean.
+"""The fragments of the article, with the indentation that they must have had, each at the places
+where it may belong.
 
-The page lost all indentation, so a fragment may stand at the top, under `openclaw` or under
+The page lost all indentation, so a fragment may belong at the top, under `openclaw` or under
 `rating`. The bucket's name has the article's own non-breaking hyphens (U+2011).
 """
 
@@ -36,7 +37,7 @@ def below(parent: str, text: str) -> str:
     return f"{parent}:\n" + "".join(f"  {line}\n" for line in text.splitlines())
 
 
-# As the page prints it, with nothing indented: what is meant are the keys below `rating`.
+# The fragments as the page prints them, without indentation; they are the keys below `rating`.
 FLAT = {name: text.partition("\n")[2] for name, text in
         (("enabled", ENABLED), ("backend", BACKEND), ("consistency", CONSISTENCY))}  # fmt: skip
 

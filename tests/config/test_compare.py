@@ -1,4 +1,4 @@
-"""Two configurations, and what is said of their differences."""
+"""Two configurations, and their differences in words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is in force, as a file that leaves nothing out."""
+"""The configuration in force, as a file that leaves nothing out."""
 
 from __future__ import annotations
 

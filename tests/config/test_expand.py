@@ -1,4 +1,4 @@
-"""References of a file to what is not in it: what is said of one that leads nowhere."""
+"""References of a file to values outside of it, and the errors of those that lead nowhere."""
 
 from __future__ import annotations
 

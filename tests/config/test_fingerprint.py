@@ -1,4 +1,4 @@
-"""The version and the hash of a configuration: what they name, and what they leave out."""
+"""The version and the hash of a configuration: what they cover, and what they leave out."""
 
 from __future__ import annotations
 

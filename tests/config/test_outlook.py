@@ -1,4 +1,4 @@
-"""What a configuration means for fleets of some sizes."""
+"""What a configuration means for fleets of several sizes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The JSON Schema: it takes every file that loads, and knows most of those that do not."""
+"""The JSON Schema accepts every file that loads, and refuses most of those that do not."""
 
 from __future__ import annotations
 

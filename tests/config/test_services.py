@@ -1,4 +1,5 @@
-"""Services: what they inherit, the plans of their keys, and the article's file in every nesting."""
+"""Services: the settings that they inherit, overrides for their keys, and the article's file in
+every nesting."""
 
 from __future__ import annotations
 
@@ -107,7 +108,7 @@ def test_what_is_in_no_place_has_the_defaults_of_a_bucket(tmp_path: Path) -> Non
     assert buckets(tmp_path, text) == (BucketSpec("a", 5, 2),)
 
 
-# -- plans
+# -- overrides
 
 
 def test_keys_have_overrides_in_the_order_of_the_file(tmp_path: Path) -> None:

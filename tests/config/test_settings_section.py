@@ -1,4 +1,4 @@
-"""Sections that are made of settings, whose fields are their keys."""
+"""Sections that are made of settings; the fields of the settings are their keys."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from crdtbucket.strong.redis.redis_config import RedisConfig
 
 @dataclasses.dataclass(frozen=True)
 class Orchard:
-    """Settings that nobody has."""
+    """Settings that exist only here."""
 
     trees: Annotated[int, WholeRange(1, 9)] = 3
     """Trees, to which `fence_gate` leads. All of them."""
@@ -128,7 +128,7 @@ def test_default_and_meaning_of_a_key_are_those_of_the_field() -> None:
 
 
 def test_seconds_without_a_unit_are_told_from_others() -> None:
-    """By a number that is too large for one, an error shows how milliseconds are written."""
+    """An error about a number that is too large for seconds shows how milliseconds are written."""
     check = SECONDS.function
     assert [type(check(given)) for given in (5, 2.5, "5", " 5 ")] == [UnitlessSeconds] * 4
     others = ("5s", "5000ms", timedelta(seconds=5))

@@ -1,6 +1,7 @@
-"""What one key must be, in exact arithmetic: one node alone, and nodes that hear each other.
+"""What one key must be, in exact arithmetic: on one node alone, and on nodes that merge each
+other's entries.
 
-Plain rules on ints and fractions. Nothing here comes from the compiled core.
+The rules are plain, on ints and fractions. Nothing here comes from the compiled core.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class Rate(NamedTuple):
 
 @dataclass
 class Oracle:
-    """One key on one node. `tat` is when it will be full; the ledger is in ns, but for tokens."""
+    """One key on one node. `tat`: when it will be full. The ledger is in ns, except for tokens."""
 
     rate: Rate
     tat: Ns
@@ -35,7 +36,8 @@ class Oracle:
     refunded: int = 0
     wasted: Ns = Fraction(0)
     fills: int = 0
-    """Times at which refill was thrown away: a refund of anything before is worth nothing."""
+    """How often refill was thrown away: a refund of a take before the last time is worth
+    nothing."""
 
     def debt(self, now: int) -> Ns:
         return min(max(self.tat - now, Fraction(0)), self.rate.ceiling)
@@ -50,7 +52,7 @@ class Oracle:
             self.fills += 1
 
     def over(self, cost: int, now: int) -> Ns:
-        """The time until `cost` tokens are there; they are when it is not above 0."""
+        """The time until `cost` tokens are there; 0 or below: they are."""
         return self.debt(now) - self.rate.emission * (self.rate.capacity - cost)
 
     def charge(self, tokens: int, now: int) -> None:
@@ -59,7 +61,7 @@ class Oracle:
         self.taken += tokens
 
     def settle(self, tokens: int, now: int) -> int:
-        """Whole tokens that fit above the floor are charged, the others are forgiven."""
+        """Charges the whole tokens that fit above the floor, and forgives the others."""
         self.advance(now)
         room = math.floor((self.rate.ceiling - self.debt(now)) / self.rate.emission)
         charged = min(tokens, room)
@@ -67,7 +69,8 @@ class Oracle:
         return charged
 
     def refund(self, tokens: int, fills: int, now: int) -> int:
-        """What `tokens` of a take made when there had been `fills` are worth."""
+        """Refunds `tokens` of a take that was made when `fills` was this; returns what they are
+        worth."""
         self.advance(now)
         if self.fills != fills:
             return 0
@@ -77,7 +80,7 @@ class Oracle:
         return tokens
 
     def change(self, rate: Rate, now: int) -> None:
-        """Debt in tokens stays when the rate changes."""
+        """Changes the rate; the debt in tokens stays."""
         self.advance(now)
         debt = self.debt(now) / self.rate.emission * rate.emission
         self.tat = now + min(debt, rate.ceiling)
@@ -139,7 +142,7 @@ class Member:
         self.held, self.columns = False, {}
 
     def charge(self, tokens: int, now: int) -> None:
-        """Negative for a refund."""
+        """Charges tokens; negative ones are a refund."""
         self.create(now)
         own = self.columns[self.epoch]
         self.tat = now + self.debt(now) + self.rate.emission * tokens
@@ -148,7 +151,7 @@ class Member:
         self.columns[self.epoch] = more
 
     def statement(self, now: int, places: set[int] | None = None) -> Statement:
-        """Debts travel in whole ns, rounded up."""
+        """The entry that it sends; debts are in whole ns, rounded up."""
         known = {k: c for k, c in self.columns.items() if places is None or k in places}
         return Statement(known, Fraction(math.ceil(self.debt(now))))
 

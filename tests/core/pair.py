@@ -15,7 +15,7 @@ ORIGINS = 512
 
 
 class Peer:
-    """One node: its table, one bucket, and the number that it is known by to all."""
+    """One node: its table, one bucket, and the number by which all nodes know it."""
 
     def __init__(self, number: int, spec: BucketSpec, max_keys: int = 64, **options: Any) -> None:
         self.number = number
@@ -23,7 +23,8 @@ class Peer:
         self.table.nodes.configure(predict=False)
         self.bucket = BucketCore(self.table, spec)
         self.epochs: dict[int, int] = {}
-        """Number of the owner of every foreign epoch that was ever heard here."""
+        """By epoch, the number of its owner, for every foreign epoch that was ever received
+        here."""
 
     @property
     def epoch(self) -> int:
@@ -31,15 +32,15 @@ class Peer:
         return epoch
 
     def node_of(self, number: int) -> int:
-        """How this table numbers a peer: 0 is itself."""
+        """The number of a peer in this table; 0 is the node itself."""
         return 0 if number == self.number else number + 1
 
     def owners(self) -> dict[int, int]:
-        """Epoch to the number of its owner, of all origins."""
+        """By epoch, the number of its owner, for all origins."""
         return {e: self.epochs.get(e, self.number) for _, _, e, _ in self.table.epochs.origins()}
 
     def announced(self) -> tuple[array[int], list[tuple[int, int]]]:
-        """Places of the origin ids, and (owner, epoch) at each place."""
+        """The places of the origin ids, and (owner, epoch) at each place."""
         positions = array("H", [NOWHERE]) * ORIGINS
         places: list[tuple[int, int]] = []
         owners = self.owners()
@@ -90,14 +91,15 @@ class Peer:
 
 
 def send(sender: Peer, receiver: Peer, after: int = 0, **options: Any) -> Any:
-    """A round: everything above version `after` in the sender's log is merged by the receiver."""
+    """Sends a round: the receiver merges everything above version `after` in the log of the
+    sender."""
     sender.table.outbox.collect()
     payload = sender.payload(after)
     return receiver.merge(sender, payload, **options) if payload else None
 
 
 def send_all(sender: Peer, receiver: Peer, **options: Any) -> Any:
-    """As a joiner gets it: all indebted entries."""
+    """Sends all entries in debt, as a node that joins gets them."""
     positions, _ = sender.announced()
     payload, _, _ = sender.table.outbox.encode_table(0, positions, SIZE)
     return receiver.merge(sender, bytes(payload), **options) if payload else None

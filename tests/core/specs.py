@@ -1,4 +1,4 @@
-"""The definitions that the tests of the core use, and how to make a table with one of them."""
+"""The definitions that the tests of the core use, and tables with one of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is owed when two sides hear each other again that took without each other."""
+"""The debt after two sides of a mesh took tokens without each other and are connected again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TOKEN = SECOND // 10
 
 
 class Apart:
-    """The peers `a` and `b`, whose link is silent from T0 on; then `a` tells what it has taken."""
+    """The peers `a` and `b`, whose link is silent from T0 on; then `b` merges the takes of `a`."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Apart:
         self.a.table.nodes.set_node(self.a.node_of(1), self.b.epoch, True)
 
     def talk(self) -> None:
-        """Each side hears the other one now."""
+        """Each side merges an entry of the other one now."""
         self._clocks()
         self.a.table.nodes.set_last_seen(self.a.node_of(1), self.now)
         self.b.table.nodes.set_last_seen(self.b.node_of(0), self.now)
@@ -52,7 +52,7 @@ class Apart:
         send(self.b, self.a)
 
     def each_second(self, seconds: int, there: int, here: int) -> None:
-        """So many tokens each second at `a`, and at `b`."""
+        """Takes so many tokens each second at `a`, and at `b`."""
         for _ in range(seconds):
             for peer, tokens in ((self.a, there), (self.b, here)):
                 if tokens:
@@ -62,7 +62,8 @@ class Apart:
             self._clocks()
 
     def merged_debt(self, **options: object) -> int:
-        """What `b` owes after that, in tokens rounded up; 0 also where it does not hold the key."""
+        """Lets `b` merge the entry of `a`; returns what it owes then, in tokens rounded up; 0 also
+        if it does not hold the key."""
         send(self.a, self.b, **options)
         return -(-(self.b.bucket.debt("k") or 0) // TOKEN)
 
@@ -73,7 +74,8 @@ class Apart:
 def test_what_was_refilled_meanwhile_is_no_debt(
     near_ms: int, there: int, here: int, seconds: int
 ) -> None:
-    """Of the whole silence, also where rounds are so slow that a long one is none at first."""
+    """The whole silence counts, even where rounds are so slow that a long silence is none at
+    first."""
     apart = Apart(near_ms=near_ms)
     apart.each_second(seconds, there, here)
     assert apart.merged_debt() == 0
@@ -104,8 +106,9 @@ def test_the_debt_of_one_side_alone_stays(burst: str) -> None:
 
 
 def test_what_is_kept_for_silent_peers_counts_as_debt() -> None:
-    """A burst has emptied the bucket here, which the sender has not heard. It owes nothing by
-    itself, nor does this side in the partition: the sender's rate is known, and credit is kept."""
+    """A burst has emptied the bucket here, which the sender does not know. It owes nothing by
+    itself, nor does this side in the partition: the rate of the sender is known, and credit is
+    kept."""
     apart = Apart()
     for _ in range(50):
         apart.each_second(1, 8, 1)
@@ -157,7 +160,7 @@ def test_what_a_sender_keeps_for_this_side_hides_nothing_of_its_debt(burst: int)
 
 
 def test_where_both_ask_for_more_than_is_refilled_all_is_charged() -> None:
-    """They have asked for so much lately; what was refilled before that is of no use."""
+    """They have asked for so much lately, too; what was refilled before that has been used."""
     apart = Apart()
     apart.each_second(600, 1, 1)
     apart.each_second(150, 9, 9)
@@ -166,7 +169,7 @@ def test_where_both_ask_for_more_than_is_refilled_all_is_charged() -> None:
 
 @pytest.mark.parametrize("known", [True, False])
 def test_a_sender_that_knew_this_side_lacks_just_what_was_taken_meanwhile(known: bool) -> None:
-    """Of one that did not, what is asked for now says how much that was."""
+    """If the sender did not know this side, the present demand here shows how much that was."""
     apart = Apart()
     apart.b.bucket.take("k", 1)
     if known:
@@ -228,7 +231,7 @@ def test_what_a_younger_peer_has_taken_in_all_it_took_since_both_ran(
 
 
 def test_what_fills_a_bucket_up_to_its_credit_is_no_debt_for_a_newcomer() -> None:
-    """At a rate that is no whole number of ns the level, which is stored in whole ones, lies up to
+    """If a token takes no whole number of ns, the level, which is stored in whole ones, is up to
     one above the credit."""
     spec = BucketSpec("b", 20, 67)
     apart, third = Apart(spec=spec), Peer(2, spec)
@@ -253,7 +256,7 @@ def test_what_fills_a_bucket_up_to_its_credit_is_no_debt_for_a_newcomer() -> Non
 
 
 class Beside(Apart):
-    """`a` keeps credit for a third node, which is silent, and `b` has never heard of that one."""
+    """`a` keeps credit for a third node, which is silent and which `b` has never seen."""
 
     def __init__(self, rate: int = 4) -> None:
         super().__init__()
@@ -279,8 +282,8 @@ class Beside(Apart):
 
 
 def test_who_keeps_less_owes_what_the_credit_of_another_hides() -> None:
-    """What is taken here comes back as none, as there is room for it in what is kept for the third
-    node; so all would be taken again."""
+    """The takes of this side come back as none, since the credit for the third node has room for
+    them; so all would be taken again."""
     beside = Beside()
     beside.b.bucket.take("k", 80)
     beside.hear_b()
@@ -295,7 +298,7 @@ def test_a_key_that_is_not_held_is_made_for_what_the_credit_hides() -> None:
 
 
 def test_a_snapshot_has_what_the_credit_hides() -> None:
-    """Whoever restores it keeps no credit."""
+    """The process that restores it keeps no credit."""
     beside = Beside()
     beside.b.bucket.take("k", 80)
     beside.hear_b()
@@ -332,8 +335,8 @@ def test_what_two_have_taken_is_refilled_once(one: int, other: int, owed: int) -
 
 
 def test_who_never_kept_what_became_debt_here_states_no_low_debt() -> None:
-    """Once the third node is forgotten, what it was thought to take is debt, and no column stands
-    behind it. The peer that has never heard of that one is no liar."""
+    """Once the third node is forgotten, its predicted takes are debt, and no column shows them. The
+    peer that has never seen that node is no liar."""
     beside = Beside(12)
     a, b = beside.a, beside.b
     a.table.nodes.configure(members=3)  # of two, each believes the other

@@ -23,7 +23,7 @@ NOWHERE = array("H", [0xFFFF]) * ORIGINS
 
 
 class Own:
-    """Its own index: no number at all."""
+    """An object whose index is itself: it is no number at all."""
 
     def __index__(self) -> Any:
         return self

@@ -329,8 +329,8 @@ def test_levels_are_adopted_where_a_key_has_the_same_definition_on_both() -> Non
 
 @pytest.mark.parametrize("share", [0.5, 0.0], ids=["at one stage", "at two"])
 def test_levels_meet_where_a_key_has_one_definition_on_both(share: float) -> None:
-    """What one clock has refilled sooner the other adopts, under the candidate as well; never from
-    a level of another definition."""
+    """What one clock refilled sooner is adopted by the other node, under the candidate as well, but
+    never from a level of another definition."""
     a, b = peer_with(0.5), peer_with(share, number=1)
     old, new = one_of_each(a.bucket)
     for key in (old, new):

@@ -1,4 +1,4 @@
-"""Entries as bytes: what stands in them, how long they are, and that no bytes do harm."""
+"""Entries as bytes: their contents, their length, and that no bytes do harm."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ class TestDamage:
         assert accepted == self.ends()
 
     def test_every_bit_flip_is_refused_or_an_entry(self) -> None:
-        """What no code of authentication stops still moves nothing out of its range."""
+        """A change that no authentication stops still moves nothing out of its range."""
         refused = 0
         for bit in range(8 * len(self.payload)):
             damaged = bytearray(self.payload)

@@ -1,4 +1,4 @@
-"""Columns of an entry: widening, overflow, marks, and memory at its limit."""
+"""Columns of an entry: widening, overflow, tombstones, and memory at its limit."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class TestColumns:
         assert c.bucket.peek("k").remaining == 60
 
     def test_several_tombstones_are_added_at_once(self) -> None:
-        """But for the own epoch, and for what is not known."""
+        """The own epoch and unknown ones get none."""
         a, b, c = peers(3, WHOLE)
         for peer, tokens in ((a, 30), (b, 10), (c, 5)):
             peer.bucket.take("k", tokens)
@@ -98,7 +98,7 @@ class TestColumns:
         assert {e for _, e in c.bucket.columns("k")} == {c.epoch}
 
     def test_columns_of_the_dead_count_no_more_at_once_and_go_some_places_at_a_time(self) -> None:
-        """Between two parts the sender says the same again, and takes go on; a second epoch that
+        """Between two parts the sender sends the same again, and takes go on; a second epoch that
         dies meanwhile is removed by the next walk."""
         a, b, c = peers(3, WHOLE)
         keys = [f"k{i}" for i in range(10)]

@@ -1,4 +1,4 @@
-"""A decision as a value: in plain values, copied, pickled."""
+"""A decision as a value: its plain values, copies, pickles."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ BAD: list[tuple[int, Any]] = [
 
 
 def load(*state: Any) -> Decision:
-    """As a pickle does that somebody has written."""
+    """Loads a decision from a state, as a pickle does that anybody may have written."""
     make, _ = bucket_of(SPEC).take("k").__reduce__()
     loaded: Decision = make(*state)  # type: ignore[operator]
     return loaded
@@ -143,7 +143,7 @@ def test_a_shadowed_denial_is_no_state() -> None:
 
 
 def test_it_survives_its_bucket() -> None:
-    """What a pickle knows does not change with the definition."""
+    """The values in a pickle do not change with the definition."""
     bucket: BucketCore = bucket_of(SPEC)
     decision = bucket.take("k", 10)
     data = pickle.dumps(decision)

@@ -1,4 +1,4 @@
-"""Slots of definitions: changes for ever do not use them up, and mix up no keys."""
+"""Slots of definitions: endless changes do not use them up, and mix up no keys."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_the_same_definition_again_changes_nothing() -> None:
 
 
 def test_nobody_waits_while_a_definition_is_read() -> None:
-    """Else a fork in another thread left its child at a held lock, for ever."""
+    """Else a fork in another thread would leave its child at a held lock, for ever."""
     bucket = bucket_of(FAST)
     waited: list[bool] = []
 

@@ -1,4 +1,4 @@
-"""Digests of ranges of hashes, beside a plain list of the entries."""
+"""Digests of ranges of hashes, compared with a plain list of the entries."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def owing(peer: Peer, keys: int, seed: int = 0) -> dict[tuple[int, int], int]:
 def test_any_range_has_its_entries(
     keys: int, seed: int, bounds: tuple[int, int], most: int
 ) -> None:
-    """In a table of few slots, so that runs of entries cross its end."""
+    """The table has few slots, so that runs of entries cross its end."""
     peer = filled(keys, max(16, keys), seed)
     first, last = sorted(bounds)
     expected = owing(peer, keys, seed)

@@ -1,4 +1,4 @@
-"""What is to be sent: rounds, early flushes, versions, the log, its trimming and compaction."""
+"""What has to be sent: rounds, early flushes, versions, the log, its trimming and compaction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A rise of a column is judged by every limit that held since its owner was last heard."""
+"""A rise of a column is judged by every limit that held since its owner was last seen."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def at(seconds: float, *nodes: Peer) -> None:
 
 
 def apart(before: BucketSpec = LARGE) -> tuple[Peer, Peer]:
-    """Two nodes that have heard each other at one second, and then no more."""
+    """Two nodes that have merged each other's entries at one second, and none after that."""
     a, b = peers(2, before)
     at(1, a, b)
     a.bucket.take("k", 10)

@@ -1,4 +1,5 @@
-"""A take with a floor is admitted while the level stays above it, and takes no more for that."""
+"""A take with a floor is admitted while the level stays above the floor; the floor itself costs
+nothing."""
 
 from __future__ import annotations
 
@@ -146,7 +147,7 @@ def test_the_priorities_are_the_documented_ones() -> None:
 def test_smooth_calls_spread_denials_over_callers(
     floor: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In each second four callers ask in the same order, together for four times the refill."""
+    """Each second four callers ask in the same order, together for four times the refill."""
     monkeypatch.setattr(priority, "random", random.Random(7))
     bucket, got = bucket_of(100, 10), [0] * 4
     for second in range(200):

@@ -1,4 +1,4 @@
-"""Takes of a node that was given up, of which what was predicted has become debt."""
+"""Takes of a node that was given up, after its prediction has become debt."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from tests.core.test_apart import TOKEN, Beside
 
 
 class GivenUp(Beside):
-    """`a` has given the third node up, and is told of its takes by `b`, which has not seen it for a
+    """`a` has given the third node up, and gets its takes from `b`, which has not seen it for a
     second. Of three members no two believe each other."""
 
     kept = 122
-    """What was kept for the third node, and is owed by `a` among the rest."""
+    """The credit for the third node, which is a part of what `a` owes."""
 
     def __init__(self, own: int = 150) -> None:
         super().__init__()
@@ -29,13 +29,14 @@ class GivenUp(Beside):
         return round((self.a.bucket.debt("k") or 0) / TOKEN)
 
     def third_takes(self, tokens: int) -> int:
-        """By how many of them what `a` owes rises."""
+        """The third node takes so many tokens; returns by how many of them the debt of `a`
+        rises."""
         self.third.table.set_time(self.now)
         self.third.bucket.settle("k", tokens)
         return self.relayed()
 
     def relayed(self) -> int:
-        """By how many tokens what `a` owes rises with what `b` knows."""
+        """The tokens by which the debt of `a` rises when `b` sends what it knows."""
         send(self.third, self.b)
         self.each_second(1, 0, 0)
         self.a.table.nodes.set_last_seen(self.a.node_of(1), self.now)

@@ -113,7 +113,8 @@ class TestRestore:
         assert b.bucket.peek("k").remaining == 60
 
     def test_columns_of_an_epoch_with_a_tombstone_are_left_out(self) -> None:
-        """Its id means another epoch once it is released, whose column that would be."""
+        """Its id means another epoch once it is released, so the column would count for that
+        one."""
         a, b = peers(2, WHOLE)
         a.bucket.take("k", 60)
         payload, places = self.saved(a)

@@ -1,4 +1,4 @@
-"""What is measured of levels, for people alone."""
+"""Measures of levels that only people read."""
 
 from __future__ import annotations
 

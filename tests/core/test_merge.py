@@ -1,4 +1,4 @@
-"""Exchanges between tables, step by step beside the merge rules in exact arithmetic."""
+"""Exchanges between tables, compared step by step with the merge rules in exact arithmetic."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class World:
             self.messages += 1
 
     def evict(self, a: int, _: int, __: int) -> None:
-        """As it is done: only a full key goes, that was sent and is idle."""
+        """Evicts as a table does: only a full key that was sent and is idle."""
         table = self.peers[a].table
         table.outbox.collect()
         table.outbox.trim(table.outbox.version)
@@ -240,7 +240,7 @@ def liar_for(owner: Peer, tokens: int) -> Peer:
 
 
 def lie(liar: Peer, receiver: Peer, sender: Peer) -> Any:
-    """The receiver hears the liar's entries from `sender`, as of its own definition."""
+    """The receiver merges the entries of the liar from `sender`, under its own definition."""
     _, places = liar.announced()
     return receiver.table.inbox.merge(
         liar.payload(),
@@ -253,11 +253,11 @@ def lie(liar: Peer, receiver: Peer, sender: Peer) -> Any:
 
 
 MOST = 2 * 100 + 100 + 1.25 * 100 * 5
-"""What a column may rise by at once, under a limit of 100 and 100 a second."""
+"""The most by which a column may rise at once, under a limit of 100 and 100 a second."""
 
 
 def test_an_owner_that_took_more_than_its_limit_is_counted_and_charged_up_to_that() -> None:
-    """What it says later builds on it: refused, it would never be believed again."""
+    """Its later counts build on these: if they were refused, it would never be believed again."""
     a, b = peers(2, WHOLE)
     for peer in (a, b):
         peer.table.set_time(SECOND)
@@ -271,7 +271,7 @@ def test_an_owner_that_took_more_than_its_limit_is_counted_and_charged_up_to_tha
 
 
 def one_merged_a_take_of_a() -> list[Peer]:
-    """Three peers; the second one has heard from the first that it took a token."""
+    """Three peers; the second one has merged a take of one token of the first."""
     a, b, c = peers(3, WHOLE)
     for peer in (a, b, c):
         peer.table.set_time(SECOND)
@@ -289,7 +289,7 @@ def test_a_relay_raises_a_column_by_what_the_limit_explains() -> None:
 
 
 def test_what_a_relay_took_itself_is_charged_beside_a_column_that_nothing_explains() -> None:
-    """Else one member that states a million tokens of its own has all others forgive what they
+    """Else one member that advertises a million tokens of its own has all others forgive what they
     took at the same time."""
     a, b, c = one_merged_a_take_of_a()
     lie(liar_for(a, 1_000_000), c, a)
@@ -401,7 +401,7 @@ class TestDefinitions:
 
     @pytest.mark.parametrize(("q", "p"), [(1, 2**30), (1, 2**40), (1, 2**63 - 1), (3, 2**62)])
     def test_an_absurd_rate_of_the_sender_hides_no_takes(self, q: int, p: int) -> None:
-        """Its debt in tokens is then more than 128 bits of our units can say."""
+        """Its debt in tokens is then more than fits into 128 bits of our units."""
         a, b = Peer(0, BucketSpec("b", 900, 1, "1h")), Peer(1, BucketSpec("b", 1000, 1, "1h"))
         a.bucket.take("k", 600)
         positions, places = a.announced()

@@ -1,4 +1,4 @@
-"""What a wrong call is told: each message says what to write instead."""
+"""The errors of wrong calls: each message says what to write instead."""
 
 from __future__ import annotations
 

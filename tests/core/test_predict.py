@@ -1,4 +1,4 @@
-"""What is held back for peers, seen from outside: by the answers of a node that hears one."""
+"""What is held back for peers, seen from outside: by the decisions of a node that sees a peer."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_a_peer_is_silent_too_of_which_nothing_came_after_its_first_rates() -> N
 
 
 def calls_of(a: Peer, b: Peer, start: int, until: int, every: int, cost: int = 1) -> int:
-    """A takes every so often, and B hears all of it; returns when the last round of A arrived."""
+    """A takes every so often, and B merges all of it; returns when the last round of A arrived."""
     now = start
     while now < until:
         for peer in (a, b):
@@ -115,7 +115,7 @@ def test_the_call_that_makes_an_entry_is_no_rate() -> None:
 
 
 def test_the_window_of_a_rate_begins_with_the_first_call() -> None:
-    """A key that was learned from a peer is there for longer, and was asked for by nobody here."""
+    """A key that came from a peer is held for longer, while nobody here has asked for it."""
     a, b = peers(2, BucketSpec("b", 1_000, 1_000))
     b.table.nodes.configure(predict=True)
     b.table.nodes.set_node(b.node_of(0), a.epoch, True)
@@ -156,7 +156,7 @@ def test_a_silent_peer_is_granted_no_more_for_asking_more(claims: int) -> None:
 
 @pytest.mark.parametrize("floor", [0, 0.3])
 def test_a_look_says_what_a_take_gets_where_a_prediction_is_in_the_way(floor: float) -> None:
-    """... that the reserve gets past, and how soon."""
+    """A take gets past it by the reserve; the peek shows that, and how soon."""
     a, b = peers(2, BucketSpec("b", 20, 100))
     b.table.nodes.configure(predict=True, members=5)
     waits = set()
@@ -187,7 +187,7 @@ def test_a_rate_above_twice_the_limit_is_counted_as_cut(calls: int, cut: int) ->
 
 @pytest.mark.parametrize("cost", [200, 250, 300])
 def test_a_denial_says_when_the_call_passes_as_what_is_held_back_fades(cost: int) -> None:
-    """It said 3.7 s for 1 s, as if the peer took all of that."""
+    """It was 3.7 s in place of 1 s, as if the peer took all of that."""
     a, b = peers(2, BucketSpec("b", 1_000, 1_000, "60s"))
     b.table.nodes.configure(predict=True)
     b.table.nodes.set_node(b.node_of(0), a.epoch, True)

@@ -1,5 +1,5 @@
-"""Updates that are old when they come: takes of which they bring the first news, and for which a
-full bucket had room meanwhile."""
+"""Updates that are old when they arrive: takes that they bring first, and for which a full bucket
+had room meanwhile."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from tests.core.pair import Peer, send
 from tests.core.test_apart import SECOND, TOKEN, Apart
 
 LATE_S = 5
-"""An update that is older only raises columns, as the protocol says of it."""
+"""An update that is older than this (s) only raises columns, by the protocol."""
 
 
 def held_up(apart: Apart, seconds: int, there: int, here: int) -> None:
-    """So many tokens each second; what `a` tells each second comes at the end, in its order."""
+    """Takes so many tokens each second; the updates of `a` of each second arrive at the end, in
+    their order."""
     a, b = apart.a, apart.b
     updates = []
     for _ in range(seconds):
@@ -79,7 +80,8 @@ def test_where_both_ask_for_more_than_is_refilled_the_rest_is_owed(there: int, h
 
 
 def test_what_is_hidden_and_was_not_taken_is_owed_again_however_often_rates_rise() -> None:
-    """A peer tells late that it takes, and then that it takes no more, again and again."""
+    """Late updates of a peer show that it takes, and then that it takes no more, again and
+    again."""
     apart = Apart()
     a, b = apart.a, apart.b
     for _ in range(3):

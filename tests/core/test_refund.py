@@ -1,4 +1,4 @@
-"""Refunds: what comes back, when nothing does, and that none creates tokens."""
+"""Refunds: what comes back, when nothing does, and that no refund creates tokens."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The credit for a silent peer, less what others tell of it.
+"""The credit for a silent peer, less what others relay of its takes.
 
-Of three nodes `b` hears `c` only through `a`.
+Of three nodes, `b` is linked with `c` only through `a`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ BEGIN = 1000 * SECOND
 
 
 class Trio:
-    """`b` has heard `c` take RATE tokens a second for ten seconds; `a` hears both."""
+    """`b` has seen `c` take RATE tokens a second for ten seconds; `a` sees both."""
 
     def __init__(self) -> None:
         self.a, self.b, self.c = (Peer(number, SPEC, epoch=number + 1) for number in range(3))
@@ -46,7 +46,7 @@ class Trio:
         self.at(self.now + ns)
 
     def speak(self) -> None:
-        """Everybody hears `c`, in a complete round."""
+        """`a` and `b` receive a complete round of `c`."""
         send(self.c, self.a)
         send(self.c, self.b)
         self.round()
@@ -55,12 +55,12 @@ class Trio:
         self.b.table.nodes.set_last_seen(self.b.node_of(2), self.now)
 
     def relay(self) -> None:
-        """`b` hears of what `c` took from `a`, who heard it."""
+        """`b` gets the takes of `c` from `a`, which has merged them."""
         send(self.c, self.a)
         self.pass_on()
 
     def pass_on(self, **options: Any) -> None:
-        """`a` says what it knows, `c` nothing."""
+        """`a` sends what it knows; `c` sends nothing."""
         self.a.table.outbox.touch(array("I", [self.a.table.find(*self.a.bucket.hash("k"))]))
         send(self.a, self.b, **options)
 
@@ -69,7 +69,7 @@ class Trio:
 
 
 def unrelayed(trio: Trio, silence: int) -> float:
-    """What the credit would be if nobody told of the silent peer."""
+    """The credit if no node relayed anything of the silent peer."""
     trio = Trio()
     trio.pass_time(silence)
     return trio.credit()
@@ -150,7 +150,8 @@ def new_epoch(trio: Trio) -> int:
 
 @pytest.mark.parametrize("takes", [refund, new_generation, new_epoch])
 def test_relayed_counts_over(takes: Callable[[Trio], int]) -> None:
-    """... refunds, a key that its owner made anew, and a process of it that was started again."""
+    """Relaying counts after refunds, after the owner made the key again, and after a restart of its
+    process."""
     trio = Trio()
     trio.pass_time(20 * SECOND)
     before = trio.credit()
@@ -160,7 +161,7 @@ def test_relayed_counts_over(takes: Callable[[Trio], int]) -> None:
 
 
 class TestRates:
-    """`a` hears `c` in complete rounds, and relays its rates."""
+    """`a` sees `c` in complete rounds, and relays its rates."""
 
     @pytest.fixture
     def trio(self) -> Trio:
@@ -170,7 +171,7 @@ class TestRates:
         return trio
 
     def go_on(self, trio: Trio, rate: int, seconds: int, late: int = 0) -> None:
-        """`c` takes so much a second, and `b` hears of it from `a`, `late` ns after `a` did."""
+        """`c` takes so much a second, and `b` gets that from `a`, `late` ns after `a` did."""
         for _ in range(10 * seconds):
             trio.pass_time(100 * MS)
             if rate:
@@ -195,7 +196,7 @@ class TestRates:
         assert trio.credit() == 0
 
     def test_older_ones_than_are_held_do_nothing(self, trio: Trio) -> None:
-        """`b` hears of a burst from `c` itself, which `a` has not heard of yet."""
+        """`b` gets a burst of `c` from `c` itself, which `a` has not merged yet."""
         self.go_on(trio, 600, 100)
         trio.pass_time(300 * MS)
         trio.c.bucket.take("k", 10**6)
@@ -231,7 +232,7 @@ class TestRates:
         assert trio.credit() == pytest.approx(credit - 1)
 
     def test_not_with_a_silence_for_which_nothing_was_kept(self, trio: Trio) -> None:
-        """Else a bucket that stood full would be short of tokens at once."""
+        """Else a full bucket would be short of tokens at once."""
         trio.b.table.nodes.configure(near_ns=300 * MS)
         trio.pass_time(100 * MS)
         trio.c.bucket.take("k", 1)
@@ -244,7 +245,7 @@ class TestRates:
 
     @pytest.mark.parametrize("most", [1, 2**62])
     def test_not_of_a_node_that_was_given_up(self, trio: Trio, most: int) -> None:
-        """At once, or place by place."""
+        """The node is given up at once, or place by place."""
         for number in range(5):
             trio.b.bucket.take(f"another {number}")
         node, place = trio.b.node_of(2), 0

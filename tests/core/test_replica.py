@@ -1,4 +1,4 @@
-"""The talk with a common store: what is stated, booked, adopted, and how decisions come out."""
+"""Exchanges with a common store: what is stated, booked and adopted, and which decisions follow."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ class TestBooking:
         assert BucketReplica(one).void(*one.hash("gone"), 1) is False
 
     def test_refunds_that_fill_a_column_open_another_epoch(self) -> None:
-        """Else the sum of both halves, as peers hear it, would grow beyond what a frame holds."""
+        """Else the sum of both halves, as peers get it, would grow beyond what a frame holds."""
         one = bucket(BucketSpec("b", MAX_COST, 10**9))
         one.take("k", 1)
         epoch = one.table.epochs.running
@@ -285,7 +285,7 @@ def suspect_bucket() -> BucketCore:
 
 
 def test_a_suspect_key_states_what_was_taken_in_this_epoch_to_the_store() -> None:
-    """Its columns are facts; how much of them is left to pay, the store knows better."""
+    """Its columns are facts; the store knows better how much of them is left to pay."""
     bucket = suspect_bucket()
     bucket.take("k", 5)
     _, taken, _, debt, others = BucketReplica(bucket).advertised(*bucket.hash("k"))
@@ -306,6 +306,6 @@ def test_the_store_settles_what_is_suspect(debt: int, left: int) -> None:
     )
     stated = (debt + 5) * 3600 * 10**9
     old = next(o for o, _, _, _ in bucket.table.epochs.origins() if o != own)
-    columns = [(own, generation, taken, 0), (old, 1, 60, 0)]  # the store was told of both
+    columns = [(own, generation, taken, 0), (old, 1, 60, 0)]  # the store has both
     assert BucketReplica(bucket).adopt(*place, stated, True, columns)
     assert (bucket.table.inbox.suspects, bucket.peek("k").remaining) == (0, left)

@@ -1,4 +1,4 @@
-"""Reset: a key is full again, as far as this node took of it, and every node hears it."""
+"""Reset: a key is full again, as far as this node took from it, and every node merges that."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes over all keys can be done in slices, so that no event loop waits for all of them."""
+"""Work on all keys can be done in slices, so that no event loop waits for all of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plain calls of the store's script as bytes, and the way there and back over a socket."""
+"""Calls of the store's script as bytes, and their way over a socket and back."""
 
 from __future__ import annotations
 

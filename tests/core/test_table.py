@@ -1,4 +1,4 @@
-"""The table of keys: finding, removing, the limit, quotas, who goes first, sweeping."""
+"""The table of keys: finding, removing, the limit, quotas, the order of eviction, sweeping."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SPEC = BucketSpec("b", 100, 100)
 
 
 def clean(table: Table) -> None:
-    """As after a round that every peer acknowledged."""
+    """Makes the table clean, as after a round that every peer acknowledged."""
     table.outbox.collect()
     table.outbox.trim(table.outbox.version)
 
@@ -172,7 +172,7 @@ class TestAtTheLimit:
 
     @pytest.mark.parametrize("who", ["here", "elsewhere"])
     def test_of_full_keys_one_that_is_asked_for_stays(self, who: str) -> None:
-        """Beside a flood of others that are asked for once, in a small table."""
+        """There is a flood of other keys that are asked for once, in a small table."""
         here, elsewhere = Peer(0, SPEC, max_keys=16), Peer(1, SPEC)
         for i in range(400):
             (here if who == "here" else elsewhere).bucket.take("hot", 1)

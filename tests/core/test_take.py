@@ -1,4 +1,5 @@
-"""Takes and what decides them beside the level: definitions, caution, names, counters, waking."""
+"""Takes, and what decides them beside the level: definitions, warming up, names, counters,
+waking."""
 
 from __future__ import annotations
 
@@ -96,7 +97,8 @@ def test_a_table_admits_again_what_it_refused_for_this_reason() -> None:
 
 
 def test_a_closed_table_is_refused_for_nothing_else() -> None:
-    """Else the end of a conflict of names, which peers report while it closes, would open it."""
+    """Else the end of a conflict of names, which peers report while it closes, would open it
+    again."""
     bucket = bucket_of(SPEC)
     bucket.table.refuse(LimiterClosed("closed"))
     bucket.table.refuse(NodeConflict("duplicate name"))

@@ -1,4 +1,4 @@
-"""`take_all` takes from several buckets, all of it or nothing."""
+"""`take_all` takes from several buckets: everything or nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`take_many` is the same as its takes one by one."""
+"""`take_many` gives the same decisions as its takes one by one."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_a_key_learned_from_a_peer_gets_its_name() -> None:
 
 
 def test_an_evicted_key_gives_its_name_to_nobody() -> None:
-    """The first key's entry goes to a later one of the same call."""
+    """The entry of the first key is given to a later one of the same call."""
     a = Peer(0, SPEC)
     b = Peer(1, SPEC, max_keys=16)
     a.bucket.take("low", 1)

@@ -1,4 +1,4 @@
-"""One table, many threads: nothing is lost, nothing is granted twice."""
+"""One table and many threads: nothing is lost, nothing is granted twice."""
 
 from __future__ import annotations
 

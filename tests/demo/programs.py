@@ -1,4 +1,4 @@
-"""The demo as a program under test, and what it holds of the machine."""
+"""Runs the demo as a program under test, and looks at its processes and sockets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ DEMO = f"import sys; sys.path[0] = {str(ROOT)!r}; from crdtbucket.cli.main impor
 
 
 def start(*arguments: str, tmp: Path, cwd: Path | None = None) -> subprocess.Popen[str]:
-    """The demo, its output piped, its temporary files below `tmp`. `cwd`: where it is run."""
+    """Starts the demo with its output in a pipe and its temporary files below `tmp`. `cwd`: where
+    it is run."""
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     return subprocess.Popen(
         [sys.executable, "-c", DEMO, "demo", *arguments],
@@ -28,7 +29,7 @@ def start(*arguments: str, tmp: Path, cwd: Path | None = None) -> subprocess.Pop
 
 
 def run(*arguments: str, tmp: Path, cwd: Path | None = None) -> str:
-    """What the demo prints, which must end well."""
+    """Runs the demo, which must end well; returns what it prints."""
     program = start(*arguments, tmp=tmp, cwd=cwd)
     out, err = program.communicate(timeout=120)
     assert (program.returncode, err) == (0, ""), out
@@ -36,8 +37,8 @@ def run(*arguments: str, tmp: Path, cwd: Path | None = None) -> str:
 
 
 def verdict(out: str, checks: Sequence[str], counted: str) -> str:
-    """The verdict that was printed: all of these checks hold, and that one counts the tokens of the
-    three regions and their sum."""
+    """The verdict that was printed. Asserts that all of these checks hold, and that `counted` names
+    the tokens of the three regions and their sum."""
     found = out[out.index("Verdict:") :]
     for check in checks:
         assert re.search(rf"^  ok +{check} ", found, re.MULTILINE), found
@@ -50,7 +51,7 @@ def verdict(out: str, checks: Sequence[str], counted: str) -> str:
 
 
 def children(pid: int) -> list[int]:
-    """Processes whose parent this is."""
+    """The processes whose parent is this one."""
     listed = Path(f"/proc/{pid}/task/{pid}/children").read_text()
     return [int(one) for one in listed.split()]
 
@@ -66,8 +67,8 @@ def listening(pid: int) -> set[str]:
 
 
 def anybody_listens(sockets: set[str]) -> bool:
-    """Whether any process of the machine has one of these sockets still. By their numbers, since
-    a port that is free again may be another test's by now."""
+    """Whether any process of the machine still has one of these sockets. They are known by numbers,
+    since a free port may have been given to another test."""
     return any(socket in sockets for socket, _ in _listeners())
 
 
@@ -83,7 +84,7 @@ def _listeners() -> list[tuple[str, int]]:
 
 
 def gone(pid: int) -> bool:
-    """Whether a process has ended; one that its parent has not asked after has ended, too."""
+    """Whether a process has ended, even if its parent has not read its status yet."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):

@@ -29,7 +29,7 @@ def test_three_processes_keep_one_limit_through_a_cut(tmp_path: Path) -> None:
     assert "eventual mode" in out
     assert re.findall(r"(\w+) http://127\.0\.0\.1:\d+/console", out) == ["eu", "us", "ap"]
     lines = [line for line in out.splitlines() if re.match(r" *\d+\.\ds ", line)]
-    assert 12 <= len(lines) <= 20  # one a second, and the wait for the last news
+    assert 12 <= len(lines) <= 20  # one a second, and the wait for the last updates
     ages = [max(map(float, re.findall(r" (\d+\.\d)(?= \||$)", line))) for line in lines]
     assert max(ages) > 1.0  # during the cut nobody knows the newest takes of all
     assert ages[-1] < 1.0
@@ -86,7 +86,7 @@ def in_the_middle(tmp: Path) -> Iterator[tuple[subprocess.Popen[str], list[int],
 @pytest.mark.usefixtures("nobody_handles_hangups")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_leaves_nothing_behind(number: signal.Signals, tmp_path: Path) -> None:
-    """As Ctrl-C does, of which the demos with a Redis are told."""
+    """The tests of the demos with a Redis do the same by Ctrl-C."""
     with in_the_middle(tmp_path) as (program, regions, sockets):
         program.send_signal(number)
         program.send_signal(number)  # an impatient second one breaks nothing off

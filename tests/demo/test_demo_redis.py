@@ -1,4 +1,5 @@
-"""The Redis of a run: reached through its proxy, read beside it, and nothing of it left."""
+"""The Redis of a run: regions reach it through its proxy, the demo reads it directly, and none of
+its keys stay."""
 
 from __future__ import annotations
 

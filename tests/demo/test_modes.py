@@ -1,4 +1,4 @@
-"""Whether modes followed what was done to Redis is read off their changes."""
+"""Whether the modes of the regions followed what was done to Redis, read from their changes."""
 
 from __future__ import annotations
 

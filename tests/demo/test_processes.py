@@ -1,4 +1,5 @@
-"""The ports of a run: nobody else has one of them before its server listens, nor between two."""
+"""The ports of a run: no other program gets one before its server listens, or between two
+starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The process of one region: its console."""
+"""The process of one region of the demo: its console."""
 
 from __future__ import annotations
 

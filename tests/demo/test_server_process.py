@@ -1,4 +1,4 @@
-"""The server of a run: empty at each start, closed to others, gone with its parent."""
+"""The server of a run: it is empty at each start, closed to others, and ends with its parent."""
 
 from __future__ import annotations
 

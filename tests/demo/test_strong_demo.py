@@ -1,4 +1,5 @@
-"""The demo with a Redis as people run it: slow, killed, back, settled to the token, and gone."""
+"""The demo with a Redis as people run it: Redis is slow, killed and back, all is settled to the
+token, and nothing stays."""
 
 from __future__ import annotations
 

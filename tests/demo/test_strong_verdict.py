@@ -33,7 +33,7 @@ def by_epoch(amounts: list[int]) -> dict[str, int]:
 
 
 def report(place: int, calls: list[list[Any]], held: list[int], **more: Any) -> dict[str, Any]:
-    """What region `place` tells; calls as (at, cost, allowed, mode, known by region)."""
+    """The report of region `place`; calls as (at, cost, allowed, mode, known by region)."""
     rows = [[at, 0, cost, ok, 0.0, by_epoch(knew), mode] for at, cost, ok, mode, knew in calls]
     return {
         "at": 100 * S, "epoch": f"e{place}", "remaining": 0, "peers": {}, "room": 0.0,
@@ -100,7 +100,7 @@ def test_a_token_more_or_less_in_a_node_or_a_call_that_was_not_made_fails() -> N
 def test_a_strong_decision_may_not_pass_the_limit_unless_something_was_taken_without_redis() -> (
     None
 ):
-    # r1 has not heard of r0's 60 by the mesh; but Redis has.
+    # r1 has not merged the 60 of r0 by the mesh, but Redis has them.
     over = [[S, 90, 1, "strong", [0, 0]]]
     found = a_run(us=over)
     assert failed(found) == ["limit, strong"]
@@ -112,7 +112,7 @@ def test_a_strong_decision_may_not_pass_the_limit_unless_something_was_taken_wit
 def test_an_empty_redis_is_no_excuse_for_what_the_mesh_has_delivered() -> None:
     late = 31 * S
     eu = [[late, 60, 1, "strong", [0, 0]]]
-    # Redis has come back and does not know r1 yet, which has not heard of r0 either.
+    # Redis has come back and does not know r1 yet, which has not merged the takes of r0 either.
     assert failed(a_run(eu=eu, us=[[late + S, 90, 1, "strong", [0, 0]]])) == ["limit, strong"]
     us = [[30 * S, 60, 1, "strong", [0, 0]], [late + 1, 40, 1, "strong", [60, 60]]]
     assert failed(a_run(eu=eu, us=us)) == ["limit, strong"]
@@ -185,7 +185,7 @@ def test_each_region_s_redis_must_hold_every_token() -> None:
 
 
 def test_each_region_s_redis_excuses_nothing_that_the_mesh_has_not_delivered() -> None:
-    # Not heard by the mesh, and strong: with one Redis the bound would be what that had not heard.
+    # Not merged by the mesh, and strong: with one Redis the bound would be what Redis did not know.
     found = in_regions([60, 40], [60, 40])
     assert found.limits["limit, links up"].bound_percent == 60
 

@@ -1,4 +1,5 @@
-"""What the demo calls: as much as it says, where it says, out of the trace that it ships."""
+"""The calls of the demo: as many as it says, at the times that it says, from the trace that it
+ships."""
 
 from __future__ import annotations
 

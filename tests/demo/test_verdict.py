@@ -20,7 +20,7 @@ GOSSIP = S // 10
 
 
 def report(place: int, calls: list[list[Any]], known: list[int]) -> dict[str, Any]:
-    """What region `place` tells; `known` by region, calls as (at, cost, allowed, known)."""
+    """The report of region `place`; `known` by region, calls as (at, cost, allowed, known)."""
     return {
         "at": 100 * S,
         "epoch": f"e{place}",
@@ -91,7 +91,7 @@ def test_what_a_cut_allows_does_not_excuse_what_came_before() -> None:
     )
     assert failed(found) == ["limit, links up"]
     assert found.limits[PARTED].over_admission_percent == pytest.approx(80, abs=0.1)
-    # eu spoke a moment before us: what came since is less than all that us had not heard of.
+    # eu admitted a moment before us: what came since is less than all that us did not know.
     assert found.limits[PARTED].bound_percent == pytest.approx(80)
 
 
@@ -148,7 +148,7 @@ def admission(at: int, region: int, cost: int) -> DecidedCall:
 def test_the_best_informed_of_late_speaks_for_all() -> None:
     unknown = UnknownTakes(2, GOSSIP)
     assert least_unknown(unknown, admission(0, 0, 50), (0, 0)) == 0
-    # Region 1 has not heard of the 50, but region 0 admitted a moment ago: what came since counts.
+    # Region 1 does not know the 50, but region 0 admitted a moment ago: what came since counts.
     assert least_unknown(unknown, admission(GOSSIP, 1, 7), (0, 0)) == 7
     assert least_unknown(unknown, admission(3 * GOSSIP, 1, 7), (0, 7)) == 50
     unknown.full()
@@ -165,7 +165,7 @@ def test_redis_does_not_know_what_was_taken_without_it_until_its_taker_asks() ->
     assert unsent.admitted(admission(1, 0, 7)) is None
     assert unsent.admitted(admission(5, 0, 20)) is None
     assert unsent.admitted(strong(6, 1, 1)) == 27
-    # Sent at 4: it tells of what was taken until then.
+    # Sent at 4: it contains what was taken until then.
     assert unsent.admitted(strong(8, 0, 1, waited=4)) == 20
     assert unsent.admitted(strong(9, 1, 1)) == 20
     unsent.full()

@@ -1,4 +1,4 @@
-"""What is shown: the figures that there are, lines that fit, colours only on terminals."""
+"""The views of the demo: all figures, lines that fit, colours only on terminals."""
 
 from __future__ import annotations
 

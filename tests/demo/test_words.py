@@ -1,4 +1,4 @@
-"""The page on the demo tells every option and every check."""
+"""The page on the demo names every option and every check."""
 
 from __future__ import annotations
 

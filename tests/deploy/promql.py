@@ -1,4 +1,4 @@
-"""As much of PromQL as is needed to see which metrics and labels an expression uses."""
+"""Reads as much of PromQL as is needed to see which metrics and labels an expression uses."""
 
 from __future__ import annotations
 

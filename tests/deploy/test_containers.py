@@ -1,4 +1,4 @@
-"""The image and the compose file: what they run is run here, without containers."""
+"""The image and the compose file: their commands are run here, without containers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ BOUND_S = 60
 
 
 def dockerfile(instruction: str) -> list[str]:
-    """What stands after an instruction of the Dockerfile, wherever it is used."""
+    """The text after an instruction of the Dockerfile, each time that it is used."""
     text = (ROOT / "Dockerfile").read_text()
     return re.findall(rf"^{instruction} (.*)$", text, re.MULTILINE)
 

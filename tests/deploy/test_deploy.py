@@ -1,4 +1,5 @@
-"""The alerts and the dashboard that are shipped: what they ask for is exported, and alerts fire."""
+"""The alerts and the dashboard that are shipped: the metrics that they use are exported, and alerts
+fire."""
 
 from __future__ import annotations
 
@@ -116,7 +117,8 @@ def test_every_alert_is_seen_to_clear() -> None:
 
 @pytest.mark.parametrize("wrong", ["vector(0) > 1", "vector(1)"], ids=["never", "always"])
 def test_a_rule_that_is_wrong_fails_its_test(promtool: str, tmp_path: Path, wrong: str) -> None:
-    """Its alerts replaced at once: every file of tests must complain of each of them."""
+    """All of its alerts are replaced at once: every file of tests must complain about each of
+    them."""
     for case in CASES:
         spoilt = loaded(ALERTS_TEXT)
         for group in spoilt["groups"]:

@@ -1,4 +1,4 @@
-"""Each thing that can be wrong with a message engine is found, at real servers."""
+"""Finds each fault of a message engine, at real servers."""
 
 from __future__ import annotations
 

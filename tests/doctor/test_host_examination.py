@@ -1,4 +1,4 @@
-"""What a host lacks is found."""
+"""Finds what a host lacks."""
 
 from __future__ import annotations
 

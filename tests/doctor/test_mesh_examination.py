@@ -1,4 +1,4 @@
-"""Each thing that can be wrong with a peer is found, at real nodes."""
+"""Finds each fault of a peer, at real nodes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each thing that can be wrong with a Redis is found, at real servers."""
+"""Finds each fault of a Redis, at real servers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.strong.redis_server import Server, free_port
 from tests.waits import eventually
 
 PATIENT = ControllerSettings(latency_limit=20.0, outage_after=30.0)
-"""So that a busy machine is not taken for a slow Redis."""
+"""Settings by which a busy machine is not taken for a slow Redis."""
 
 
 async def examined(

@@ -1,1 +1,1 @@
-"""Histories of real nodes under faults, and a checker that wants every token accounted for."""
+"""Histories of real nodes under faults, and a checker that accounts for every token."""

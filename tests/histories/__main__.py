@@ -1,9 +1,10 @@
-"""Five real nodes under faults that a seed draws, and a checker of what their callers were told.
+"""Plays five real nodes under faults that a seed draws, and checks what their callers were
+answered.
 
 python -m tests.histories [--seconds S] [--runs N] [--seed S]
 
-One line a run, a table, and in a folder a JSON of each run and a picture of the last one, or of
-the first that is invalid. The exit status is 1 when one is.
+It prints one line for each run and a table, and writes into a folder a JSON of each run and a
+picture of the last one, or of the first that is invalid. The exit status is 1 when one is.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ HEAD = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """One run, judged."""
+    """One run and its verdict."""
 
     seed: int
     history: History
@@ -48,8 +49,8 @@ class Outcome:
 
 
 def one(seed: int, options: argparse.Namespace) -> Outcome:
-    """Plays the plan of a seed, and keeps what happened. A process that ends by itself, or does not
-    do what it is told, makes a run invalid."""
+    """Plays the plan of a seed, and keeps its history. A run is invalid when a process ends by
+    itself or does not do what it is told."""
     load = Load(calls_per_second=options.calls)
     chapters = draw(seed, options.seconds, load.nodes, tuple(options.only or KINDS))
     keep = None if options.logs is None else options.logs / f"{seed}"
@@ -69,7 +70,7 @@ def one(seed: int, options: argparse.Namespace) -> Outcome:
 
 
 def draw_one(outcome: Outcome, out: Path) -> None:
-    """The picture of a run, where it can be drawn."""
+    """Draws the picture of a run, where matplotlib is installed."""
     path = out / f"history-{outcome.seed}.png"
     title = f"seed {outcome.seed}: {'valid' if outcome.verdict.valid else 'INVALID'}"
     try:
@@ -81,7 +82,7 @@ def draw_one(outcome: Outcome, out: Path) -> None:
 
 
 def table(rows: list[tuple[str, ...]]) -> str:
-    """In columns; the first row is the head."""
+    """The rows in columns; the first row is the head."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(map(str.rjust, row, widths)) for row in rows)
 

@@ -1,4 +1,4 @@
-"""The stretches in which nothing is wrong, and the limit in them."""
+"""Finds the stretches in which nothing is wrong, and judges the limit in them."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from tests.histories.history import ADMITTED, TIGHT, Call, Finding, History, Limits
 
 SETTLED_S = 1.0
-"""After so long others hear of a take where nothing is in the way. For how long the machine itself
-kept anybody waiting is added: the longest call shows it."""
+"""Seconds after which others have merged a take where nothing is in the way. Added is the time for
+which the machine itself kept anybody waiting, which the longest call shows."""
 
 
 def tight(history: History) -> tuple[float, float, list[Finding]]:
-    """By how much the tight bucket was exceeded in the stretches in which nothing was wrong, the
-    bound of the worst one, and what is beyond it."""
+    """By how much the tight bucket was exceeded in the stretches without a fault, the bound of the
+    worst one, and the findings beyond the bound."""
     worst, bound_of_worst, found = 0.0, 0.0, []
     for begin, end in calm(history):
         by_key: dict[str, list[Call]] = defaultdict(list)
@@ -38,7 +38,7 @@ def tight(history: History) -> tuple[float, float, list[Finding]]:
 
 
 def calm(history: History) -> Iterator[tuple[float, float]]:
-    """From when the calls go on after a pause until the next fault."""
+    """Yields (begin, end) of each stretch from the first call after a pause to the next fault."""
     for pause in history.pauses:
         if pause.resumed is not None and pause.agreed is not None:
             later = [fault.begin for fault in history.faults if fault.begin >= pause.resumed]
@@ -62,13 +62,15 @@ def _beyond(calls: list[Call], limits: Limits) -> float:
 
 
 def longest(calls: list[Call], begin: float, end: float) -> float:
-    """The longest call of a stretch: so long the machine kept somebody waiting."""
+    """The seconds of the longest call of a stretch: for so long the machine kept a caller
+    waiting."""
     took = [(one.end or end) - one.begin for one in calls if begin <= one.begin <= end]
     return max(took, default=0.0)
 
 
 def _in_flight(calls: list[Call], end: float, limits: Limits) -> float:
-    """What all nodes together were asked for while no node need have heard of it."""
+    """What all nodes together were asked for in a time in which other nodes need not have merged
+    it."""
     took = longest(calls, 0.0, end)
     window, asked, most, first = SETTLED_S + took, 0, 0, 0
     calls = sorted(calls, key=lambda one: one.begin)

@@ -1,11 +1,11 @@
-"""Whether a history is one of a limiter that loses no take and invents none.
+"""Checks whether a history is one of a limiter that loses no take and invents none.
 
-At each pause every node must say the same, and of each key and epoch
+At each pause every node must have the same columns, and for each key and epoch
 
-    definite takes  <=  counted  <=  definite takes + those that nobody was told the end of
+    definite takes  <=  counted  <=  definite takes + those whose callers got no answer
 
-A process that is killed takes with it what it had told nobody: of its epoch the lower bound is what
-any process that is still running has been seen to know, or what all knew at the last pause.
+A process that is killed takes with it what it had sent to nobody: for its epoch the lower bound is
+what any process that is still running has been seen to count, or what all had at the last pause.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from tests.histories.history import (
 Place = tuple[str, str]
 """A key and an epoch."""
 SERVE_S = 60.0
-"""Within so many seconds after the last fault every node serves again, and all agree."""
+"""Seconds after the last fault within which every node serves again, and all agree."""
 ROUNDING = 0.01
-"""Tokens by which a debt may be off through what passes between two looks."""
+"""Tokens by which a debt may be off, since time passes between two looks."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the checker has to say of a run."""
+    """What the checker found in a run."""
 
     findings: tuple[Finding, ...]
     admitted: int
@@ -46,9 +46,9 @@ class Verdict:
     died: int
     """Tokens of definite takes that died with the process that was killed."""
     over: float
-    """Tokens by which the tight bucket was exceeded while nothing was wrong, at most."""
+    """The most tokens by which the tight bucket was exceeded while nothing was wrong."""
     bound: float
-    """What that may be."""
+    """The bound for that."""
     serve_s: float
     """The longest time until all were linked and agreed after the last fault."""
 
@@ -59,7 +59,7 @@ class Verdict:
 
 
 def check(history: History) -> Verdict:
-    """Judges a whole run. Pure: the same history has the same verdict."""
+    """Judges a whole run. It is a pure function: the same history has the same verdict."""
     columns = _Columns(history)
     over, bound, beyond = tight(history)
     findings = [
@@ -86,7 +86,7 @@ def check(history: History) -> Verdict:
 
 
 def smallest(findings: tuple[Finding, ...]) -> list[Finding]:
-    """One finding of each rule: the one that is quickest to look into."""
+    """Of each rule the finding that is the easiest to look into."""
     first: dict[str, Finding] = {}
     for one in sorted(findings):
         first.setdefault(one.rule, one)
@@ -106,14 +106,14 @@ def _epochs(history: History) -> Iterator[Finding]:
 
 
 class _Columns:
-    """What is counted, against what was taken, pause by pause."""
+    """Compares what is counted with what was taken, pause by pause."""
 
     def __init__(self, history: History) -> None:
         self.findings: list[Finding] = []
         self.died = 0
         self._history = history
         self._owner = {life.epoch: life for life in history.lives}
-        for call in history.calls:  # an epoch may be given up by a process that runs on
+        for call in history.calls:  # a running process may give its epoch up
             if call.epoch not in self._owner:
                 mine = [one for one in history.lives if one.node == call.node]
                 began = [one for one in mine if one.begin <= call.begin]
@@ -162,11 +162,11 @@ class _Columns:
         return definite, possible
 
     def _floor(self, pause: Pause, before: float, agreed: Counter[Place]) -> Counter[Place]:
-        """What must still be known of those that were killed: all that was agreed on, all that a
-        process was seen to know which is still running, and what was taken in a calm that was long
-        enough for others to hear of it. A process that finds a snapshot of another boot drops what
-        no peer confirms, so it knows nothing for certain before all have agreed; nor does the next
-        process of its node, where the first was killed before it kept a snapshot of its own."""
+        """What must still be counted of processes that were killed: all that was agreed on, all
+        that a running process was seen to count, and what was taken in a calm that was long enough
+        for others to merge it. A process that finds a snapshot of another boot drops what no peer
+        confirms, so it counts nothing for certain before all have agreed; nor does the next process
+        of its node, if the first was killed before it kept a snapshot of its own."""
         floor = agreed + self._merged_in_calm(before, pause.healed)
         begun = [self._running(node, pause.healed) for node in range(self._history.nodes)]
         for read in self._history.reads:
@@ -178,8 +178,8 @@ class _Columns:
         return floor
 
     def _booted(self, life: Life, since: float) -> bool:
-        """Whether this process, or one of its node before it, began under another clock since then:
-        what it found on disk may be from before."""
+        """Whether this process, or an earlier one of its node, began with another clock since then:
+        its snapshot may be older than the boot."""
         return any(
             one.rebooted and one.node == life.node and since < one.begin <= life.begin
             for one in self._history.lives
@@ -203,7 +203,7 @@ class _Columns:
         return None
 
     def _kept(self, place: Place, at: float) -> bool:
-        """Whether nothing of an epoch may be missing: its process runs, or had time to tell it."""
+        """Whether nothing of an epoch may be missing: its process runs, or had time to send it."""
         life = self._owner.get(place[1])
         return life is not None and (life.how == CLOSED or life.end is None or life.end > at)
 
@@ -238,7 +238,7 @@ def _counts(read: Read) -> Counter[Place]:
 
 
 def _levels(history: History) -> Iterator[Finding]:
-    """A level is what was counted, less what has been refilled since the run began."""
+    """A debt is what was counted, less what has been refilled since the run began."""
     for pause in history.pauses:
         refill = history.limits.wide_refill_per_second * (pause.agreed or pause.healed)
         for read in pause.reads if pause.agreed is not None else ():

@@ -1,4 +1,4 @@
-"""Nodes as real processes, clients that call them, and what can be done to both."""
+"""Nodes as real processes, the clients that call them, and the faults of both."""
 
 from __future__ import annotations
 
@@ -33,10 +33,11 @@ from tests.histories.network import Network
 
 LIMITS = Limits(wide_refill_per_second=1 / 3600, tight_capacity=60, tight_refill_per_second=20.0)
 WIDE_KEYS = [f"k{number}" for number in range(60)]
-"""The first ones are hot; others may be asked for the first time while the network is cut."""
+"""The first keys are hot; others may be asked for the first time while the network is cut."""
 KEYS_AT_ONCE = 10
-"""Of so many keys a node is asked what it knows. An answer grows with each process that ever was,
-and what it takes to write it stays with the allocator: it would look like growth of the node."""
+"""The number of keys that a node is asked about at once. An answer grows with every process that
+ever ran, and the memory for writing it stays with the allocator: it would look like growth of the
+node."""
 TIGHT_KEY = "all"
 SECRET = "a secret of these histories, 32+"
 CONFIG = """
@@ -50,12 +51,12 @@ services:
 mesh: {mesh}
 """
 LOOK_S = 1.0
-"""So often a node is asked for what it knows."""
+"""Seconds between two questions to a node about what it knows."""
 POLL_S = 0.1
 
 
 class Node:
-    """One node: its process now, and who may ask it."""
+    """One node: its present process, and who may ask it."""
 
     def __init__(self, number: int, process: LibraryProcess) -> None:
         self.number, self.process = number, process
@@ -67,13 +68,13 @@ class Node:
         self.stopped = False
 
     def signal(self, number: signal.Signals) -> None:
-        """SIGSTOP or SIGCONT."""
+        """Sends SIGSTOP or SIGCONT."""
         self.process.signal(number)
         self.stopped = number == signal.SIGSTOP
 
     @property
     def pid(self) -> int:
-        """Of the running process."""
+        """The process id of the running process."""
         child = self.process.child
         assert child is not None
         assert child.pid is not None
@@ -86,7 +87,7 @@ class Cluster:
     def __init__(
         self, folder: Path, network: Network, *, nodes: int, seed: int, calls_per_second: float
     ) -> None:
-        """`calls_per_second`: of the client of one node."""
+        """`calls_per_second`: the calls of the client of one node."""
         self.history = History(nodes, LIMITS)
         self.network = network
         self._folder, self._gap, self._version = folder, 1 / calls_per_second, 1
@@ -95,8 +96,8 @@ class Cluster:
         self.clients: list[asyncio.Future[None]] = []
         self._begin = 0.0
         self.whole = True
-        """Whether the network has been as it should since the last pause: so whoever is closed can
-        tell all that it knows."""
+        """Whether the network has been whole since the last pause, so that a node that is closed
+        can send all that it knows."""
         self.nodes = [Node(number, self._process(number)) for number in range(nodes)]
 
     def now(self) -> float:
@@ -108,7 +109,7 @@ class Cluster:
         return LibraryProcess(config, log, watch=False, life=self.network.life(node))
 
     def _write(self, node: int) -> None:
-        """Every other node keeps what it knows on disk."""
+        """Writes the file of a node; every second node keeps snapshots on disk."""
         mesh = {**self.network.mesh(node), "secret": SECRET}
         if node % 2 == 0:
             mesh["state_dir"] = str(self._folder / f"state-{node}")
@@ -143,8 +144,8 @@ class Cluster:
             await self.network.stop()
 
     async def start(self, node: Node, *, rebooted: bool = False) -> None:
-        """A new process of a node that has none; returns when its limiter is open. `rebooted`: its
-        network has given it another clock."""
+        """Starts a process of a node that has none; returns when its limiter is open. `rebooted`:
+        its network has given it another clock."""
         async with node.asking:
             begin = self.now()
             node.process.life = self.network.life(node.number)
@@ -154,7 +155,7 @@ class Cluster:
             self.history.lives.append(node.life)
 
     async def kill(self, node: Node) -> None:
-        """kill -9, in the middle of a call or not."""
+        """Kills it (SIGKILL), in the middle of a call or not."""
         life, node.life, node.stopped = node.life, None, False
         if life is not None:
             life.end, life.how = self.now(), KILLED
@@ -171,7 +172,7 @@ class Cluster:
             life.end, life.how = self.now(), CLOSED if self.whole else CUT_OFF
 
     async def reload(self) -> None:
-        """Another capacity of the wide bucket, in the files and in all running processes."""
+        """Changes the capacity of the wide bucket, in the files and in all running processes."""
         self._version += 1
         for node in self.nodes:
             self._write(node.number)
@@ -186,7 +187,8 @@ class Cluster:
         return self._calling.is_set()
 
     def resume(self) -> None:
-        """Calls are made from now on. Raises what ended a client, which would make no more."""
+        """Begins the calls again. Raises the error that has ended a client, since that one would
+        make no more."""
         for client in self.clients:
             if client.done():
                 client.result()
@@ -223,8 +225,8 @@ class Cluster:
         return bool(answer["allowed"])
 
     async def ask(self, node: Node, do: str, **more: Any) -> dict[str, Any] | None:
-        """An answer; None when no process runs, or when it was killed before it gave one: a process
-        may be killed between two questions of one caller."""
+        """The answer to a question. None when no process runs, or when it was killed before it
+        answered: that may happen between two questions of one caller."""
         life = node.life
         if life is None:
             return None
@@ -250,8 +252,8 @@ class Cluster:
     # ---- pauses ----
 
     async def pause(self) -> Pause:
-        """Everything is healed and no calls are made; waits until every node serves and all agree,
-        or for `SERVE_S` seconds."""
+        """Heals everything and stops the calls; waits until every node serves and all agree, or for
+        `SERVE_S` seconds."""
         self._calling.clear()
         self.network.weather(0.0, 0.0, 0.0)
         self.network.block(frozenset())

@@ -1,4 +1,4 @@
-"""What happened in a run: calls as their callers saw them, lives of processes, faults, and reads.
+"""What happened in a run: calls as their callers saw them, processes, faults, and reads.
 
 Times are seconds since the run began, by the clock of the process that drives it.
 """
@@ -19,11 +19,11 @@ WIDE, TIGHT = "wide", "tight"
 
 @dataclass
 class Call:
-    """One take. Until it is answered it is indeterminate: for ever, if its process ended first."""
+    """One take. Until it is answered it is indeterminate, for ever if its process ends first."""
 
     node: int
     epoch: str
-    """Of the process that decided; of the one that was asked while nobody has answered."""
+    """The epoch of the process that decided; until then of the one that was asked."""
     bucket: str
     key: str
     cost: int
@@ -42,12 +42,12 @@ class Life:
     end: float | None = None
     how: str = RUNNING
     rebooted: bool = False
-    """Whether it began under another clock than the process before."""
+    """Whether it began with another clock than the process before."""
 
 
 @dataclass
 class Fault:
-    """Something that was done to the nodes or to the network between them."""
+    """A fault of the nodes or of the network between them."""
 
     what: str
     begin: float
@@ -56,25 +56,26 @@ class Fault:
 
 @dataclass
 class Read:
-    """What one node knows of the wide keys, in one look."""
+    """What one node counts of the wide keys, in one look."""
 
     node: int
     at: float
     columns: dict[str, dict[str, int]]
-    """Per key and epoch, tokens taken."""
+    """The tokens taken, by key and epoch."""
     debts: dict[str, float]
-    """Tokens that are missing until the key is full."""
+    """By key, the tokens that are missing until it is full."""
 
 
 @dataclass
 class Pause:
-    """The faults are over and no calls are made: what all nodes say, in the order of the nodes."""
+    """The faults are over and no calls are made: what all nodes count, in the order of the
+    nodes."""
 
     healed: float
     served: float | None
     """When every node was linked with every other; None when that did not happen in time."""
     agreed: float | None
-    """When all nodes said the same; None when they did not in time."""
+    """When all nodes had the same columns; None when they had not in time."""
     reads: list[Read]
     resumed: float | None = None
     """When the calls went on; None after the last pause."""
@@ -85,7 +86,7 @@ class Limits:
     """The definitions of the two buckets."""
 
     wide_refill_per_second: float
-    """Of the wide bucket, which has room for all that a run takes."""
+    """The refill of the wide bucket, which has room for all that a run takes."""
     tight_capacity: int
     tight_refill_per_second: float
 
@@ -100,11 +101,11 @@ class History:
     lives: list[Life] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     reads: list[Read] = field(default_factory=list)
-    """Looks between the pauses."""
+    """The reads between the pauses."""
     pauses: list[Pause] = field(default_factory=list)
 
     def save(self, path: Path, **more: Any) -> None:
-        """Writes it as JSON, with what else belongs to the run."""
+        """Writes the history as JSON, with what else belongs to the run."""
         path.write_text(json.dumps({**more, "history": dataclasses.asdict(self)}) + "\n")
 
     @classmethod
@@ -132,7 +133,7 @@ class Finding:
 
     rule: str
     size: float
-    """Tokens or seconds: of several findings of one rule the smallest is told."""
+    """Tokens or seconds. Of several findings of one rule the smallest is reported."""
     evidence: str
 
     def __str__(self) -> str:

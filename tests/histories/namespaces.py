@@ -1,9 +1,9 @@
-"""A network of namespaces: each node has a network of its own, as five machines have.
+"""A network of namespaces: each node has a network of its own, as if it had a machine of its own.
 
-The one interface of a namespace is a tun device, and this process carries the packets between
-them: so packets are lost, late and cut off one by one and in one direction, and the kernel's TCP
-does the rest. It needs root, and no kernel module but `tun`. Nothing is left behind, however the
-process ends: a namespace lives as long as a process is in it or has it open.
+The only interface of a namespace is a tun device, and this process carries the packets between
+them. So packets are lost, late and cut off one by one and in one direction, and the TCP of the
+kernel does the rest. It needs root, and no kernel module but `tun`. Nothing is left behind, however
+the process ends: a namespace exists only while a process is in it or has it open.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _NEW_NET, _NEW_TIME = 0x4000_0000, 0x80
 _TUN_SET, _TUN_WITHOUT_HEADER = 0x4004_54CA, 0x1001
 _AN_HOUR_S = 3600
 _DEST_END = 20
-"""Where the last byte of the destination's address ends in a packet of IPv4, plus one."""
+"""The offset after the last byte of the destination address in a packet of IPv4."""
 
 
 class NoNamespaces(Exception):
-    """This machine does not let us make networks; says why."""
+    """This machine does not let us make networks; the message says why."""
 
 
 class NamespaceNetwork:
@@ -53,7 +53,7 @@ class NamespaceNetwork:
         self._delay = self._jitter = self._loss = 0.0
         self._ahead = [(node + 1) * _AN_HOUR_S for node in range(nodes)]
         self._places: list[tuple[int, int]] = []
-        """Of each node, open files: its namespace, and the other end of its tun device."""
+        """Two open files of each node: its namespace, and the other end of its tun device."""
         try:
             for node in range(nodes):
                 self._places.append(_in_a_thread(functools.partial(_make, PREFIX + str(node + 1))))
@@ -68,14 +68,14 @@ class NamespaceNetwork:
             loop.add_reader(device, self._carry, node, device)
 
     async def stop(self) -> None:
-        """Gives everything back."""
+        """Closes the namespaces and their devices."""
         loop = asyncio.get_running_loop()
         for _, device in self._places:
             loop.remove_reader(device)
         self._close()
 
     def mesh(self, node: int) -> dict[str, Any]:
-        """Everybody calls everybody at his own address."""
+        """Every node calls every other one at its own address."""
         addresses = [f"{PREFIX}{one + 1}:{PORT}" for one in range(len(self._places))]
         return {
             "listen": addresses[node],
@@ -83,20 +83,21 @@ class NamespaceNetwork:
         }
 
     def life(self, node: int) -> Callable[..., None]:
-        """A process in the namespace of the node, and with clocks of its own."""
+        """A function that runs a process in the namespace of the node, with clocks of its own."""
         namespace = f"/proc/{os.getpid()}/fd/{self._places[node][0]}"
         return functools.partial(live_in, namespace, self._ahead[node])
 
     def reboot(self, node: int, rng: random.Random) -> None:
-        """Its clocks are up to a day ahead from now on, and perhaps behind what they were."""
+        """Sets the clocks of a node up to a day ahead from now on, perhaps behind what they
+        were."""
         self._ahead[node] = rng.randrange(24 * _AN_HOUR_S)
 
     def block(self, blocked: frozenset[Pair]) -> None:
-        """Packets on these ways are dropped, without a word to anybody."""
+        """Drops packets on these ways, without any sign to either end."""
         self._blocked = blocked
 
     def weather(self, delay: float, jitter: float, loss: float) -> None:
-        """Holds for the packets that come."""
+        """Sets delay, jitter and loss for packets that come from now on."""
         self._delay, self._jitter, self._loss = delay, jitter, loss
 
     def _carry(self, node: int, device: int) -> None:
@@ -129,7 +130,7 @@ class NamespaceNetwork:
 
 
 def live_in(namespace: str, ahead: int, *life: Any) -> None:
-    """The life of a process that enters a namespace first, and whose clocks are seconds ahead."""
+    """Runs a process that enters a namespace first, and whose clocks are `ahead` seconds ahead."""
     with open(namespace, "rb") as network:
         _system("setns", network.fileno(), _NEW_NET)
     _system("unshare", _NEW_TIME)
@@ -141,7 +142,7 @@ def live_in(namespace: str, ahead: int, *life: Any) -> None:
 
 
 def _make(address: str) -> tuple[int, int]:
-    """Makes a namespace with a device; the thread that does it is in there afterwards."""
+    """Makes a namespace with a device; the calling thread is in it afterwards."""
     _system("unshare", _NEW_NET)
     device = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
@@ -159,7 +160,8 @@ def _make(address: str) -> tuple[int, int]:
 
 
 def _in_a_thread(make: Callable[[], tuple[int, int]]) -> tuple[int, int]:
-    """Does it in a thread that ends afterwards: what it enters, nobody else is in."""
+    """Calls `make` in a thread that ends afterwards, so that no other code is in the namespace that
+    it enters."""
     made: list[tuple[int, int] | Exception] = []
 
     def do() -> None:
@@ -178,7 +180,7 @@ def _in_a_thread(make: Callable[[], tuple[int, int]]) -> tuple[int, int]:
 
 
 def _system(name: str, *words: int) -> None:
-    """A call of libc, which Python has from 3.12 on."""
+    """Calls a function of libc that Python has only from 3.12 on."""
     if getattr(ctypes.CDLL(None, use_errno=True), name)(*words):
         error = ctypes.get_errno()
         raise OSError(error, f"{name}: {os.strerror(error)}")

@@ -1,4 +1,5 @@
-"""The network between the nodes of a run, and the one that needs no rights: proxies on loopback."""
+"""The network between the nodes of a run, and one that needs no rights: proxies on the loopback
+interface."""
 
 from __future__ import annotations
 
@@ -15,25 +16,26 @@ from tests.strong.redis_server import free_port
 
 
 class Network(Protocol):
-    """What is between the nodes."""
+    """The network between the nodes."""
 
     told: str
-    """What it is and what it can do, for the reader of a report."""
+    """A description of the network and its faults, for the reader of a report."""
 
     async def start(self) -> None: ...
     async def stop(self) -> None: ...
 
     def mesh(self, node: int) -> dict[str, Any]:
-        """Settings of the mesh of a node: where it listens, whom it calls."""
+        """Settings of the mesh of a node: where it listens, and whom it calls."""
         ...
 
     def life(self, node: int) -> Callable[..., None]:
-        """The whole life of a process of a node, as `LibraryProcess` starts it."""
+        """The function that runs a process of a node from beginning to end, as `LibraryProcess`
+        starts it."""
         ...
 
     def reboot(self, node: int, rng: random.Random) -> None:
-        """The next process of a node finds another clock, as after a boot of its machine, where
-        that can be had."""
+        """Gives the next process of a node another clock, as after a boot of its machine, where
+        that is possible."""
         ...
 
     def block(self, blocked: frozenset[Pair]) -> None:
@@ -41,12 +43,14 @@ class Network(Protocol):
         ...
 
     def weather(self, delay: float, jitter: float, loss: float) -> None:
-        """From now on every way takes so long, in seconds, and loses this share of its packets."""
+        """Sets the delay (s), the jitter (s) and the share of lost packets of every way from now
+        on."""
         ...
 
 
 class ProxiedNetwork:
-    """All nodes on the loopback interface, with a proxy for each pair of a caller and a called."""
+    """All nodes on the loopback interface, with a proxy for each caller and each node that it
+    calls."""
 
     told = (
         "proxies on loopback: connections are held up, so that no packet is lost (a loss is a "
@@ -74,27 +78,27 @@ class ProxiedNetwork:
         await asyncio.gather(*(proxy.stop() for proxy in self._proxies.values()))
 
     def mesh(self, node: int) -> dict[str, Any]:
-        """It calls the proxies of its own, and tells nobody a way around them."""
+        """The node calls its own proxies, and advertises no address that leads around them."""
         ways = self._proxies.items()
         peers = [f"{HOST}:{proxy.port}" for (caller, _), proxy in ways if caller == node]
         return {"listen": f"{HOST}:{self._ports[node]}", "peers": peers, "advertise": NOWHERE}
 
     def life(self, node: int) -> Callable[..., None]:
-        """Like any process of this machine."""
+        """A process as any other of this machine."""
         return live
 
     def reboot(self, node: int, rng: random.Random) -> None:
-        """There is one clock for all, and it goes on."""
+        """Does nothing: all processes have the clock of this machine."""
 
     def block(self, blocked: frozenset[Pair]) -> None:
-        """A connection carries what both say."""
+        """Cuts both directions of each pair, since a connection carries what both ends send."""
         for (caller, called), proxy in self._proxies.items():
             proxy.let_pass(
                 there=(caller, called) not in blocked, back=(called, caller) not in blocked
             )
 
     def weather(self, delay: float, jitter: float, loss: float) -> None:
-        """What is lost is sent again, which takes time."""
+        """Sets the delay; lost packets are sent again, which takes time."""
         for proxy in self._proxies.values():
             for way in (proxy.there, proxy.back):
                 way.delay, way.jitter = delay, jitter + 2 * loss

@@ -1,4 +1,4 @@
-"""A picture of one run: what each node lived through, what its callers got, and what was known."""
+"""Draws one run: the processes of each node, what its callers got, and what was counted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ _HALF = 0.32
 
 
 def draw(history: History, title: str, path: Path) -> None:
-    """Writes it as a PNG. `ImportError` without matplotlib, which the extra `plot` installs."""
+    """Writes the picture as a PNG. Raises `ImportError` without matplotlib, which the extra `plot`
+    installs."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 6.6), dpi=120, layout="constrained")
@@ -56,7 +57,8 @@ def _draw_lives(axes: Any, history: History, end: float) -> None:
 
 
 def _draw_knowledge(axes: Any, history: History) -> None:
-    """How many tokens of the wide keys the callers were promised, and how many each node counts."""
+    """Draws how many tokens of the wide keys the callers were granted, and how many each node
+    counts."""
     calls = sorted(
         (call.end, call.cost)
         for call in history.calls

@@ -1,4 +1,4 @@
-"""What is done to the nodes, drawn by a seed: faults one after another, a pause after every few."""
+"""Draws by a seed what is done to the nodes: faults one after another, a pause after every few."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 Pair = tuple[int, int]
-"""Who says something, and to whom."""
+"""(the node that sends, the node that receives)."""
 CUTS = ("halves", "one alone", "bridge", "one way", "ring")
 WEATHER, CALM = "weather", ""
 STRIKES = ("kill", "reboot", "stop", "stop and kill", "restart", "clock")
 FORGETFUL = ("kill", "reboot", "stop and kill", "restart")
 """After these a node may have lost its memory."""
 MOST_FORGETFUL = 3
-"""Different nodes that may lose it between two pauses: the others know what all had agreed on."""
+"""The most nodes that may lose their memory between two pauses: the others still have what all had
+agreed on."""
 KINDS = (*CUTS, WEATHER, *STRIKES)
 SHORT, LONG = (0.3, 4.0), (6.0, 20.0)
-"""Seconds, before and after peers count as silent, late or dead."""
+"""Seconds of a fault: before and after peers count as silent, late or dead."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +29,12 @@ class Blow:
     """The shape of a cut, weather, or calm."""
     blocked: frozenset[Pair]
     strike: str
-    """What befalls nodes; "" when nothing does."""
+    """What happens to the nodes; "" when nothing does."""
     nodes: tuple[int, ...]
-    """Whom, all at once."""
+    """The numbers of these nodes; it happens to all at once."""
     seconds: float
     rest: float
-    """Seconds without a fault after it; 0: what comes next begins before the network is whole."""
+    """Seconds without a fault after it; 0: the next one begins before the network is whole."""
 
     def __str__(self) -> str:
         struck = " ".join([self.strike, *map(str, self.nodes)])
@@ -42,15 +43,15 @@ class Blow:
 
 @dataclass(frozen=True)
 class Chapter:
-    """A stretch in which nothing is wrong, then faults; a pause comes after it."""
+    """A stretch without faults, then faults; a pause comes after it."""
 
     calm: float
     blows: tuple[Blow, ...]
 
 
 def draw(seed: int, seconds: float, nodes: int, kinds: tuple[str, ...] = KINDS) -> list[Chapter]:
-    """Chapters that take about so long together, pauses not counted. `kinds`: the faults that there
-    are, at least one."""
+    """Draws chapters that take about so long together, without pauses. `kinds`: the faults to draw
+    from, at least one."""
     rng = random.Random(seed)
     chapters: list[Chapter] = []
     left = seconds
@@ -68,7 +69,7 @@ def draw(seed: int, seconds: float, nodes: int, kinds: tuple[str, ...] = KINDS) 
 
 
 def draw_blow(rng: random.Random, nodes: int, kinds: tuple[str, ...], forgetful: set[int]) -> Blow:
-    """One fault. `forgetful`: whom an earlier one may have cost its memory."""
+    """Draws one fault. `forgetful`: the nodes that an earlier one may have cost their memory."""
     faults = [one for one in kinds if one not in STRIKES]
     strikes = [one for one in kinds if one in STRIKES]
     what = rng.choice([(True, False), (False, True), (True, True)])
@@ -86,7 +87,7 @@ def draw_blow(rng: random.Random, nodes: int, kinds: tuple[str, ...], forgetful:
 
 
 def cut(shape: str, nodes: int, rng: random.Random) -> frozenset[Pair]:
-    """Who does not reach whom in a network that is cut in this shape."""
+    """The ways that are closed in a network that is cut in this shape."""
     order = rng.sample(range(nodes), nodes)
     half = nodes // 2
     left, middle, right = order[:half], order[half], order[half + 1 :]
@@ -95,9 +96,9 @@ def cut(shape: str, nodes: int, rng: random.Random) -> frozenset[Pair]:
         ways = _both(left, [middle, *right])
     elif shape == "one alone":
         ways = _both([middle], left + right)
-    elif shape == "bridge":  # one node has both sides
+    elif shape == "bridge":  # one node reaches both sides
         ways = _both(left, right)
-    elif shape == "one way":  # half of them say what the others do not hear
+    elif shape == "one way":  # the others receive nothing from one half
         ways = ((a, b) for a in left for b in [middle, *right])
     elif shape == "ring":  # each has two neighbours
         apart = range(2, nodes - 1)

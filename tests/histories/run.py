@@ -20,23 +20,23 @@ from tests.histories.plan import WEATHER, Blow, Chapter
 NODES = 5
 NETWORKS = ("auto", "namespaces", "proxies")
 STORM = (0.2, 0.2, 0.15)
-"""At most: seconds of delay and of jitter, and the share of packets that are lost."""
+"""The most seconds of delay and of jitter, and the largest share of lost packets."""
 CLEAR = (0.0, 0.0, 0.0)
 CLOCK_STEPS_S = (-86_400.0, -60.0, 3_600.0)
 
 
 @dataclass(frozen=True)
 class Load:
-    """How many nodes, and what their clients do."""
+    """The number of nodes, and what their clients do."""
 
     nodes: int = NODES
     calls_per_second: float = 25.0
-    """Of the client of each node."""
+    """The calls of the client of each node."""
 
 
 def network(kind: str, nodes: int, seed: int) -> tuple[Network, str]:
-    """The network of a run, and what it is. Raises `NoNamespaces` where they are asked for and
-    cannot be made; "auto" takes proxies then."""
+    """The network of a run, and its name. Raises `NoNamespaces` where they are asked for and cannot
+    be made; "auto" takes proxies then."""
     if kind != "proxies":
         try:
             made = NamespaceNetwork(nodes, seed)
@@ -49,7 +49,8 @@ def network(kind: str, nodes: int, seed: int) -> tuple[Network, str]:
 
 
 async def play(cluster: Cluster, chapters: list[Chapter], seed: int) -> Failed | None:
-    """Carries out a plan; what a process did not do that it was told, if there was such."""
+    """Carries out a plan. Returns the failure of a process that did not do what it was told, if
+    there was one."""
     rng = random.Random(seed)
     try:
         async with cluster.running():
@@ -70,8 +71,8 @@ async def play(cluster: Cluster, chapters: list[Chapter], seed: int) -> Failed |
 def run(
     chapters: list[Chapter], kind: str, seed: int, load: Load, keep: Path | None = None
 ) -> tuple[History, str, Failed | None]:
-    """Plays a plan: what happened, which network it was, and what failed that no history tells.
-    `keep`: a folder for logs and states."""
+    """Plays a plan. Returns the history, the name of the network, and a failure that no history
+    shows. `keep`: a folder for logs and states."""
     between, told = network(kind, load.nodes, seed)
     with tempfile.TemporaryDirectory(prefix="crdtbucket-history-") as folder:
         place = Path(folder) if keep is None else keep
@@ -85,7 +86,7 @@ def run(
 
 
 async def befall(cluster: Cluster, blow: Blow, rng: random.Random) -> None:
-    """One fault from its beginning to its end; the network stays as it is when no rest follows."""
+    """Plays one fault from beginning to end; the network stays as it is when no rest follows."""
     fault = Fault(str(blow), cluster.now())
     cluster.history.faults.append(fault)
     cluster.whole &= not blow.network
@@ -94,7 +95,7 @@ async def befall(cluster: Cluster, blow: Blow, rng: random.Random) -> None:
     cluster.network.weather(*weather)
     together = blow.network and blow.strike
     part = blow.seconds / 3 if together else blow.seconds
-    if together:  # the nodes are struck, and are back, while the network is as it is
+    if together:  # the nodes fail and come back while the network is disturbed
         await asyncio.sleep(part)
     if blow.strike:
         await asyncio.gather(*(strike(cluster, blow, one, part, rng) for one in blow.nodes))
@@ -109,7 +110,7 @@ async def befall(cluster: Cluster, blow: Blow, rng: random.Random) -> None:
 async def strike(
     cluster: Cluster, blow: Blow, number: int, seconds: float, rng: random.Random
 ) -> None:
-    """What befalls one node, which lives again after so many seconds."""
+    """Plays what happens to one node, which runs again after so many seconds."""
     node = cluster.nodes[number]
     if blow.strike in ("kill", "reboot"):
         await cluster.kill(node)
@@ -130,6 +131,6 @@ async def strike(
         await asyncio.sleep(seconds)
         if blow.strike == "stop":
             node.signal(signal.SIGCONT)
-        else:  # whoever has asked it meanwhile is never told
+        else:  # callers that wait for it get no answer
             await cluster.kill(node)
             await cluster.start(node)

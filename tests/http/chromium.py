@@ -1,4 +1,4 @@
-"""A headless Chromium of this machine, and one page in it, driven by its debugging protocol."""
+"""Drives a headless Chromium of this machine, and one page in it, by its debugging protocol."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ QUIET = (
 
 
 def chromium() -> str | None:
-    """The program, None where there is none."""
+    """The path of the program; None where there is none."""
     return shutil.which("chromium")
 
 
@@ -43,13 +43,13 @@ class Page:
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self.said: list[str] = []
-        """What the browser complained of: errors, and what the page's policy refused."""
+        """The complaints of the browser: errors, and what the policy of the page refused."""
         self._socket = socket
         self._loaded = False
         self._numbers = itertools.count(1)
 
     async def do(self, method: str, **params: Any) -> dict[str, Any]:
-        """The result of one command; notes what is reported meanwhile."""
+        """Runs a command and returns its result; notes what is reported meanwhile."""
         number = next(self._numbers)
         await self._socket.send_json({"id": number, "method": method, "params": params})
         while True:
@@ -68,14 +68,14 @@ class Page:
             self._loaded = True
         elif message["method"] == "Log.entryAdded":
             entry = params["entry"]
-            # A refusal of the server is an answer: what the page makes of it is seen in the page.
+            # A refusal by the server is an answer, and the page shows how it handles that.
             if entry["level"] == "error" and entry["source"] != "network":
                 self.said.append(f"{entry['text']} {entry.get('url', '')}")
         elif message["method"] == "Runtime.consoleAPICalled" and params["type"] == "error":
             self.said.append(str(params["args"]))
 
     async def open(self, url: str) -> None:
-        """Goes there, until all files of the page are there."""
+        """Opens a URL; returns when all files of the page are loaded."""
         for part in ("Page", "Runtime", "Log"):
             await self.do(f"{part}.enable")
         self._loaded = False
@@ -84,7 +84,7 @@ class Page:
             self._note(await self._socket.receive_json(timeout=WITHIN_S))
 
     async def value(self, expression: str) -> Any:
-        """What an expression of the page gives; a promise is awaited."""
+        """The value of an expression in the page; a promise is awaited."""
         found = await self.do(
             "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
         )
@@ -92,7 +92,7 @@ class Page:
         return found["result"].get("value")
 
     async def until(self, expression: str) -> Any:
-        """Waits until it gives something true, and returns that."""
+        """Waits until an expression is true, and returns its value."""
         deadline = asyncio.get_running_loop().time() + WITHIN_S
         while True:
             value = await self.value(expression)
@@ -102,11 +102,11 @@ class Page:
             await asyncio.sleep(0.1)
 
     async def type(self, text: str) -> None:
-        """Into what has the focus."""
+        """Types into the element that has the focus."""
         await self.do("Input.insertText", text=text)
 
     async def press(self, key: str) -> None:
-        """One key."""
+        """Presses one key."""
         codes = {"Enter": (13, "\r"), "Escape": (27, ""), "ArrowLeft": (37, "")}
         code, text = codes.get(key, (ord(key[0].upper()), key))
         told = {"key": key, "windowsVirtualKeyCode": code}
@@ -114,7 +114,7 @@ class Page:
         await self.do("Input.dispatchKeyEvent", type="keyUp", **told)
 
     async def shape(self, width: int, height: int, *, dark: bool) -> None:
-        """The size of the window and the colours that the system prefers."""
+        """Sets the size of the window and the colours that the system prefers."""
         await self.do(
             "Emulation.setDeviceMetricsOverride",
             width=width, height=height, deviceScaleFactor=1, mobile=False,
@@ -130,7 +130,7 @@ class Page:
 
 @asynccontextmanager
 async def page(program: str) -> AsyncIterator[Page]:
-    """A page of a browser of its own, which ends with it."""
+    """A page of a new browser, which ends with it."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
         process = await asyncio.create_subprocess_exec(
             program, *QUIET, f"--user-data-dir={place}", "about:blank",
@@ -145,7 +145,7 @@ async def page(program: str) -> AsyncIterator[Page]:
                 line = await asyncio.wait_for(process.stderr.readline(), WITHIN_S)
                 assert line, f"the browser ended: {said}"
                 said = said + line.decode(errors="replace")
-            reading = asyncio.ensure_future(process.stderr.read())  # so that it is never full
+            reading = asyncio.ensure_future(process.stderr.read())  # so that the pipe never fills
             async with aiohttp.ClientSession() as session:
                 async with session.get(f"http://{found[1]}/json/list") as answer:
                     pages = [one for one in await answer.json() if one["type"] == "page"]
@@ -156,7 +156,7 @@ async def page(program: str) -> AsyncIterator[Page]:
                     await one.do("Browser.close")
                     await asyncio.wait_for(process.wait(), WITHIN_S)
         finally:
-            # Also those that it has started: they are a group of their own.
+            # Ends also the processes that it has started, as they are its process group.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             await process.wait()

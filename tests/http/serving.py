@@ -1,4 +1,4 @@
-"""A server of decisions in the process of a test, and what asks it."""
+"""A server of decisions in the process of a test, and clients of it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Asker:
         self.session = session
         self.writers: list[asyncio.StreamWriter] = []
         self.url = next(url for url in server.addresses if url.startswith("http"))
-        """Of its first TCP address."""
+        """The URL of its first TCP address."""
 
     async def ask(
         self, method: str, path: str, **options: Any
@@ -72,7 +72,8 @@ class Asker:
 async def serving(
     limiter: Limiter | None = None, *, siblings: Siblings | None = None, **settings: Any
 ) -> AsyncIterator[Asker]:
-    """Opens the limiter and serves it on a free port. `siblings`: it is one of several workers."""
+    """Opens the limiter and serves it on a free port. `siblings`: the workers of which it is
+    one."""
     if limiter is None:
         limiter = Limiter([API, SMALL])
     settings.setdefault("listen", ("127.0.0.1:0",))

@@ -1,4 +1,4 @@
-"""What is answered to a denial that an application lets through."""
+"""The answer to a denied request that the application lets through."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_a_denial_is_answered_by_a_problem_document() -> None:
 
 
 def test_a_denial_of_another_process_is_raised_as_it_is() -> None:
-    """Its bucket is not known; an error about that would hide the denial."""
+    """Its bucket is unknown here; an error about that would hide the denial."""
     copy = pickle.loads(pickle.dumps(denied()))
     with pytest.raises(LimitExceeded) as error:
         answer_of(copy)

@@ -1,4 +1,4 @@
-"""Whom a request counts for."""
+"""The client that a request counts for."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ PROXIES = ["10.0.0.0/8", "fd00::/8", "192.0.2.7"]
         ("2001:DB8:1:2:bbbb::1", None, [], "2001:db8:1:2::/64"),
         ("2001:db8:1:3::1", None, [], "2001:db8:1:3::/64"),
         ("fd00::1", "2001:db8:1:2::1", PROXIES, "2001:db8:1:2::/64"),
-        # A peer without an address, when it is said to be ours.
+        # A peer without an address, which the settings name as ours.
         ("", "198.51.100.1", ["unix"], "198.51.100.1"),
         (None, "198.51.100.1, 10.0.0.2", ["unix", "10.0.0.0/8"], "198.51.100.1"),
         ("203.0.113.9", "198.51.100.1", ["unix"], "203.0.113.9"),

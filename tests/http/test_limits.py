@@ -1,4 +1,4 @@
-"""What rules take from a request, what is told, and what goes back."""
+"""What rules take from a request, what the client is answered, and what is given back."""
 
 from __future__ import annotations
 
@@ -354,7 +354,7 @@ def test_overrides_and_shadows() -> None:
     limits = Limits(Limiter([api, shadow]), rules)
     verdicts = ask(limits, *[request("/premium-1")] * 2, request("/basic"))
     assert all(verdicts)
-    # The plan is a policy of its own; of a shadow the clients hear nothing.
+    # The override is a policy of its own; clients see nothing of a shadow.
     assert in_minutes(verdicts[1].fields["RateLimit"]) == '"api[premium-*]";r=3;t=3600'
     assert in_minutes(verdicts[2].fields["RateLimit"]) == '"api";r=1;t=3600'
     assert verdicts[1].decisions[1].shadowed
@@ -362,7 +362,7 @@ def test_overrides_and_shadows() -> None:
     assert left(limits, "api", "premium-1") == 4
 
 
-# -- what is told
+# -- what clients are answered
 
 
 def test_a_denial_is_a_problem_document(limiter: Limiter) -> None:

@@ -1,4 +1,4 @@
-"""Which requests a rule is about, and rules that cannot work."""
+"""The requests that a rule is about, and rules that cannot work."""
 
 from __future__ import annotations
 

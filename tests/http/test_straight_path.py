@@ -42,7 +42,7 @@ Seen = list[object]
 
 
 class Broken(Exception):
-    """Of the application."""
+    """An error of the application."""
 
 
 def by_the_same_address(request: Request) -> str:
@@ -225,7 +225,7 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
 
 
 def seen_by(ask: Callable[[Asked], Seen], asked: Asked) -> Seen:
-    """What one request shows, an error among it."""
+    """What a client and the program see of one request, errors included."""
     try:
         return ask(asked)
     except (Broken, InvalidKey, CostExceedsCapacity) as error:

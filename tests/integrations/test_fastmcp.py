@@ -1,5 +1,5 @@
-"""Tools of a FastMCP server take from a bucket. FastMCP is no tool of this project's: where it is
-not installed, this is skipped."""
+"""Tools of a FastMCP server take from a bucket. FastMCP is not among the tools of this project:
+these tests are skipped where it is not installed."""
 
 from __future__ import annotations
 
@@ -55,6 +55,6 @@ async def test_cost_and_key_are_of_the_message() -> None:
 
 
 def test_a_text_in_place_of_a_list_of_methods_is_refused() -> None:
-    """Its letters were taken for methods, so that no call was limited."""
+    """Its letters were once taken for methods, so that no call was limited."""
     with pytest.raises(InvalidSpec, match=r"methods is 'tools/call': write a list"):
         server(methods="tools/call")

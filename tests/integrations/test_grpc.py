@@ -1,4 +1,4 @@
-"""A real server and client of gRPC: a denied call is told when to come back."""
+"""A real server and client of gRPC: the answer to a denied call says when to come back."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def repeat_async(requests: AsyncIterator[bytes], context: Any) -> AsyncIte
 
 
 def check_refusal(error: Any) -> None:
-    """A denial says twice when to come back, for two kinds of clients."""
+    """A denial says when to come back in two ways, for two kinds of clients."""
     assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert "the limit is reached; retry in" in error.details()
     metadata = dict([*error.trailing_metadata()])

@@ -1,5 +1,5 @@
-"""A budget in the proxy of LiteLLM, which is a large package and no tool of this project's: where
-it is not installed (`pip install 'litellm[proxy]'`), this is skipped."""
+"""A budget in the proxy of LiteLLM, which is a large package and not among the tools of this
+project: these tests are skipped where it is not installed (`pip install 'litellm[proxy]'`)."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def module(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_a_text_in_place_of_a_list_of_calls_is_refused(module: Any) -> None:
-    """Its letters were taken for types of calls, so that no call was charged."""
+    """Its letters were once taken for types of calls, so that no call was charged."""
     with pytest.raises(InvalidSpec, match=r"call_types is 'completion': write a list"):
         module.BudgetHook(budget(), call_types="completion")
 
@@ -73,7 +73,7 @@ async def test_what_a_call_used_is_charged_in_place_of_its_estimate(module: Any)
     for call_id, longest, used, left in (("a", 100, 30, 120), ("b", 20, 70, 50)):
         await begin(hook, call_id, longest)
         await succeed(hook, call_id, used)
-        await succeed(hook, call_id, used)  # told twice, it is charged once
+        await succeed(hook, call_id, used)  # reported twice, it is charged once
         assert bucket.peek("k").remaining == left
     await begin(hook, "c", 40)
     await fail(hook, "c", RuntimeError())
@@ -175,7 +175,7 @@ def ask(port: int, model: str, *, stream: bool = False) -> tuple[int, bytes, Any
 
 
 def asked(port: int, model: str, status: int, *, stream: bool = False) -> bytes:
-    """The body, once a call is answered by this status. The proxy tells what a call has used a
+    """The body, once a call is answered by this status. The proxy reports what a call has used a
     moment after its answer, so that the next one may be denied until then."""
     end = time.monotonic() + START_S
     while True:

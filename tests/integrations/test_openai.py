@@ -1,5 +1,6 @@
-"""OpenAI's own client at the gateway of the examples, through a transport that follows it. The
-client is no tool of this project's: where it is not installed, this is skipped."""
+"""OpenAI's own client at the gateway of the examples, through a transport that follows its limits.
+The client is not among the tools of this project: these tests are skipped where it is not
+installed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Overrides that a function knows: what it is asked, what is remembered, and what when it fails."""
+"""Overrides that a function returns: when it is asked, how long an answer is kept, and what happens
+when it fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The bucket that users hold: compiled decisions, and the mode that they were made in."""
+"""The bucket that users hold: compiled decisions, and the mode of each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Event loops that are closed while callers wait on them, or tokens come back to them."""
+"""Event loops that are closed while callers wait on them, or while tokens are given back to
+them."""
 
 from __future__ import annotations
 

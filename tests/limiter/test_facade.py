@@ -60,7 +60,8 @@ def test_takes_work_at_once_without_opening() -> None:
 @pytest.mark.parametrize("copied", [pickle.dumps, copy.copy, copy.deepcopy])
 @pytest.mark.parametrize("what", ["limiter", "bucket"])
 def test_it_goes_to_no_other_process(what: str, copied: Callable[[object], object]) -> None:
-    """As to a child that multiprocessing spawns; the error says what to do instead."""
+    """It cannot be sent to a child that multiprocessing spawns; the error says what to do
+    instead."""
     limiter = Limiter([SPEC])
     one = limiter if what == "limiter" else limiter.bucket("api")
     with pytest.raises(
@@ -193,7 +194,7 @@ def test_arguments_override_the_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("given", ["false", 0, None])
 def test_an_off_switch_that_is_no_bool_is_refused(given: Any) -> None:
-    """Text of an environment variable is true, whatever it says."""
+    """The text of an environment variable would be true, whatever it says."""
     with pytest.raises(InvalidSpec, match="pass True or False"):
         Limiter([BucketSpec("api", 1, 1)], enabled=given)
 

@@ -60,7 +60,7 @@ def left(limiter: Limiter, key: str = KEY) -> int:
 
 @contextlib.asynccontextmanager
 async def three() -> AsyncIterator[tuple[Limiter, Limiter, Limiter]]:
-    """Three linked nodes that serve without caution."""
+    """Three linked nodes that have warmed up."""
     async with contextlib.AsyncExitStack() as stack:
         eu = await stack.enter_async_context(node("eu-1"))
         us = await stack.enter_async_context(node("us-1", eu.address))
@@ -112,7 +112,7 @@ async def test_three_limiters_under_overload_admit_the_limit_once() -> None:
             await asyncio.sleep(0.01)
         limit = 300 + 300 * (now - start)
         # Where the machine pauses for long, what is refilled above the capacity is lost, and then
-        # each takes once before it hears of the two others.
+        # each takes once before it has merged the takes of the two others.
         assert 0.75 * limit < sum(admitted) < 1.1 * limit + 2 * most
         assert min(admitted) > 0.15 * sum(admitted)
 
@@ -348,15 +348,15 @@ async def test_nodes_whose_overrides_differ_count_each_override_for_itself() -> 
         ap = await stack.enter_async_context(node("ap-1", eu.address))
         await eventually(lambda: all(len(peers(limiter)) == 2 for limiter in (eu, us, ap)))
         assert eu.bucket(SPEC.name).take("gold-1", 120)
-        # The same plan with another capacity counts what was taken.
+        # The same override with another capacity counts what was taken.
         await eventually(lambda: left(us, "gold-1") == 280)
-        # A node that has no such plan leaves it alone, and says so.
+        # A node that has no such override does nothing with it, and logs that.
         await eventually(lambda: ap.stats()["mesh"]["unknown_bucket"] > 0)
         assert left(ap, "gold-1") == 300
         assert ap.bucket(SPEC.name).take("gold-1", 10)
         assert us.bucket(SPEC.name).take("gold-1", 20)
         await eventually(lambda: left(eu, "gold-1") == 60)
-        # What was taken without the plan is known where the plan ends.
+        # What was taken without the override is counted where the override ends.
         bucket = us.bucket(SPEC.name)
         assert isinstance(bucket, Bucket)
         bucket.choose_by(None, ())

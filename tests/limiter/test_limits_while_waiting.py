@@ -1,4 +1,4 @@
-"""A key gets another limit while callers wait for it: they go by the limit of the moment."""
+"""A key gets another limit while callers wait for it: the limit of the moment counts."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def by_reload(time: VirtualTime) -> World:
     limiter = Limiter([BucketSpec.parse("api", "1/h burst 10")], _table=time.table)
 
     def change(limit: str) -> None:
-        """By another glob each time, so that it is the limit of another override."""
+        """Sets a limit by another glob each time, so that it is the limit of another override."""
         overrides = [(f"k{'*' * len(globs)}", BucketSpec.parse("x", limit))]
         globs.append(limit)
         spec = BucketSpec.parse("api", "1/h burst 10", overrides=overrides)

@@ -1,4 +1,4 @@
-"""Takes from several buckets at once: all of them or none, whoever else takes meanwhile."""
+"""Takes from several buckets at once: all of them or none, even while others take."""
 
 from __future__ import annotations
 
@@ -251,7 +251,7 @@ def test_threads_with_opposite_orders_get_all_there_is_and_no_more() -> None:
         in_threads(*(partial(work, number) for number in range(4)))
     finally:
         sys.setswitchinterval(before)
-    # Whoever was denied saw an empty bucket, never one that another held for nothing.
+    # A caller that was denied found an empty bucket, never one that another held for nothing.
     assert sum(taken) == 600
     for name in ("a", "b"):
         counters = limiter.bucket(name).counters()
@@ -291,7 +291,8 @@ def test_two_calls_never_each_hold_what_the_other_needs(
 
 
 class Remote(Bucket):
-    """Asks somebody who takes half a second, and takes back what nobody waits for any more."""
+    """A bucket whose answers take half a second, and which takes back what nobody waits for any
+    more."""
 
     __slots__ = ()
     immediate = False

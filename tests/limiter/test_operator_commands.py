@@ -1,4 +1,4 @@
-"""Commands of operators in a mesh of limiters, over real sockets, with a member that is bad."""
+"""Commands of operators in a mesh of limiters, over real sockets, beside a bad member."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def left(node: Limiter) -> int:
 
 
 def send(bad: Limiter, to: str, *orders: CommandOrder, row: list[object] | None = None) -> None:
-    """What a member may send to a peer, from its own event loop."""
+    """Sends orders as a member may, from its own event loop."""
     mesh = bad._node.mesh
     assert mesh is not None
     link = mesh.links.get(to)
@@ -170,5 +170,5 @@ async def test_a_signed_reset_is_done_by_every_node_once_through_restarts(tmp_pa
             await eventually(lambda: refused(b, "order") == 1)
             assert left(b) == 65
             assert a.order(reset(12).as_text())
-            # What the process before had charged is nobody's to give back.
+            # Nobody may give back what the process before had charged.
             await eventually(lambda: left(a) == left(b) == 75)

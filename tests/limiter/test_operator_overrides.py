@@ -1,4 +1,5 @@
-"""Limits that operators give to keys while a limiter works: what holds, where, and for how long."""
+"""Limits that operators give to keys while a limiter works: which hold, on which nodes, and for how
+long."""
 
 from __future__ import annotations
 
@@ -330,7 +331,7 @@ def test_given_limits_outlive_the_process_in_the_state_directory(
     told = limiter()
     row = OverrideOrder.sign(operator, "mesh", "api", "b", 1, "7/s").row()
     told.overrides.book.merge_rows((row,), no_room)
-    told.overrides.beat()  # what a peer told is kept, too
+    told.overrides.beat()  # what a peer sent is kept, too
     assert [one.key for one in limiter().overrides.listed()] == ["a", "b"]
     (tmp_path / "state" / "n.overrides").chmod(0o666)
     assert told.overrides.give(OverrideOrder.sign(operator, "mesh", "api", "c", 1, "7/s").as_text())

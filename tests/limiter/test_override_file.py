@@ -1,4 +1,4 @@
-"""The file of the limits of keys: processes follow each other, and a crash costs one record."""
+"""The file with the limits of keys: processes follow each other, and a crash costs one record."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ from tests.virtual_loop import VirtualTime, virtually
 
 KEY = "tenant-42"
 PART = 16_384
-"""So many are given back in one call."""
+"""The most that are given back in one call."""
 
 
 @pytest.fixture
@@ -182,7 +182,8 @@ def test_the_ttl_gives_the_estimate_back_when_anything_looks(
 
 
 def test_of_many_that_are_due_at_once_some_go_back_in_each_call(time: VirtualTime) -> None:
-    """As after a machine was suspended. Whoever is asked for is past its time in any case."""
+    """This happens after a machine was suspended. The one that is asked for has ended in any
+    case."""
     bucket = Bucket(time.table, BucketSpec("llm", 1_000_000, 1000, "1h"))
     many = [bucket.reserve(KEY, 5, ttl=10).__enter__() for _ in range(PART + 10)]
     time.table.set_time(time.table.now() + 11 * 10**9)
@@ -242,7 +243,7 @@ def test_a_late_commit_is_charged_in_full_counted_and_logged(
 def test_a_commit_after_the_block_is_late_too(
     bucket: Bucket, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As that of an answer which is streamed when its function has returned: no ttl helps."""
+    """One of an answer that is streamed after its function has returned: no ttl helps."""
     with bucket.reserve(KEY, estimate=800) as reservation:
         pass
     assert left(bucket) == 1_000

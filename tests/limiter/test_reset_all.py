@@ -1,4 +1,4 @@
-"""Every limit is given back at once: for operators, and between the tests of an application."""
+"""Gives every limit back at once: for operators, and between the tests of an application."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A limiter decides while it is connected with the others, and at no other time."""
+"""A limiter decides while it is connected with the others, and only then."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_a_child_ends_its_use_and_nothing_of_the_parents(shared: bool, tmp_path:
 
 
 def test_a_limiter_made_before_a_fork_is_opened_after_it(tmp_path: Path) -> None:
-    """As gunicorn does with --preload."""
+    """gunicorn does so with --preload."""
     limiter = node(shared=str(tmp_path / "table"))
 
     def work() -> int:
@@ -171,7 +171,7 @@ def test_a_closed_limiter_shows_no_mesh_that_is_made_late() -> None:
 
 
 def test_a_node_whose_event_loop_has_ended_decides_nothing() -> None:
-    """As when a program opens it by `asyncio.run(limiter.__aenter__())`."""
+    """So it is when a program opens it by `asyncio.run(limiter.__aenter__())`."""
     left, alone = node(), node(mesh=None)
     for limiter in (left, alone):
         asyncio.run(limiter.__aenter__())

@@ -1,4 +1,4 @@
-"""Tests of what outlives a process: a save in another thread may come at any moment."""
+"""State that outlives a process: a save in another thread may come at any moment."""
 
 from __future__ import annotations
 

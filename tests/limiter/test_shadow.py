@@ -1,4 +1,4 @@
-"""A shadow: a bucket that decides and counts as any other, and admits what it denies."""
+"""A shadow: a bucket that decides and counts as any other, but admits what it denies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Slots of one process: what a block holds, what it gives back, and what it is refused."""
+"""Slots of one process: what a block holds and gives back, and when it is refused."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ async def test_async_with_is_the_same_without_a_task_switch(time: VirtualTime) -
 def test_what_nobody_releases_is_free_after_its_ttl(
     time: VirtualTime, ttl: Any, after: float
 ) -> None:
-    """To within a thousandth of the longest."""
+    """The time is right to within a thousandth of the longest."""
     bucket = bucket_of(time, slots=1)
     enter(bucket, ttl=ttl)
     time.advance(after - 0.001)
@@ -125,7 +125,7 @@ def test_a_slot_is_released_once(time: VirtualTime) -> None:
 
 
 def test_a_release_leaves_an_overlapping_hold_its_time(time: VirtualTime) -> None:
-    """As after a partition: this node and another one hold the only slot."""
+    """So it is after a partition: this node and another one hold the only slot."""
     bucket = bucket_of(time, slots=1)
     first = enter(bucket)
     time.advance(20)

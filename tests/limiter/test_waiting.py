@@ -1,4 +1,5 @@
-"""Waiting callers: their order, the moment they wake, and every way in which they give up."""
+"""Waiting callers: their order, the moment at which they wake, and every way in which they give
+up."""
 
 from __future__ import annotations
 
@@ -29,7 +30,7 @@ KEY = "tenant-42"
 
 
 class Crowd:
-    """Callers of one bucket in virtual time; notes who passed, and when."""
+    """Callers of one bucket in virtual time, and which of them passed, and when."""
 
     def __init__(self, time: VirtualTime, capacity: int = 10, rate: int = 10, **more: Any) -> None:
         self.time = time
@@ -291,7 +292,8 @@ async def test_with_other_nodes_the_line_looks_for_what_they_gave_back(
     time: VirtualTime, rate: int, seconds: float
 ) -> None:
     crowd = Crowd(time, rate=rate, update_interval_ns=100_000_000)
-    # Another process of the same table, as a merge would: nobody kicks the line.
+    # As a merge would, another process of the same table gives tokens back without waking the
+    # waiters.
     other = BucketCore(crowd.bucket.table, crowd.bucket.spec)
     big = other.take(KEY, 10)
     await crowd.call("a", 6)

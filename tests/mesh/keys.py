@@ -1,4 +1,4 @@
-"""What a node keeps of keys, in memory."""
+"""The file in which a node keeps the keys of others, in memory."""
 
 from __future__ import annotations
 

@@ -16,10 +16,11 @@ from crdtbucket.testing.simulated_node import SimulatedNode
 
 
 class Namesakes(SimulatedMesh):
-    """A process is called by the first letter of its key: "X1" and "X2" are two that are called X.
+    """A mesh whose processes are named by the first letter of their keys: "X1" and "X2" are both
+    called X.
 
-    Whoever has no link with another one dials it each half second, in a handshake with what the
-    transport tells the nodes; `pairs` are those that may, all of them unless they are given.
+    A process without a link to another one dials it every half second, in a handshake that informs
+    the nodes as the transport does. `pairs`: those that may dial each other; all by default.
     """
 
     def __init__(
@@ -31,7 +32,7 @@ class Namesakes(SimulatedMesh):
     ) -> None:
         self._pairs = pairs if pairs is None else {frozenset(pair.split("-")) for pair in pairs}
         self.lines: set[frozenset[str]] = set()
-        """Of which processes there is a link."""
+        """The pairs of processes that have a link."""
         super().__init__(processes, buckets, **changes)
         for process, node in self.nodes.items():
             if node.up:
@@ -76,7 +77,7 @@ class Namesakes(SimulatedMesh):
                 told = HandshakeError(Reason.CONFLICT, str(error), me, from_peer=True, me=peer)
                 self._names(ends[1 - here]).reported(told)
                 return
-        for end, other in ((first, second), (second, first)):  # these processes are believed now
+        for end, other in ((first, second), (second, first)):  # the nodes believe these processes
             before = {peer for peer in self.peers(end) if peer[0] == other[0]}
             self.lines -= {frozenset((end, peer)) for peer in before}
         self.lines.add(pair)

@@ -15,7 +15,7 @@ from tests.waits import eventually
 
 
 class RecordingNode:
-    """A protocol machine that keeps what it is told and sends what a test gives it."""
+    """A protocol machine that records all calls and sends what a test gives it."""
 
     def __init__(self, name: str, *, epoch: int = 1, interval_ns: int = 50_000_000) -> None:
         self.info = NodeInfo(name, f"region of {name}", epoch, "", 0)
@@ -23,7 +23,7 @@ class RecordingNode:
         self.linked: dict[str, NodeInfo] = {}
         self.events: list[tuple[str, str]] = []
         self.ends: list[tuple[str, bool]] = []
-        """Who was disconnected, and whether the other side had ended the connection."""
+        """The names of disconnected peers, and whether the other side had ended the connection."""
         self.failed_dials: list[tuple[str, str, bool]] = []
         self.frames: list[tuple[str, bytes]] = []
         self.ticks = 0
@@ -33,7 +33,7 @@ class RecordingNode:
         self.answer: Callable[[str, bytes], list[tuple[str, bytes]]] | None = None
         self.addresses: list[str] = []
         self.conflicts: list[NodeConflict] = []
-        """Each time that another process used this node's name."""
+        """The conflicts with other processes that use this name."""
         self._interval_ns = interval_ns
         self._next = now_ns()
 
@@ -100,21 +100,21 @@ class RecordingNode:
         return self.addresses
 
     def send(self, name: str, frame: bytes) -> None:
-        """Have the transport send this soon."""
+        """Lets the transport send this frame soon."""
         self.outbox.append((name, frame))
         if self.on_wake is not None:
             self.on_wake()
 
 
 def config(*peers: str, **settings: object) -> MeshConfig:
-    """Settings of a node on a free port of loopback, with a secret unless told otherwise."""
+    """Settings of a node on a free port of loopback; with a secret unless they say otherwise."""
     settings.setdefault("secret", "a secret of these tests")
     return MeshConfig(listen="127.0.0.1:0", peers=peers, **settings)  # type: ignore[arg-type]
 
 
 @contextlib.asynccontextmanager
 async def running(*meshes: MeshNetwork) -> AsyncIterator[None]:
-    """Start these in order, and stop all of them at the end."""
+    """Starts these in order, and stops all of them at the end."""
     started: list[MeshNetwork] = []
     try:
         for mesh in meshes:
@@ -129,7 +129,7 @@ async def running(*meshes: MeshNetwork) -> AsyncIterator[None]:
 async def pair(
     a: RecordingNode, b: RecordingNode, settings_a: object = None, settings_b: object = None
 ) -> AsyncIterator[tuple[MeshNetwork, MeshNetwork]]:
-    """Two linked nodes, `b` calling `a`."""
+    """Two linked nodes; `b` has called `a`."""
     mesh_a = MeshNetwork(a, config(**(settings_a or {})))  # type: ignore[arg-type]
     async with running(mesh_a):
         mesh_b = MeshNetwork(b, config(mesh_a.address, **(settings_b or {})))  # type: ignore[arg-type]
@@ -146,7 +146,7 @@ async def read_until_closed(reader: asyncio.StreamReader) -> bytes:
 
 
 async def say(mesh: MeshNetwork, said: bytes, *, and_end: bool = False) -> None:
-    """A stranger says this, and is there until the node ends the connection."""
+    """Connects as a stranger, sends this, and stays until the node ends the connection."""
     host, port = mesh.address.split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(said)

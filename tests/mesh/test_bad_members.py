@@ -1,4 +1,4 @@
-"""One member with the secret does what it likes: what it can add and deny stays within a bound."""
+"""One member with the secret does anything: what it can add and deny is bounded."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_an_epoch_advertised_under_a_wrong_name_is_its_owners_when_it_is_linked(
     key = mesh["A"].bucket("api").hash("k")
     owner.state("A", key, 10**9, [("owner", 4711, 1, 30, 0)])
     assert mesh["A"].columns("api", "k") == {"owner": (30, 0)}
-    # B holds it under the wrong name; that A tells otherwise is no bad frame of A.
+    # B holds it under the wrong name; that A says otherwise does not make the frame of A bad.
     mesh["A"].take("api", "k", 5)
     mesh.advance(1.0)
     assert mesh["B"].columns("api", "k")["A"] == (5, 0)
@@ -131,7 +131,7 @@ def test_a_peer_that_goes_on_under_ever_new_epochs_fills_its_own_part() -> None:
 
 def test_a_peer_that_relays_invented_epochs_goes_on_under_a_new_one() -> None:
     """Each node announces all epochs that it knows, so the parts of honest peers fill up as well:
-    what B was told must not have A refuse the epoch under which B runs."""
+    what B received must not make A refuse the epoch under which B runs."""
     mesh, draw = mesh_of(4), random.Random(1)
     bad = linked(mesh)
     for name in "ABCD":
@@ -259,8 +259,8 @@ def test_who_is_silent_is_one_member_more(speaks: bool, cut_off: bool) -> None:
 
 
 def test_whom_a_relay_alone_sees_is_no_member_that_could_answer() -> None:
-    """The hub is the only peer of a leaf, whomever it tells of: else the debts of a leaf would stay
-    too high."""
+    """The hub is the only peer of a leaf, whatever members it advertises: else the debts of a leaf
+    would stay too high."""
     mesh = mesh_of(1, BucketSpec("api", 100, 1, "1h"))
     bad, key = linked(mesh), mesh["A"].bucket("api").hash("k")
     mesh["A"].take("api", "k", 90)
@@ -469,7 +469,8 @@ def test_a_column_under_a_new_generation_rises_no_faster() -> None:
 
 
 def test_a_generation_that_no_eviction_explains_is_left_out() -> None:
-    """Else the owner's own counts, under lower ones, would count for nothing when it is back."""
+    """Else the own counts of the owner, with a lower generation, would not count when it is
+    back."""
     mesh = mesh_of(2)
     bad, key = linked(mesh), mesh["B"].bucket("api").hash("k")
     mesh["A"].take("api", "k", 10)
@@ -638,7 +639,8 @@ def test_a_round_trip_that_a_peer_invents_makes_no_silent_peer_count_as_seen() -
 def test_a_dead_member_that_one_peer_sees_is_forgotten_in_the_end(
     said: list[tuple[str, int]],
 ) -> None:
-    """Or one beside members that nobody else sees: then most members are missing."""
+    """Or one member is there beside members that no other node sees: then most members are
+    missing."""
     mesh = SimulatedMesh("ABC", [SPEC], latency=0.01, seed=3, forget_after=40.0)
     mesh.advance(2.0)
     bad, epoch = linked(mesh), mesh["A"].table.epochs.running

@@ -1,4 +1,4 @@
-"""A bad member that says it sees others: it passes nothing on of them, or has invented them."""
+"""A bad member that claims to see others, but passes nothing on or has invented them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ ABSURD = (0xFFFF, 0xFFFF)
 
 
 def admitted_apart(parts: list[str], honest: int) -> float:
-    """What nodes of which no part sees another admit of `C + R * t`, each asked for the limit."""
+    """The part of `C + R * t` that nodes admit which see no node of another part, each asked for
+    the limit."""
     mesh = mesh_of(honest)
     bad, names = linked(mesh), "".join(parts)
     apart = [(a, b) for one in parts for other in parts if one != other for a in one for b in other]
@@ -31,7 +32,8 @@ def admitted_apart(parts: list[str], honest: int) -> float:
 
 
 def vouch(bad: BadMember, names: str, number: int) -> None:
-    """A complete round to each node: it has just seen all of them, and has no news of any key."""
+    """Sends a complete round to each node: it has just seen all of them, and has no entry of any
+    key."""
     epochs = {name: bad.mesh[name].table.epochs.running for name in names}
     members = (("bad", "", bad.epoch, ""), *((name, "", epochs[name], "") for name in names))
     for name in names:
@@ -118,7 +120,7 @@ FALSE = {"a later generation": (1000, 2000), "more takes": (1, 300)}
 
 
 def offered_to_all(mesh: SimulatedMesh, seconds: float) -> int:
-    """What five nodes admit that are asked for the limit each."""
+    """The tokens that five nodes admit, each asked for the limit."""
     total = 0
     for _ in range(round(seconds / 0.2)):
         total += sum(node.take_burst("api", "k", 4, 1) for node in mesh.nodes.values() if node.up)
@@ -128,9 +130,9 @@ def offered_to_all(mesh: SimulatedMesh, seconds: float) -> int:
 
 @pytest.mark.parametrize("said", FALSE)
 def test_what_is_said_of_a_process_before_it_is_met_hides_nothing_that_it_takes(said: str) -> None:
-    """One after the other begins again. Two of the others, no more, as most would be believed by
-    the process itself, are told of its epoch before it has a link there. For good the five admitted
-    three times the limit."""
+    """One node after the other starts again. Two of the others announce its epoch before it has a
+    link there; no more of them, as the process itself would believe most. Without end, the five
+    admitted three times the limit."""
     mesh = mesh_of(5)
     bad, key, names = linked(mesh), mesh["A"].bucket("api").hash("k"), "ABCDE"
     offered_to_all(mesh, 3.0)
@@ -149,7 +151,7 @@ def test_what_is_said_of_a_process_before_it_is_met_hides_nothing_that_it_takes(
 
 @pytest.mark.parametrize("said", FALSE)
 def test_what_is_said_across_a_cut_hides_nothing_that_is_taken_after_it(said: str) -> None:
-    """Of nodes that are silent. For good the two sides admitted the limit each."""
+    """It concerns nodes that are silent. Without end the two sides admitted the limit each."""
     mesh = mesh_of(5)
     bad, key, sides = linked(mesh), mesh["A"].bucket("api").hash("k"), ("ABC", "DE")
     offered_to_all(mesh, 3.0)

@@ -62,7 +62,8 @@ class Owing:
             peer.state("A", self.key, 1, [own])
 
     def take_all(self, seconds: float = 0.0) -> int:
-        """What the node admits of any number of calls, while the two agree again and again."""
+        """The tokens that the node admits of any number of calls, while the two agree again and
+        again."""
         total = 0
         for _ in range(max(1, round(seconds * 10))):
             for _ in range(10):
@@ -124,7 +125,7 @@ def test_of_what_was_predicted_while_the_bucket_was_full_nothing_is_lowered() ->
 
 
 def test_what_is_remembered_of_a_key_is_memory_of_the_table() -> None:
-    """Without it the metric told half of what the process took."""
+    """Without it the metric showed half of what the process took."""
     owing = Owing()
     before = owing.node.table.stats()["bytes"]
     owing.agree()

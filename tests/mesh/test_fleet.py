@@ -1,4 +1,4 @@
-"""Nodes tell which configuration they run, and merge soundly while these differ."""
+"""Nodes advertise which configuration they run, and merge soundly while these differ."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def mesh_of(size: int, *specs: BucketSpec, **options: object) -> SimulatedMesh:
 
 
 def runs(mesh: SimulatedMesh, name: str) -> dict[str, wire.Config | None]:
-    """What a node knows of who runs what."""
+    """The configuration of each node, as a node knows it."""
     return {row[0]: row[3] for row in mesh[name].node.fleet(local(mesh, name))}
 
 
-# ---- who runs what ----
+# ---- which configuration each node runs ----
 
 
 def test_all_see_what_each_runs_and_that_it_changed() -> None:
@@ -155,7 +155,8 @@ def test_levels_of_another_definition_are_never_adopted() -> None:
 
 
 def test_as_many_buckets_as_there_may_be_changed_as_often_as_there_is_room() -> None:
-    """Definitions that were replaced are told of for another minute: keys may stand under them."""
+    """Definitions that were replaced are announced for another minute, since keys may still have
+    them."""
 
     def spec(number: int, change: int) -> BucketSpec:
         return BucketSpec(f"bucket-{number}", 100 + change, 97, f"{61 + number % 3}s")

@@ -1,4 +1,4 @@
-"""Whatever one member says, an honest node gets half of what it asks for, up to half of an equal
+"""Whatever one member sends, an honest node gets half of what it asks for, up to half of an equal
 share."""
 
 from __future__ import annotations

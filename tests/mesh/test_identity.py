@@ -1,4 +1,5 @@
-"""Nodes with keys of their own, as limiters have them: kept over restarts, shown, and held."""
+"""Limiters whose nodes have keys of their own: the keys stay over restarts, are shown, and are
+enforced."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real process is killed with -9: its peers know that it is dead, and not cut off."""
+"""A real process is killed: its peers know that it is dead, not cut off."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several honest processes of one name: who goes on, and that the limit holds all the same."""
+"""Several honest processes with one name: which goes on, and that the limit holds all the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Members and observers: each tries, with the real secret, what its role may not."""
+"""Members and observers: each tries, with the real secret, what its role does not allow."""
 
 from __future__ import annotations
 

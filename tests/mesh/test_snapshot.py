@@ -1,4 +1,4 @@
-"""Snapshots: what was owed comes back, and anything else is refused whole."""
+"""Snapshots: the debts come back, and any other data is refused as a whole."""
 
 from __future__ import annotations
 

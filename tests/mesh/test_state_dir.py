@@ -1,4 +1,4 @@
-"""The state directory: one process a name, complete files, clear errors."""
+"""The state directory: one process for each name, complete files, clear errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Processes that share a table: one runs the mesh, dies without a word, and another goes on."""
+"""Processes that share a table: one runs the mesh and dies, and another one takes over."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_no_take_is_lost_and_none_counts_twice(seen: bool) -> None:
         assert mesh[name].take("b", "k", 10)
     mesh.advance(1.0)
     for name in "ABC":
-        assert mesh[name].take("b", "k", 1)  # nobody has been told when the leader dies
+        assert mesh[name].take("b", "k", 1)  # it is sent to nobody before the leader dies
     host.leader_dies(seen=seen)
     for _ in range(5):
         mesh.advance(0.1)
@@ -259,7 +259,7 @@ def test_whenever_the_leader_dies_the_next_one_can_go_on(seed: int) -> None:
             mesh.advance(0.007 * (seed % 5))
             host.another_leads("DBC"[step % 3 :] + "DBC"[: step % 3])
         if step % 7 == 3:
-            mesh.restart("BCD"[step % 3])  # and what it had told nobody is lost
+            mesh.restart("BCD"[step % 3])  # and what it had not sent is lost
     mesh.advance(12.0)
     first, *others = columns(mesh)
     assert others == [first] * 3
@@ -353,7 +353,7 @@ def test_the_table_of_another_node_is_refused() -> None:
 
 
 async def killed(mesh: MeshNetwork) -> None:
-    """What the kernel does with the sockets of a process."""
+    """Closes the sockets of a process, as the kernel does."""
     mesh._running = False
     mesh._driver.stop()
     await mesh._transport.refuse_new()

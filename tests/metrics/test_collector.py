@@ -1,4 +1,4 @@
-"""Metrics: every number of the stats is shown once, under the name that the docs tell."""
+"""Metrics: every number of the stats is shown once, under its name in the docs."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ CONFIG = {"hash": "0123456789abcdef", "stage": "eu", "reloads": 9032, "refused":
 
 
 def shown(registry: CollectorRegistry) -> Shown:
-    """What a scrape says, as Prometheus would read it."""
+    """The samples of a scrape, as Prometheus reads them."""
     text = generate_latest(registry).decode()
     return {
         (sample.name, frozenset(sample.labels.items())): sample.value
@@ -220,7 +220,7 @@ async def test_every_number_of_the_stats_is_shown_once() -> None:
     assert stats["longest_lag"] == {}  # shown by the bound that is reckoned from it
     values = sorted(value for value in now.values() if value >= 1000)
     assert len(wanted) > 50
-    # A histogram tells its last count twice: as the bucket and as the count.
+    # A histogram shows its last count twice: as a bucket and as the count.
     assert values == sorted([*wanted, 9014])
 
 

@@ -1,4 +1,4 @@
-"""What OpenTelemetry gets is what Prometheus gets, and no key is in any of it."""
+"""OpenTelemetry gets what Prometheus gets, and no key of a bucket."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from .world import MILLISECOND
 
 
 class ScalarMaximum(ModelNode):
-    """One total a key, merged by maximum."""
+    """One total for each key, merged by maximum."""
 
     def merged_debt(self, entry: Entry, theirs: Columns, message: Message, debt: Ns) -> Ns:
         mine = sum(c.taken for c in entry.columns.values())
@@ -30,21 +30,21 @@ class BurstHidden(ModelNode):
 
 
 class AnybodySpendsTheCredit(ModelNode):
-    """The floor at the end of a partition fires on gains of nodes that were never silent."""
+    """Gains of nodes that were never silent, too, spend the credit at the end of a partition."""
 
     def is_silent(self, owner: str) -> bool:
         return owner != self.name
 
 
 class OneSpendsTheCreditOfAll(ModelNode):
-    """The first silent node that is seen again takes the credit of the others with it."""
+    """The first silent node that is seen again spends the credit of the others, too."""
 
     def least(self, debt: Ns, gains: Gains) -> Ns:
         return super().least(debt, gains._replace(rest=0))
 
 
 class NoAdvance(ModelNode):
-    """Debt may sink without end while nothing happens."""
+    """Debt may fall without end while nothing happens."""
 
     def advance(self, now: int) -> Ns:
         return 0 if self.entry is None else self.entry.tat - now
@@ -63,7 +63,7 @@ class CreditStated(ModelNode):
 
 
 class PredictionStated(ModelNode):
-    """All that is kept for silent peers, also by a full bucket."""
+    """The stated debt includes all that is kept for silent peers, even in a full bucket."""
 
     def stated(self, now: int) -> Ns:
         return min(self.debt_ns(now) + self.room, self.definition.ceiling) if self.entry else 0
@@ -86,7 +86,7 @@ class GenerationNotCounted(ModelNode):
 
 
 class GenerationsMixed(ModelNode):
-    """Counts of two generations merged as if they were one."""
+    """Counts of two generations are merged as if they were one."""
 
     def join(self, a: Column, b: Column) -> Column:
         return Column(
@@ -153,7 +153,7 @@ class FullGivesNoAnswer(ModelNode):
 
 
 class OnlyOwnColumnSent(ModelNode):
-    """Nothing of others is echoed, so nobody sees what the sender knows."""
+    """Columns of others are not sent back, so nobody sees what the sender knows."""
 
     def message(self, now: int) -> Message | None:
         whole = super().message(now)
@@ -178,7 +178,7 @@ class RateChangeKeepsTime(ModelNode):
 
 
 class SnapshotAdoptsOutright(ModelNode):
-    """The restored debt dropped for the first stated one, which lets history in."""
+    """The restored debt is dropped for the first one that a peer states, so that history counts."""
 
     restored = False
 

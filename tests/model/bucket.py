@@ -1,4 +1,4 @@
-"""The ideal bucket: the one that sees every take at once, in exact arithmetic."""
+"""The ideal bucket, which sees every take at once, in exact arithmetic."""
 
 from __future__ import annotations
 
@@ -38,6 +38,6 @@ class IdealBucket:
         return self.definition.tokens(self.debt_ns(now))
 
     def charge(self, tokens: int, now: int) -> None:
-        """Books consumption that happened, negative for a refund; both ends saturate."""
+        """Books consumption, negative for a refund; it saturates at both ends."""
         self.tat = now + self.debt_ns(now) + self.definition.emission * tokens
         self.tat = now + self.debt_ns(now)

@@ -1,4 +1,4 @@
-"""What holds when definitions change or differ, and for refunds and settlements."""
+"""Properties about changed and different definitions, and about refunds and settlements."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ RATES = st.sampled_from([5 * MILLISECOND, 10 * MILLISECOND, Fraction(SECOND, 7),
 def definition_change_keeps_tokens(
     factory: Factory, size: int, history: list[Step], rates: list[Any], capacities: list[int]
 ) -> None:
-    """Debt in tokens survives a change of rate; there and back mints what a ceiling forgave."""
+    """A change of rate keeps the debt in tokens; a change back and forth mints only what a ceiling
+    forgave."""
     world = World(factory, size).run(history)
     for name, node in world.nodes.items():
         now, columns = world.clock(name), node.columns()
@@ -53,7 +54,8 @@ OTHER = Definition(capacity=100, emission=20 * MILLISECOND, max_debt=100)
 def mixed_definitions_never_adopt(
     factory: Factory, size: int, history: list[Step], kinds: list[Definition]
 ) -> None:
-    """Each against the ideal bucket of its own definition, plus what first sight forgave."""
+    """Each node is compared with the ideal bucket of its own definition, plus what new columns were
+    forgiven."""
     world = World(factory, size, kinds[:size])
     for step in history:
         before = {n: node.debt_ns(world.clock(n)) for n, node in world.nodes.items()}
@@ -80,7 +82,7 @@ def mixed_definitions_never_adopt(
 def stated_debt_is_decided_by_and_never_aged(
     factory: Factory, size: int, history: list[Step], far: int, travel: int, kinds: Definition
 ) -> None:
-    """A newcomer takes over the debt that was stated, however long the message travelled, where it
+    """A newcomer adopts the debt that was stated, however long the message was under way, if that
     is less than all that was ever taken."""
     world = World(factory, size, kinds).run(history)
     world.do_restart(size - 1)
@@ -103,13 +105,13 @@ def stated_debt_is_decided_by_and_never_aged(
 def credit_is_worth_nothing_to_others(
     factory: Factory, size: int, history: list[Step], far: int, idle: int
 ) -> None:
-    """What one node keeps for silent peers, those who keep nothing never get while it is kept."""
+    """While one node keeps credit for silent peers, nodes that keep none do not gain by it."""
     world = World(factory, size)
     world.run([("take", 0, 1), ("far", 0, far), ("advance", idle * MILLISECOND)])
     for step in history:
         world.step(step)
         if not world.far["A"]:
-            return  # all were heard
+            return  # all were seen
         for name in world.names[1:] if step[0] in ("deliver", "push") else ():
             assert world.level(name) <= world.highest(name) + world.amount(world.unseen(name))
 
@@ -140,7 +142,8 @@ def refund_never_creates(
 
 
 def world_refill_ns(world: World, started: int, now: int, node: Any) -> Any:
-    """Refill that was of use: time since the start, less what was thrown away until now."""
+    """The refill that was not wasted: the time since the start, less what was thrown away until
+    now."""
     node.settle(0, now)  # makes the waste of the time since the last step visible
     return now - started - node.ledger().wasted
 
@@ -153,7 +156,8 @@ def world_refill_ns(world: World, started: int, now: int, node: Any) -> Any:
 def refund_after_full_is_worth_nothing(
     factory: Factory, size: int, tokens: int, idle: int, more: int
 ) -> None:
-    """However the bucket was used since: once it ran over, the refill has given the take back."""
+    """Once the bucket has been full, the refill has given the take back, however it was used
+    since."""
     world = World(factory, 1).run([("take", 0, tokens), ("advance", idle * MILLISECOND)])
     world.run([("settle", 0, more)])
     before, ran_over = world.level("A"), idle > 10 * tokens

@@ -1,4 +1,4 @@
-"""The tests that every implementation of the rules passes: subclass them and name its factory."""
+"""The tests that every implementation of the rules passes: a subclass names its factory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SIZES = pytest.mark.parametrize("size", [3, 5])
 
 
 class RulesContract:
-    """The properties, for any `NodeUnderTest`: a subclass says how one is made."""
+    """The properties, for any `NodeUnderTest`; a subclass says how one is made."""
 
     factory: Factory
 
@@ -101,7 +101,7 @@ class RulesContract:
 
 
 class EdgeTraces:
-    """Histories that once went wrong: capacity 100, 100 a second, 100 of debt at most."""
+    """Histories that once went wrong, with capacity 100, 100 a second, and at most 100 of debt."""
 
     factory: Factory
 
@@ -109,7 +109,8 @@ class EdgeTraces:
         return World(type(self).factory, size, **options).run(history)
 
     def full_with_history(self, tokens: int = 5000) -> World:
-        """Everybody knows of many takes of A and B, and all is full again."""
+        """A world in which all nodes know of many takes of A and B, and all buckets are full
+        again."""
         world = self.world()
         for _ in range(tokens // 100):
             world.run([("take", 0, 50), ("take", 1, 50), ("sync",), ("advance", SECOND)])
@@ -214,7 +215,8 @@ class EdgeTraces:
         assert world.levels() == [100, 100, 100]
 
     def test_larger_counts_of_the_own_epoch_open_a_new_one(self) -> None:
-        """A process and its reverted image: who hears of the other goes on under a new epoch."""
+        """A process and its reverted image: the one that receives counts of the other opens a new
+        epoch."""
         reverted = type(self).factory("A", PLAIN, iter([7, 8]))
         image = type(self).factory("A", PLAIN, iter([7, 9]))
         peer = type(self).factory("B", PLAIN, iter([1]))

@@ -1,7 +1,7 @@
-"""Generated histories, and the register of properties that are held against them.
+"""Generated histories, and the register of properties that are checked on them.
 
-A check takes the factory of the node under test, the number of nodes, and what its strategy drew.
-`PROPERTIES` lists them by name; `hold` runs one, so a planted bug meets the very same checks.
+A check gets the factory of the node under test, the number of nodes, and what its strategy drew.
+`PROPERTIES` lists them by name; `hold` runs one, so that planted bugs meet the very same checks.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def prop(**drawn: st.SearchStrategy[Any]) -> Callable[[Check], Check]:
 
 
 def hold(name: str, factory: Factory, size: int, profile: settings | None = None) -> None:
-    """Raises the assertion of the smallest counterexample, if there is one."""
+    """Checks one property. Raises the assertion of the smallest counterexample, if there is one."""
     check, drawn = PROPERTIES[name]
 
     def case(**values: Any) -> None:
@@ -61,7 +61,7 @@ TALK = ("take", "advance", "send", "deliver", "push", "sync")
 
 
 def histories(*more: str, longest: int = 28) -> st.SearchStrategy[list[Step]]:
-    """Short ones, which shrink well, and long ones, which reach further."""
+    """Histories: short ones, which shrink well, and long ones, which reach further."""
     step = st.one_of(*(STEPS[kind] for kind in (*TALK, *more)))
     return st.one_of(
         st.lists(step, max_size=longest), st.lists(step, min_size=longest // 2, max_size=longest)

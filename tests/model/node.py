@@ -1,7 +1,8 @@
-"""One node's view of one key, by the rules alone: what it counted, what it owes, what it says.
+"""One key on one node, by the rules alone: what it counted, what it owes, what it sends.
 
-Exact arithmetic (ints and fractions), dicts, no cleverness: the compiled core is held against this.
-Each rule is a method of its own so that a test can break one and see that a property notices.
+The arithmetic is exact (ints and fractions) and the code is plain: the compiled core is compared
+with it. Each rule is a method of its own, so that a test can break one and check that a property
+notices.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ Columns = dict[ColumnId, Column]
 
 
 class Ledger(NamedTuple):
-    """Refill thrown away at full, and charges thrown away at the ceiling, in ns since the start."""
+    """The refill that was wasted at full, and the charges that were forgiven at the ceiling, in ns
+    since the start."""
 
     wasted: Ns
     forgiven: Ns
@@ -45,17 +47,17 @@ class Entry:
 
 
 class Gains(NamedTuple):
-    """What a message says, in ns of debt."""
+    """What a message brings, in ns of debt."""
 
     gained: Ns
-    """What it has beyond what is held here."""
+    """What its sender has counted and this node has not."""
     stated: Ns
     unseen: Ns
-    """What is held here beyond what it has."""
+    """What this node has counted and its sender has not."""
     silent: Ns
-    """Of `gained`, in columns of owners that are silent here."""
+    """The part of `gained` in columns of owners that are silent here."""
     rest: Ns
-    """Credit kept for silent owners of which it brings nothing."""
+    """The credit that is kept for silent owners of which the message brings nothing."""
 
 
 @dataclass(frozen=True)
@@ -130,18 +132,18 @@ class ModelNode:
         return True
 
     def settle(self, tokens: int, now: int) -> None:
-        """Charges without asking; the debt saturates at the ceiling."""
+        """Charges without a decision; the debt saturates at the ceiling."""
         debt = self.advance(now)
         entry = self.own_entry(now)
         self.book(entry, tokens, 0)
         self.store(entry, debt + self.definition.emission * tokens, now)
 
     def mark(self) -> object:
-        """What a refund has to show of the moment just after its take."""
+        """What a refund needs from the moment just after its take."""
         return (self.epoch, self.generations, self.wasted, self.forgiven)
 
     def refund(self, tokens: int, now: int, mark: object) -> int:
-        """Gives back at most `tokens`; returns what it was worth."""
+        """Gives back at most `tokens`; returns the tokens that came back."""
         debt = self.advance(now)
         worth = self.refund_worth(tokens, mark)
         if worth and self.entry is not None:
@@ -204,7 +206,7 @@ class ModelNode:
         return max(0, column.taken - known.taken) - max(0, column.refunded - known.refunded)
 
     def merge(self, message: object, now: int) -> bool:
-        """Hears an entry; true when the sender should be answered with the own one."""
+        """Merges an entry. True when the sender should be answered with the own one."""
         assert isinstance(message, Message)
         for dead in message.marks:
             self.forget(dead)
@@ -222,14 +224,15 @@ class ModelNode:
             self.open_epoch()
             self.entry.owned = False
         answered = self.store(self.entry, debt, now) <= 0 < message.stated
-        self.owners.discard(message.sender)  # who speaks of the key is not silent
+        self.owners.discard(message.sender)  # a node that sends the key is not silent
         return answered
 
     def ignores(self, message: Message) -> bool:
         return message.stated == 0
 
     def merged_debt(self, entry: Entry, theirs: Columns, message: Message, debt: Ns) -> Ns:
-        """The debt after `theirs`: the lesser of two upper bounds; a count across definitions."""
+        """The debt after a merge with `theirs`: the lesser of two upper bounds; across definitions
+        a count alone."""
         emission, mine = self.definition.emission, entry.columns
         joined = {k: c if k not in mine else self.join(mine[k], c) for k, c in theirs.items()}
         gains = {k: self.gain(c, mine.get(k)) for k, c in joined.items()}
@@ -262,7 +265,7 @@ class ModelNode:
         return seen
 
     def doubts(self, entry: Entry, theirs: Columns) -> bool:
-        """True when somebody knows more of this process than it knows itself."""
+        """True when another node has larger counts of this process than it has itself."""
         seen = theirs.get((self.name, self.epoch))
         if seen is None or seen.generation < self.generations:
             return False
@@ -289,9 +292,11 @@ class ModelNode:
         return None if self.entry is None else (dict(self.entry.columns), self.debt_ns(now))
 
     def restore(self, snapshot: object, now: int) -> None:
-        """A new life with an old memory, as if the old one's last message were only seen now.
+        """A new process with an old memory, as if it received the last message of the old one only
+        now.
 
-        Its debt is not aged, so it is a bound of what it knew, and is adopted like any other.
+        That debt is not aged, so it is a bound of what the old process knew, and is adopted like
+        any other.
         """
         self.restart(now)
         if isinstance(snapshot, tuple):

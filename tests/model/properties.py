@@ -1,4 +1,5 @@
-"""What holds for every history of takes and messages: columns, levels, decisions, silence."""
+"""Properties that hold for every history of takes and messages: columns, levels, decisions,
+silence."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from .world import MILLISECOND, PLAIN, SECOND, Factory, Step, World
 
 # --- columns ---
 def merged_columns(world: World, order: list[Any]) -> dict[Any, Any]:
-    """What a fresh holder of the key knows of others after these messages."""
+    """The columns of others on a new node that holds the key, after these messages."""
     name = f"holder {next(world.epochs)}"
     node = world.factory(name, PLAIN, world.epochs)
     assert node.take(1, world.now)
@@ -50,7 +51,7 @@ def join_is_semilattice(factory: Factory, size: int, history: list[Step], data: 
 def same_messages_same_columns(
     factory: Factory, size: int, history: list[Step], rng: random.Random
 ) -> None:
-    """For holders of the key: who holds none ignores what states no debt."""
+    """It holds for nodes that hold the key; the others ignore entries that state no debt."""
     world = World(factory, size).run(history)
     order = [letter.content for letter in world.letters]
     other = rng.sample(order * 2, 2 * len(order))
@@ -62,16 +63,17 @@ def same_messages_same_columns(
 def error_at_most_in_flight(
     factory: Factory, size: int, history: list[Step], definition: Definition, drift: list[int]
 ) -> None:
-    """Above by what is unseen now, refunds in flight and credit; below by the most ever unseen.
+    """A level is above the ideal by at most what is unseen now, refunds in flight, and credit; and
+    below it by at most the most that was ever unseen.
 
     Why, with credit and drift and any number of nodes. Let t be the debt of the ideal bucket, d the
     node's signed debt, u what it has not seen, F the largest credit held. On the fastest clock t
-    falls no slower than d, or it is 0 and d >= -F: so time keeps t - u - d <= F. Takes and counted
-    news move both sides alike, and at the ceiling d is t's upper bound. Adoption keeps it too: what
-    was stated was at least t - u' - F when it was said, the gains add what its sender lacked, and t
-    has grown since by no more than what that sender has not seen. On the slowest clock, likewise,
-    d + u - t <= the most ever unseen: it can grow only while t is 0 and d <= 0, where it is <= u,
-    and adoption only lowers d.
+    falls no slower than d, or it is 0 and d >= -F: so time keeps t - u - d <= F. Takes and merged
+    gains move both sides alike, and at the ceiling d is t's upper bound. Adoption keeps it too:
+    what was stated was at least t - u' - F when it was sent, the gains add what its sender lacked,
+    and t has grown since by no more than what that sender has not seen. On the slowest clock,
+    likewise, d + u - t <= the most ever unseen: it can grow only while t is 0 and d <= 0, where it
+    is <= u, and adoption only lowers d.
     """
     world = World(factory, size, definition, drift)
     for step in history:
@@ -96,7 +98,8 @@ def error_at_most_in_flight(
 def all_seen_never_above_reference(
     factory: Factory, size: int, history: list[Step], definition: Definition, drift: list[int]
 ) -> None:
-    """When all have met, nothing is minted but credit, and takes that no running node knew."""
+    """Once all nodes have merged everything, nothing is minted but credit, and takes that no
+    running node knew."""
     world = World(factory, size, definition, drift).run(history).settle_down()
     lost = world.amount(world.lost)
     for name in world.names:
@@ -120,7 +123,8 @@ def levels_converge_when_quiescent(
 def advance_first(
     factory: Factory, size: int, history: list[Step], definition: Definition, idle: int
 ) -> None:
-    """A lone node is the ideal bucket; what is done or seen after an idle time counts in full."""
+    """A single node is the ideal bucket; what it does or merges after an idle time counts in
+    full."""
     world = World(factory, 1, definition)
     for step in history:
         ideal_level = world.lowest("A")
@@ -148,7 +152,7 @@ def advance_first(
 def admitted_exactly_when_the_level_allows(
     factory: Factory, size: int, history: list[Step], definition: Definition
 ) -> None:
-    """A full bucket admits its capacity; else what silent peers may be taking is held back."""
+    """A full bucket admits its capacity; any other holds back what silent peers may be taking."""
     world = World(factory, size, definition)
     for step in history:
         if step[0] == "take":
@@ -175,7 +179,7 @@ def admitted_exactly_when_the_level_allows(
 def credit_hides_no_burst(
     factory: Factory, size: int, far: int, idle: int, older: int, burst: int, pause: int
 ) -> None:
-    """Whatever credit a node holds, a debt stated with news of as many takes is believed."""
+    """Whatever credit a node holds, it adopts a stated debt that comes with as many takes."""
     world = World(factory, 2)
     world.run([("take", 0, 1), ("far", 0, far, (1,)), ("advance", idle * MILLISECOND)])
     if older:
@@ -211,8 +215,8 @@ def credit_is_spent_by_those_it_was_kept_for(
     owners: tuple[int, ...],
     live: bool,
 ) -> None:
-    """B tells A of its own takes, and of those of C if there are any: the credit for whoever is
-    silent and not spoken of stays, and news of a B that was always seen spend none."""
+    """B sends its own takes to A, and those of C if there are any. The credit for silent nodes of
+    which it brings nothing stays, and takes of a B that was always seen spend none."""
     world = World(factory, 3)
     owners = (2,) if live else owners
     world.run([("take", 0, 1), ("far", 0, far, owners), ("advance", idle * MILLISECOND)])
@@ -269,7 +273,8 @@ def peek_changes_no_decision(
 def history_costs_nothing(
     factory: Factory, size: int, past: list[Step], history: list[Step], drift: list[int]
 ) -> None:
-    """From a full mesh that has met, whatever happens costs at most the takes since."""
+    """In a full mesh in which all have merged everything, nothing that happens costs more than the
+    takes since."""
     world = World(factory, size, PLAIN, drift, max_age_ns=5 * SECOND).run(past)
     world.exchange(3)
     world.do_advance(60 * SECOND)
@@ -301,7 +306,8 @@ def replacement_and_removal_do_not_move_the_level(
     restart: bool,
     prune: bool,
 ) -> None:
-    """A new generation, a new epoch, a stripped column: others lose the new takes and no more."""
+    """A new generation, a new epoch or a removed column costs the others the new takes and no
+    more."""
     world = World(factory, size).run(history).settle_down()
     name = world.name(reborn)
     if restart or world.nodes[name].debt_ns(world.clock(name)):
@@ -332,7 +338,8 @@ def replacement_and_removal_do_not_move_the_level(
 def full_keys_are_silent(
     factory: Factory, size: int, history: list[Step], drift: list[int]
 ) -> None:
-    """What states no debt creates nothing; who holds a key full tells whoever believes it low."""
+    """An entry that states no debt creates none; a node on which the key is full answers one that
+    states a debt."""
     world = World(factory, size, PLAIN, drift).run(history)
     for name in world.names:
         now, node = world.clock(name), world.nodes[name]

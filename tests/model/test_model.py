@@ -21,7 +21,7 @@ class TestModelTraces(EdgeTraces):
 
 
 def test_pruning_before_the_debt_has_refilled_mints() -> None:
-    """Why a dead epoch is marked only after the time in which any debt refills."""
+    """Why a dead epoch gets its tombstone only after the time in which any debt refills."""
     world = World(ModelNode, 3).run([("take", 0, 60), ("sync",), ("restart", 0)])
     (dead,) = world.dead
     for node in world.nodes.values():

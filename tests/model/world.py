@@ -1,7 +1,7 @@
 """A few nodes, their clocks, the messages between them, and what really happened.
 
-The world runs any implementation of `NodeUnderTest` and keeps beside it two ideal buckets, one on
-the slowest and one on the fastest clock of the nodes: where clocks agree the two are one.
+The world runs any implementation of `NodeUnderTest`, and two ideal buckets beside it, one on the
+slowest and one on the fastest clock of the nodes; without drift the two are the same.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Letter:
 
 
 class World:
-    """Histories run here. A node's number wraps around, so a step means something for any size."""
+    """Plays histories. The number of a node wraps around, so that a step works for any size."""
 
     def __init__(
         self,
@@ -199,7 +199,7 @@ class World:
             self.deliver(letter, name)
 
     def do_push(self, source: int, target: int) -> None:
-        """A letter that arrives at once."""
+        """Sends a letter that arrives at once."""
         content = self.nodes[self.name(source)].message(self.clock(self.name(source)))
         if content is not None and self.name(source) != self.name(target):
             seen = self.seen[self.name(source)]
@@ -215,7 +215,7 @@ class World:
         self.exchange(1)
 
     def do_far(self, node: int, tokens: int, owners: Sequence[int] = ()) -> None:
-        """A credit for each of these silent nodes, or for one that is never seen."""
+        """Sets a credit for each of these silent nodes, or for one that is never seen."""
         name = self.name(node)
         self.far[name] = tokens * max(1, len(owners))
         self.nodes[name].set_far(tokens, [self.name(owner) for owner in owners] or [NOBODY])
@@ -224,7 +224,7 @@ class World:
         self.nodes[self.name(node)].see(self.name(owner))
 
     def do_evict(self, node: int) -> None:
-        """Only what is full and sent on all live links is evicted."""
+        """Evicts the key, if it is full and was sent on all live links."""
         name = self.name(node)
         sent = not any(source == name for source, _ in self.unsent)
         if sent and self.nodes[name].evict(self.clock(name)):
@@ -249,7 +249,8 @@ class World:
             self.forgot(name, seen)
 
     def do_prune(self, node: int, which: int) -> None:
-        """Marks a dead epoch that all holders know in full, once any debt had time to refill."""
+        """Removes the column of a dead epoch that all holders know in full, once any debt had time
+        to refill."""
         ready = [c for c, (death, _) in self.dead.items() if self.may_forget(c, death)]
         if ready:
             self.nodes[self.name(node)].forget(ready[which % len(ready)])
@@ -283,7 +284,7 @@ class World:
 
     # --- everybody meets everybody ---
     def exchange(self, rounds: int) -> None:
-        """Every node writes to every other, but for full keys without news; all are seen."""
+        """Every node sends to every other one, except full keys without changes; all are seen."""
         for name in self.names:
             self.do_far(self.names.index(name), 0)
         for _ in range(rounds):
@@ -303,7 +304,7 @@ class World:
             self.deliver(Letter(target, answer, self.seen[target], self.now), source)
 
     def settle_down(self) -> World:
-        """No message is under way any more and everybody has met everybody."""
+        """Delivers everything: no message is under way any more, and all nodes have merged all."""
         self.letters.clear()
         self.exchange(4)
         return self

@@ -16,7 +16,7 @@ from tests.native.build import ADDRESSES, OPTIMIZED, THREADS, NoSanitizer, build
 
 SEEDS = 5
 SLOWER = {OPTIMIZED: 1, ADDRESSES: 10, THREADS: 20}
-"""How much less the hammer does where a sanitizer looks on."""
+"""The factor by which the hammer does less under each sanitizer."""
 
 
 WAYS: dict[str, list[list[str]]] = {
@@ -26,7 +26,7 @@ WAYS: dict[str, list[list[str]]] = {
 
 
 def run(name: str, directory: Path, rounds: int) -> None:
-    """A program with all sanitizers, seeds and options."""
+    """Runs a program with all sanitizers, seeds and options."""
     for flags, slower in SLOWER.items():
         try:
             program = build(name, directory / f"{name}{slower}", flags)

@@ -1,11 +1,11 @@
-"""The core on aarch64, where there is no such machine: compiled across, and run by an emulator.
+"""The core on aarch64, on a machine of another kind: cross-compiled, and run by an emulator.
 
 python -m tests.native.aarch64 [arguments of pytest]
 
-On Debian, with gcc-aarch64-linux-gnu, libc6-dev-arm64-cross and qemu-user. Python for aarch64 comes
-out of Debian's packages into build/aarch64; nothing is installed. The emulator runs the
-instructions of aarch64 but shows writes in the order of the machine below, x86's as a rule: so it
-finds what is wrong in any order, and not what only the order of that processor would show.
+It needs Debian with gcc-aarch64-linux-gnu, libc6-dev-arm64-cross and qemu-user. Python for aarch64
+is unpacked from packages of Debian into build/aarch64; nothing is installed. The emulator runs the
+instructions of aarch64, but writes become visible in the order of the real processor, mostly x86.
+So it finds faults that show in any order, but not those that show only in the order of aarch64.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PLACE = ROOT / "build" / "aarch64"
 DEBIAN, SITE, PACKAGE = PLACE / "debian", PLACE / "site", PLACE / "package"
 COMPILER = "aarch64-linux-gnu-gcc"
 VERSION = "3.13"
-"""Of Python in Debian 13."""
+"""The version of Python in Debian 13."""
 HEADERS = (f"-I{DEBIAN}/usr/include/python{VERSION}", "-isystem", f"{DEBIAN}/usr/include")
 NEEDED = ["aiohttp", "hiredis", "msgpack", "prometheus-client", "pydantic", "ruamel.yaml"]
 NEEDED += ["pytest", "pytest-asyncio", "pytest-timeout", "hypothesis"]
@@ -38,7 +38,7 @@ PROGRAMS = {
 
 
 def fetch_python() -> None:
-    """Python and what it needs, out of packages that are downloaded and not installed."""
+    """Unpacks Python and what it needs from packages that are downloaded and not installed."""
     apt = PLACE / "apt"
     for folder in ("state/lists/partial", "cache/archives/partial"):
         (apt / folder).mkdir(parents=True, exist_ok=True)
@@ -59,7 +59,7 @@ def fetch_python() -> None:
 
 
 def fetch_packages() -> None:
-    """What the core's tests import, as wheels for that Python."""
+    """Downloads what the tests of the core import, as wheels for that Python."""
     platforms = [f"--platform=manylinux{tag}_aarch64" for tag in ("2014", "_2_28")]
     begun = SITE.with_suffix(".begun")
     target = [
@@ -74,7 +74,7 @@ def fetch_packages() -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Prepares what is not there yet, then runs everything; stops at the first that fails."""
+    """Prepares what is missing, then runs everything; stops at the first that fails."""
     os.chdir(ROOT)
     if not DEBIAN.exists():
         fetch_python()

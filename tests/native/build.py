@@ -15,11 +15,12 @@ from unittest import mock
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 LINES = "-g1"
-"""Reports name lines; the variables, which nobody reads, would take a quarter more time."""
+"""With it reports name lines. Names of variables, which nobody reads, would take a quarter more
+time."""
 OPTIMIZED = ("-O2",)
 ADDRESSES = ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 QUICKLY = (*ADDRESSES, "-O0")
-"""Compiled in a fifth of the time; what a run takes more is less than that."""
+"""These flags compile in a fifth of the time; a run takes longer, but by less than that."""
 THREADS = ("-O1", "-fsanitize=thread")
 WARNINGS = (
     "-Wall",
@@ -37,17 +38,17 @@ int main(void) { return 0; }
 
 
 class NoSanitizer(Exception):
-    """The compiler here has no library for the flags."""
+    """This compiler has no library for the flags."""
 
 
 def compiler() -> list[str]:
-    """The C compiler that Python's extensions are built with."""
+    """The C compiler by which Python's extensions are built."""
     command = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"
     return shlex.split(command)[:1]
 
 
 def probe(command: list[str], target: Path) -> bool:
-    """Whether a program that does nothing can be made and run."""
+    """Whether a program that does nothing can be compiled and run."""
     source = target.with_suffix(".c")
     source.write_text(NOTHING)
     made = subprocess.run(

@@ -22,7 +22,7 @@
 
 #include "operations.h"
 
-static table_t table, copy; /* what the child works on, and what is judged */
+static table_t table, copy; /* the table of the child, and the copy that is judged */
 static view_t before, after;
 static char *pristine;
 static const operation_t *operation;
@@ -39,7 +39,7 @@ typedef struct {
 } stretch_t;
 
 static stretch_t used[16];
-static int stretches, words; /* the stretch of what is taken from without the lock */
+static int stretches, words; /* the stretch of the words that takes read without the lock */
 
 static void use(const void *start, size_t bytes)
 {
@@ -103,7 +103,8 @@ static void expect_sound(const table_t *t)
         fail(wrong, NULL);
 }
 
-/* Another process takes without the lock from what was left lying. Counts what it was told. */
+/* Another process takes without the lock from what the killed one left. Counts what it was
+ * granted. */
 static void take_meanwhile(table_t *t, int64_t told[BUCKETS][KEYS])
 {
     for (int b = 0; b < BUCKETS; b++) {
@@ -120,7 +121,7 @@ static void take_meanwhile(table_t *t, int64_t told[BUCKETS][KEYS])
     }
 }
 
-/* The view as it were without these takes. */
+/* The view as it would be without these takes. */
 static void untake(view_t *v, int64_t told[BUCKETS][KEYS], const table_t *t)
 {
     for (int b = 0; b < BUCKETS; b++)
@@ -200,7 +201,8 @@ static int holds_lock(const table_t *t, pid_t child)
 /* What a kill of `child` now would leave. */
 static void judge_copy(pid_t child)
 {
-    /* Once as by a process that finds the file and has it alone, which computes all anew. */
+    /* Once as a process does that finds the file and has it alone, which computes everything
+     * anew. */
     for (int meanwhile = 0, alone = 1; meanwhile < 2; meanwhile += !alone, alone = 0) {
         int64_t told[BUCKETS][KEYS] = {{0}};
         int held = holds_lock(&table, child);
@@ -305,8 +307,8 @@ static long kill_on_copies(void)
     return instants;
 }
 
-/* Takes of another process come just before each instruction that writes where takes write: whoever
- * writes what it has read before, and does not look whether it still stands there, loses them. */
+/* Takes of another process come just before each instruction that writes where takes write: code
+ * that writes what it has read before, without checking that it is still there, loses them. */
 static void meet_takes(void)
 {
     for (int i = 0; i < meetings; i++) {

@@ -41,7 +41,7 @@ static inline uint64_t choose_word(bytes_t *b, size_t bytes)
     return word;
 }
 
-/* Small ones, those beside a power of two, and any. */
+/* Small numbers, those beside a power of two, and any. */
 static inline uint64_t choose_number(bytes_t *b)
 {
     uint32_t how = choose(b, 256);
@@ -109,8 +109,7 @@ static void driver_read(const char *path)
     fclose(file);
 }
 
-/* The end of a file, of one that is whole when `from_start`, takes the place of what stands at `at`
- * and later. */
+/* The end of a file, of a whole one if `from_start`, replaces the input from `at` on. */
 static void driver_copy(size_t at, int from_start)
 {
     size_t which = driver_dice(driver.files),
@@ -136,13 +135,13 @@ static void driver_change(void)
         if (at < size)
             now[at] = driver_dice(2) ? edges[driver_dice(sizeof edges)] : (uint8_t)driver_dice(256);
         break;
-    case 2: /* without some */
+    case 2: /* some bytes are removed */
         if (at + length < size) {
             memmove(now + at, now + at + length, size - at - length);
             driver.size -= length;
         }
         break;
-    case 3: /* with some more */
+    case 3: /* some bytes are added */
         if (size + length <= DRIVER_MOST) {
             memmove(now + at + length, now + at, size - at);
             for (size_t i = 0; i < length; i++)

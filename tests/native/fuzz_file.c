@@ -1,12 +1,12 @@
-/* A table's file with anything written over it.
+/* The file of a table, with anything written over it.
  *
- * Who comes alone looks through it: it is refused, or it verifies and whatever is then done with it
- * stays within its regions, ends, and leaves a table that verifies. Who joins others looks at the
- * header alone: it is refused, or all that it says lies within the regions.
+ * A process that has the file alone examines all of it: it is refused, or it verifies, and whatever
+ * is then done with it stays within its regions, ends, and leaves a table that verifies. A process
+ * that joins others reads only the header: the file is refused, or all that the header says lies
+ * within the regions.
  *
- * The bytes: how it is opened, how many places are written over, for each the region, the manner,
- * the place and a word; then a script for what is done with it.
- */
+ * The bytes: how it is opened; how many places are written over, and for each the region, the
+ * manner, the place and a word; then a script of what is done with it. */
 #include "script_run.h"
 
 #define MOST_PLACES 12
@@ -35,9 +35,9 @@ static void state(table_t *t, uint32_t slot, int key)
     rig_merge(t, &s, 1);
 }
 
-/* Something of all kinds: entries that were freed, columns in blocks, refunds, what is unsent,
- * definitions that were replaced, a candidate, a column that was closed, the name of a peer, notes.
- */
+/* Fills a table with all kinds of things: entries that were freed, columns in blocks, refunds,
+ * unsent changes, definitions that were replaced, a candidate, a column that was closed, the
+ * name of a peer, notes. */
 static void fill(table_t *t)
 {
     script_fill(t);
@@ -72,7 +72,7 @@ static void fill(table_t *t)
     t->h->handoff = 1;
 }
 
-/* What of a region has anything to say. */
+/* The bytes of a region that have a meaning. */
 static size_t written(const stage_t *s, int region)
 {
     const table_t *t = &s->t;

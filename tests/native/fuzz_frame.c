@@ -1,6 +1,6 @@
-/* Any bytes as the entries of a frame: refused, or read in the one way in which they can be
- * written, and merged. Then what the table states is read back whole. The first bytes say of whom
- * the frame is, how much its tables announce, and what this node knows of its sender. */
+/* Any bytes as the entries of a frame: they are refused, or read in the only way in which they
+ * can be written, and merged. Then what the table advertises is read back whole. The first bytes
+ * choose the sender of the frame, how much its tables announce, and what this node knows of it. */
 #include "script_frames.h"
 
 static stage_t busy, empty;

@@ -1,5 +1,5 @@
-/* Any operations in any order: after each the table verifies, debts lie within their bounds and
- * columns have only risen, and at the end who joins hears the whole of it. */
+/* Any operations in any order. After each the table verifies, debts are within their bounds, and
+ * columns have only risen; at the end a node that joins merges all of it. */
 #include "script_run.h"
 
 #define FEW_BLOCKS 24 /* so that columns find no room now and then */

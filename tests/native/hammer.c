@@ -17,12 +17,12 @@ enum { HOT, WIDE, MESH, CHURN, BUCKETS };
 #define MAX_KEYS 512
 #define CHURNED 4096
 #define HOT_CAPACITY (1 << 20)
-/* Takes for each other deed, so that they meet on the same line. */
+/* Takes for each other operation, so that they meet on the same line. */
 #define BURST 50
 
 static const uint64_t NAME[BUCKETS] = {11, 12, 13, 14};
 
-/* What the workers were told, and what they share beside the table. */
+/* What the workers were granted, and what they share beside the table. */
 typedef struct {
     _Atomic int64_t told[BUCKETS][TRACKED], told_churn[CHURNED];
     _Atomic int64_t clock, definitions, epochs, churned;
@@ -118,7 +118,7 @@ static void merge_frame(hammer_worker_t *w)
     for (int i = 0; i < 4; i++)
         take_simply(p, 0, (int)(dice(w) % TRACKED), 1);
     p->virtual_ns += SECOND / 100;
-    collect_all(p); /* so that rates are stated, and predicted here */
+    collect_all(p); /* so that rates are advertised, and predicted here */
     log_trim(p, p->h->version, INT64_MAX);
     memset(position, 0xff, sizeof position);
     position[p->h->own_origin] = 0;
@@ -167,7 +167,7 @@ static void look(hammer_worker_t *w)
     table_unlock(t);
 }
 
-/* Between the two the debts are larger, so nothing is minted. */
+/* Between the two jumps the debts are larger, so nothing is minted. */
 static void jump(hammer_worker_t *w)
 {
     table_lock(&w->t);
@@ -218,7 +218,7 @@ static void *die_with_the_lock(void *t)
 static void lose_one(hammer_worker_t *w)
 {
     pthread_t thread;
-/* Neither follows a lock whose holder is gone: an emulator does not pass set_robust_list on. */
+/* Neither finds a lock whose holder is gone: an emulator does not pass set_robust_list on. */
 #if defined(__SANITIZE_THREAD__) || defined(EMULATED)
     table_lock(&w->t);
     table_rebuild(&w->t);
@@ -309,7 +309,7 @@ static void settle_accounts(table_t *t, int flow)
         for (int k = 0; k < TRACKED; k++)
             CHECK(counted(t, b, k) == told->told[b][k], "bucket %d, key %d: %ld counted, %ld told",
                   b, k, (long)counted(t, b, k), (long)told->told[b][k]);
-    /* Some went with an entry; none came from another key. */
+    /* Some tokens were evicted with an entry; none came from another key. */
     for (int k = 0; k < CHURNED; k++)
         CHECK(counted(t, CHURN, k) <= told->told_churn[k], "key %d: %ld counted, %ld told", k,
               (long)counted(t, CHURN, k), (long)told->told_churn[k]);

@@ -1,7 +1,7 @@
 """Runs the fuzz targets with libFuzzer, which changes inputs towards code that was not reached yet.
 
-Programs, what they found and the inputs that they keep for the next run lie in .fuzz.
-`python -m tests.native.libfuzzer` succeeds when there is a clang for it.
+The programs, what they found, and the inputs that they keep for the next run are in .fuzz. `python
+-m tests.native.libfuzzer` succeeds when there is a clang for it.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ FLAGS = (
 )
 NAMES = ("clang", *(f"clang-{version}" for version in range(22, 11, -1)))
 LONGEST = 1024
-"""Bytes of an input."""
+"""The most bytes of an input."""
 PATIENCE = 20
-"""Seconds after which an input hangs."""
+"""Seconds after which an input counts as hanging."""
 TOLD_EVERY = 15.0
 MISSING = (
     "there is no clang with libFuzzer: install clang and, of the same version, libclang-rt-dev, "
@@ -51,7 +51,7 @@ def find_clang(directory: Path) -> list[str]:
 
 
 def prepare(place: Path = PLACE) -> dict[str, Path]:
-    """Compiles the targets; the program of each. Raises NoSanitizer."""
+    """Compiles the targets; returns the program of each. Raises NoSanitizer."""
     place.mkdir(exist_ok=True)
     clang = find_clang(place)
     return {name: build(f"fuzz_{name}", place / name, FLAGS, clang) for name in seeds.MADE}

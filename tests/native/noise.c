@@ -74,7 +74,7 @@ static size_t spoil(uint8_t *frame, size_t size)
     return size;
 }
 
-/* In memory of just its size, so that a sanitizer sees a byte too far. */
+/* The frame is in memory of exactly its size, so that a sanitizer notices a read beyond it. */
 static int give_frame(table_t *t, const uint8_t *bytes, size_t size)
 {
     uint16_t origin[4] = {0, 0, 2, 3};
@@ -116,7 +116,7 @@ static long noise_in_frames(long rounds)
     for (long i = 0; i < rounds; i++) {
         t.virtual_ns += (int64_t)dice(SECOND / 50);
         merged += give_frame(&t, frame, spoil(frame, some_frame(&t, frame)));
-        /* Anew, or its columns are all at their largest. */
+        /* A new table, else its columns are all at their largest. */
         if (i % 1000 == 999) {
             rig_destroy(&t);
             rig_create(&t, 128);
@@ -139,7 +139,7 @@ static int file_of(table_t *t, size_t *size)
     return fd;
 }
 
-/* Where something stands: bits of what is empty are flipped for nothing as a rule. */
+/* Flips bits of words that are not empty: in empty ones it mostly changes nothing. */
 static void flip_bits(const table_t *t)
 {
     char *regions[] = {(char *)t->h,        (char *)t->journal, (char *)t->definitions,

@@ -1,4 +1,4 @@
-/* The operations that are interrupted: how the table lies before each, and the operation. */
+/* The operations that are interrupted: how the table is prepared for each, and the operation. */
 #ifndef OPERATIONS_H
 #define OPERATIONS_H
 
@@ -9,7 +9,7 @@ typedef struct {
     int64_t max_keys;
     void (*prepare)(table_t *t);
     void (*run)(table_t *t);
-    int64_t returned; /* tokens that it gives back */
+    int64_t returned; /* tokens that are given back by it */
     int mends;        /* it finishes what another began */
     int forgets;      /* it evicts a key that owes, with the takes that came meanwhile */
 } operation_t;
@@ -161,7 +161,7 @@ static void run_merge(table_t *t)
     rig_merge(t, s, 3);
 }
 
-/* Raises what stands there, part of it with refunds, so that columns move to where these fit. */
+/* Raises the columns, partly with refunds, so that they move to where these fit. */
 static void run_merge_refunds(table_t *t)
 {
     statement_t s = {slot_of(t, 0),
@@ -186,7 +186,7 @@ static void run_merge_overflow(table_t *t)
     rig_merge(t, &s, 1);
 }
 
-/* The peer knows that there is less debt than is counted here. */
+/* The peer advertises less debt than is counted here. */
 static void run_adopt_less(table_t *t)
 {
     statement_t s = {slot_of(t, 0), 1, 2 * Q, 1, {{life(t, 0), 1, 40, 0}}};

@@ -1,5 +1,5 @@
-/* What must hold of a table whatever was done with it, and of what it states: written anew here,
- * from what is promised. */
+/* What must hold of a table whatever was done with it, and of what it advertises: a second
+ * implementation, from what is promised. */
 #ifndef PROMISES_H
 #define PROMISES_H
 
@@ -75,10 +75,10 @@ static int as_large(const wire_column_t *a, const wire_column_t *b)
                && a->refunded >= b->refunded);
 }
 
-/* Columns only rise, but for those of an epoch that was marked. */
+/* Columns only rise, except those of an epoch with a tombstone. */
 static void check_rise(const table_t *t, const snapshot_t *before, const snapshot_t *after)
 {
-    /* A key may have been forgotten, and come anew. */
+    /* A key may have been forgotten, and have come again. */
     if (before->inserted != after->inserted)
         return;
     for (uint32_t e = 0; e < STAGE_KEYS; e++) {
@@ -86,7 +86,7 @@ static void check_rise(const table_t *t, const snapshot_t *before, const snapsho
         if (!x->used || !y->used || y->count == WATCHED)
             continue;
         if (x->suspect && !y->suspect)
-            continue; /* What a snapshot of unknown age said may have been cancelled. */
+            continue; /* The debt of a snapshot of unknown age may have been cancelled. */
         CHECK(x->lo == y->lo && x->hi == y->hi, "entry %u is another key's", e);
         for (uint32_t i = 0; i < x->count; i++) {
             const wire_column_t *c = &x->column[i], *is = seen_column(y, c->origin);
@@ -123,7 +123,7 @@ static void check_table(const table_t *t)
     }
 }
 
-/* ---- what a table states ---- */
+/* ---- what a table advertises ---- */
 
 static size_t statement_of(const table_t *t, uint8_t *out)
 {
@@ -199,8 +199,8 @@ static int prepare_joiner(const table_t *t, table_t *joiner, wire_definition_t *
     return own != 0;
 }
 
-/* What a table states is read back as it stands; who joins and hears it states the same; and heard
- * back it changes nothing. */
+/* What a table advertises is read back as it is; a node that joins and merges it advertises the
+ * same; and merged back it changes nothing. */
 static void check_statement(table_t *t, stage_t *empty)
 {
     static uint8_t said[STATED_BYTES], back[STATED_BYTES];
@@ -223,7 +223,7 @@ static void check_statement(table_t *t, stage_t *empty)
         merge_all(joiner, &f, wd, &m, &out);
         free(out.answers);
         check_table(joiner);
-        /* What is ignored has a debt that no take explains: none at first sight, as seen below. */
+        /* An ignored entry has a debt that no take explains: none at first sight, as seen below. */
         CHECK(!out.r.refused_columns && !out.r.dropped_full && out.r.merged + out.r.ignored == f.n,
               "a part of it is refused");
         uint16_t positions[MAX_ORIGINS];

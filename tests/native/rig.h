@@ -25,7 +25,7 @@
 
 static const uint64_t HASH_KEY[2] = {17, 23};
 
-/* A whole round. */
+/* Collects the changes of a whole round. */
 static inline void collect_all(table_t *t)
 {
     for (int64_t from = 0; from >= 0;)
@@ -99,8 +99,8 @@ static uint32_t rig_find(const table_t *t, uint64_t name, int key)
     return table_find(t, lo, hi);
 }
 
-/* As the binding decides; `slot` follows the bucket's definition when the lock is held. `locked`
- * counts how often it was, and `evicted` the entries that went for it. */
+/* Takes as the binding does. `slot` follows the definition of the bucket when the lock is held.
+ * `locked` counts how often it was, and `evicted` the entries that were evicted for that. */
 static int rig_take(table_t *t, uint64_t name, uint32_t *follow, int key, int64_t n, outcome_t *o,
                     int *locked, int *evicted)
 {
@@ -136,7 +136,7 @@ static int take_simply(table_t *t, uint32_t slot, int key, int64_t n)
     return rig_take(t, t->definitions[slot].name_hash, &slot, key, n, &o, &locked, &evicted);
 }
 
-/* What a peer says of one key. */
+/* What a peer advertises of one key. */
 typedef struct {
     uint32_t slot;
     int key;

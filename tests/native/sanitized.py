@@ -20,13 +20,13 @@ from tests.native.build import ADDRESSES, ROOT, build_core, compiler
 
 PLACE = ROOT / "build" / "sanitized"
 OF_MEMORY = "test_a_log_that_is_never_empty_does_not_go_through_all_of_its_memory"
-"""It looks at the memory of the process, of which a sanitizer keeps what was freed."""
+"""This test looks at the memory of the process, in which a sanitizer keeps what was freed."""
 READ = ("docs", "benchmarks", "examples")
-"""Some tests read these, and the files beside them."""
+"""Folders that some tests read, and the files beside them."""
 LIBRARIES = ("libasan.so", "libubsan.so")
 OPTIONS = {
-    # Python frees little at its end, and a fault of a test is told by the test. A process whose
-    # table was cut off ends by SIGBUS, as tests want to see.
+    # Python frees little at its end, and a test itself reports its fault. A process whose table was
+    # cut off must end by SIGBUS, as tests expect.
     "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1:handle_sigbus=0",
     "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
     "PYTHONMALLOC": "malloc",
@@ -35,7 +35,7 @@ OPTIONS = {
 
 
 def main(arguments: list[str]) -> int:
-    """Compiles the core and runs the tests; their exit status."""
+    """Compiles the core and runs the tests; returns their exit status."""
     include = f"-I{sysconfig.get_path('include')}"
     name = f"_core{sysconfig.get_config_var('EXT_SUFFIX')}"
     build_core(PLACE, [*compiler(), include], name, ("-U_FORTIFY_SOURCE", "-g", *ADDRESSES))
@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> int:
     ]
     environment = {**os.environ, **OPTIONS, "LD_PRELOAD": ":".join(found), "PYTHONPATH": str(PLACE)}
     pytest = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
-    pytest += ["--capture=sys"]  # else what a sanitizer says as it ends the process is lost
+    pytest += ["--capture=sys"]  # else the last words of a sanitizer are lost
     pytest += ["--deselect", f"tests/core/test_dirty.py::{OF_MEMORY}"]
     pytest += ["-o", "timeout=3000", *(arguments or ["tests/core", "tests/shared"])]
     return subprocess.run(pytest, cwd=PLACE, env=environment, check=False).returncode

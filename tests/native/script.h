@@ -29,7 +29,7 @@ typedef struct {
     int64_t place; /* where columns of the dead are removed next */
     uint32_t decisions;
     decision_t decision[SCRIPT_DECISIONS];
-    /* Of the frames that come next, see script_frames.h. */
+    /* The sender of the frames that come next, see script_frames.h. */
     merge_context_t sender;
     int hides, relays;
     uint32_t leaver; /* the node that is being given up, 0: none */

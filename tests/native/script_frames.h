@@ -22,7 +22,7 @@ static wire_column_t script_column(script_t *s, const table_t *t, const wire_col
     return c;
 }
 
-/* What a relay says of the rates of others; returns of how many. */
+/* Writes what a relay advertises of the rates of others; returns how many. */
 static uint16_t script_rates(script_t *s, uint8_t *out)
 {
     uint16_t count = 0;
@@ -36,7 +36,7 @@ static uint16_t script_rates(script_t *s, uint8_t *out)
     return count;
 }
 
-/* An entry as a peer might state it that knows what is known here, or something else. */
+/* Writes an entry as a peer might advertise it that knows what is known here, or something else. */
 static uint8_t *script_state(script_t *s, uint8_t *out)
 {
     table_t *t = s->t;
@@ -101,7 +101,7 @@ static size_t script_frame(script_t *s, uint8_t *frame)
     return (size_t)(end - frame);
 }
 
-/* A peer is heard under this epoch. Returns its origin. */
+/* A peer appears under this epoch. Returns its origin. */
 static uint32_t script_join(table_t *t, uint32_t peer, uint64_t epoch)
 {
     node_t *n = &t->nodes[peer];
@@ -157,8 +157,8 @@ static void script_receive(script_t *s)
     read_free(&f);
 }
 
-/* How the frames that come next are to be taken: what their sender remembers, for whom it keeps
- * credit, and what stands in them. */
+/* Sets how the next frames are to be read: what their sender remembers, for which nodes it keeps
+ * credit, and what they contain. */
 static void script_sender(script_t *s)
 {
     static int64_t silent[MAX_ORIGINS];
@@ -178,7 +178,7 @@ static void script_sender(script_t *s)
     s->relays = how >> 7;
 }
 
-/* Whom this node sees, whose rates it relays, and whom a relay alone sees. */
+/* Sets which nodes this one sees, whose rates it relays, and which ones a relay alone sees. */
 static void script_view(script_t *s)
 {
     table_t *t = s->t;
@@ -199,7 +199,7 @@ static void script_view(script_t *s)
     table_unlock(t);
 }
 
-/* A step of what goes over all entries part by part, while other things happen. */
+/* One step of work that goes over all entries part by part, while other things happen. */
 static void script_part(script_t *s)
 {
     table_t *t = s->t;

@@ -46,7 +46,7 @@ static void script_define(script_t *s)
     } else if ((slot = definition_free_slot(t, clock_ns(t))) != NONE) {
         uint32_t candidate = old == NONE ? NONE : t->definitions[old].candidate;
         made.staged = 0;
-        /* As the binding: the candidate ends first. */
+        /* As in the binding, the candidate ends first. */
         if (candidate != NONE)
             definition_retire(t, candidate, old, clock_ns(t));
         if (old != NONE) {
@@ -168,7 +168,7 @@ static void script_upkeep(script_t *s)
         open_epoch(t);
         break;
     case 5:
-    /* As if one had been killed: all of it follows from the entries. */
+    /* As after a kill: all of it follows from the entries. */
     case 8:
         table_rebuild(t);
         break;
@@ -207,8 +207,8 @@ static void script_adopt(script_t *s)
     table_unlock(t);
 }
 
-/* 32 places, by a number of five bits: inputs that are kept still mean the same when one of many is
- * given to a new operation. */
+/* 32 places, by a number of five bits: kept inputs keep their meaning when one of several places
+ * of an operation is given to a new one. */
 static void (*const DEEDS[32])(script_t *s) = {
     script_take,     script_take,     script_take,     script_take,    script_take,
     script_take,     script_refund,   script_refund,   script_receive, script_receive,
@@ -219,12 +219,12 @@ static void (*const DEEDS[32])(script_t *s) = {
     script_adopt,    script_adopt,
 };
 
-/* Those that came later have the last numbers of a byte. */
+/* Operations that were added later; they have the last numbers of a byte. */
 static void (*const LATER[])(script_t *s) = {script_sender, script_view, script_part};
 #define FIRST_LATER (256 - sizeof LATER / sizeof *LATER)
 
-/* Does what the bytes say, and calls `after` each time; without it the table is one that was
- * damaged. */
+/* Does what the bytes say, and calls `after` each time; without `after` the table is a damaged
+ * one. */
 static void script_run(table_t *t, bytes_t in, void (*after)(table_t *t))
 {
     script_t s = {.t = t, .in = in, .damaged = !after};

@@ -1,4 +1,5 @@
-"""What the fuzz targets begin with: real frames, a script of each operation, kept inputs."""
+"""The inputs with which the fuzz targets begin: real frames, a script of each operation, kept
+inputs."""
 
 from __future__ import annotations
 
@@ -16,12 +17,12 @@ CORPUS = Path(__file__).parent / "corpus"
 DEEDS = [*range(32), 253, 254, 255]
 """The first byte of each operation."""
 WORDS = (80, 16, 45, 4, 4, 4, 4, 1, 20, 1, 12, 24, 60, 8, 4, 66)
-"""Of each region of a table's file: so many words of 8 bytes are worth writing over, one by one."""
+"""Of each region of a table file, how many words of 8 bytes are worth writing over, one by one."""
 JOURNAL = 1
 WRITTEN = (2**64 - 1, 0x00FF_00FF_00FF_00FF, 0x1_0000_0001)
 Receive = Callable[[str, int, bytes], None]
 THREE_DEFINITIONS = 0x80
-"""Of the first byte of a frame's input: so many are announced."""
+"""The bit in the first byte of a frame input that announces three definitions."""
 
 
 def _recording(receive: Receive, payloads: list[bytes]) -> Receive:
@@ -33,7 +34,7 @@ def _recording(receive: Receive, payloads: list[bytes]) -> Receive:
 
 
 def frames() -> Iterator[bytes]:
-    """What three nodes told each other, alone and one after the other."""
+    """The frames that three nodes sent each other: each one alone, and one after the other."""
     specs = [BucketSpec("a", 100, 7), BucketSpec("b", 10, 3), BucketSpec("c", 5, 1)]
     mesh = SimulatedMesh(["A", "B", "C"], specs, seed=1, latency=0.001)
     payloads: list[bytes] = []
@@ -50,7 +51,7 @@ def frames() -> Iterator[bytes]:
         mesh["A"].take("a", f"key {i % 3}", 1)
         mesh["C"].take("a", f"key {i % 3}", 1)
         mesh.advance(0.1)
-    mesh.partition("AB", "C")  # what is kept for C hides what is owed
+    mesh.partition("AB", "C")  # credit for C hides debt
     for i in range(30):
         mesh["A"].take("a", f"key {i % 3}", 1)
         mesh.advance(0.1)
@@ -64,19 +65,20 @@ def frames() -> Iterator[bytes]:
 
 
 def scripts() -> Iterator[bytes]:
-    """Each operation, amid some that are drawn."""
+    """A script of each operation, amid some that are drawn."""
     rng = random.Random(1)
     for deed in DEEDS:
         yield b"".join(bytes([deed, *rng.randbytes(7)]) for _ in range(8)) + rng.randbytes(40)
 
 
 def place(region: int, word: int, value: int) -> bytes:
-    """One place of a file that is written over: all 8 bytes of a word."""
+    """An input that writes over one word of a file, all 8 bytes."""
     return struct.pack("<BBHQ", region, 3, word, value)
 
 
 def files() -> Iterator[bytes]:
-    """Each word that says something written over, the journal's also where it tells of a change."""
+    """Inputs that write over each word with a meaning; those of the journal also while it holds a
+    change."""
     rng = random.Random(1)
     for region, words in enumerate(WORDS):
         for word in range(words):
@@ -91,7 +93,7 @@ def files() -> Iterator[bytes]:
 
 
 def kept(target: str) -> list[bytes]:
-    """Inputs that found something once or reach far: a line of hexadecimal each."""
+    """Inputs that once found a fault or that reach far, a line of hexadecimal each."""
     lines = (CORPUS / f"{target}.txt").read_text().splitlines()
     return [bytes.fromhex(line) for line in lines if line and not line.startswith("#")]
 

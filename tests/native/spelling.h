@@ -1,4 +1,4 @@
-/* The entries of a frame, written a second time, from what docs/wire.md says. */
+/* The entries of a frame, read by a second implementation of docs/wire.md. */
 #ifndef SPELLING_H
 #define SPELLING_H
 
@@ -52,8 +52,8 @@ static uint8_t *write_entry(uint8_t *out, const wire_entry_t *w)
     return out;
 }
 
-/* A frame as it is read here, in memory of just its size, so that a sanitizer sees a byte too far.
- */
+/* A frame as it is read here, in memory of exactly its size, so that a sanitizer notices a read
+ * beyond it. */
 typedef struct {
     int64_t n, most;
     uint8_t *bytes;

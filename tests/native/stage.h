@@ -1,14 +1,13 @@
-/* A table to be spoiled again and again: made once, and put back as it was in microseconds.
+/* A table that is damaged again and again: it is made once, and restored in microseconds.
  *
- * Each region stands alone, with a terabyte around it that may not be touched: whichever number of
- * 32 bits leads out of a region, the step is seen, which it is not where another region begins.
- */
+ * Each region has a terabyte around it that may not be touched: any 32-bit number that leads out of
+ * a region is noticed, which it would not be if another region began there. */
 #ifndef STAGE_H
 #define STAGE_H
 
 #include "rig.h"
 
-/* No multiple of 64: bits of attempts stand for entries that do not exist. */
+/* It is no multiple of 64, so that some bits of attempts have no entry. */
 #define STAGE_KEYS 40
 #define STAGE_APART ((size_t)1 << 40)
 
@@ -93,9 +92,9 @@ static table_t *stage_set(stage_t *s)
             CHECK(!madvise(stage_region(s, i), s->size[i], MADV_DONTNEED), "errno %d", errno);
     s->t.virtual_ns = s->now;
     s->t.counts = s->t.all_counts;
-    if (s->t.rare)
-        CHECK(!munmap(s->t.rare, s->t.rare_size), "errno %d", errno);
-    s->t.rare = NULL;
+    if (s->t.debt_notes)
+        CHECK(!munmap(s->t.debt_notes, s->t.debt_notes_size), "errno %d", errno);
+    s->t.debt_notes = NULL;
     return &s->t;
 }
 

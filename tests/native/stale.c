@@ -1,5 +1,5 @@
-/* A take that was stopped after it had read an entry's word, and goes on when the entry is another
- * one: it must leave all as it is, and decide anew. */
+/* A take that was stopped after it had read the word of an entry, and goes on when the entry
+ * belongs to another key: it must change nothing, and decide anew. */
 #include "rig.h"
 
 #define SMALL 21

@@ -1,4 +1,4 @@
-"""The native programs: each breaks the core's memory in another way, and judges what it finds."""
+"""The native programs: each attacks the core's memory in another way, and judges what it finds."""
 
 import itertools
 import platform
@@ -32,7 +32,7 @@ def built(program: str, folder: Path, flags: tuple[str, ...] = OPTIMIZED) -> Pat
 
 
 def output(*command: Path | str) -> str:
-    """What a program prints that ends well."""
+    """Runs a program, which must end well; returns what it prints."""
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.returncode == 0, (command, run.stderr + run.stdout)
     return run.stdout

@@ -1,4 +1,4 @@
-/* What a table says, apart from how it lies in memory: what must be as before an operation or as
+/* What a table holds, apart from its layout in memory: it must be as before an operation or as
  * after it. */
 #ifndef VIEW_H
 #define VIEW_H
@@ -16,7 +16,7 @@ typedef struct {
 } view_column_t;
 
 typedef struct {
-    /* And is not full without a column, which is the same as not to exist. */
+    /* An entry that is full and has no column counts as none. */
     int exists;
     int unsent;
     int64_t q, capacity, debt_ns;
@@ -103,7 +103,8 @@ static int same_key(const view_key_t *a, const view_key_t *b)
            && !memcmp(a->column, b->column, sizeof(view_column_t) * (size_t)a->count);
 }
 
-/* As `a`, but that as many tokens again were taken and given back: nobody's level moved. */
+/* Whether `b` is as `a`, but that `n` tokens more were taken and given back, which moves no
+ * level. */
 static int taken_and_returned(const view_key_t *a, const view_key_t *b, int64_t n)
 {
     view_key_t moved = *a;
@@ -117,8 +118,8 @@ static int taken_and_returned(const view_key_t *a, const view_key_t *b, int64_t 
     return 0;
 }
 
-/* What is neither as before an operation nor as after it, or NULL. `returned`: tokens that it gives
- * back. */
+/* The part that is neither as before an operation nor as after it, or NULL. `returned`: tokens
+ * that the operation gives back. */
 static const char *judge_views(const view_t *before, const view_t *after, const view_t *is,
                                int64_t returned)
 {

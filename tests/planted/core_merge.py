@@ -137,9 +137,9 @@ MUTATIONS = (
     Mutation(
         "one_peer_lowers_debts",
         "core",
-        "    struct remembered *r = remembered_of(t, e);\n    struct rare",
+        "    struct remembered *r = remembered_of(t, e);\n    struct debt_notes",
         "    if (1)\n        return after;\n"
-        "    struct remembered *r = remembered_of(t, e);\n    struct rare",
+        "    struct remembered *r = remembered_of(t, e);\n    struct debt_notes",
         suite("mesh/test_bad_members", "fifth_at_most"),
     ),
     Mutation(
@@ -173,9 +173,9 @@ MUTATIONS = (
     Mutation(
         "of_two_members_each_believes_the_other",
         "core",
-        "    struct remembered *r = remembered_of(t, e);\n    struct rare",
+        "    struct remembered *r = remembered_of(t, e);\n    struct debt_notes",
         "    if (m->members <= 2 && m->source)\n        return after;\n"
-        "    struct remembered *r = remembered_of(t, e);\n    struct rare",
+        "    struct remembered *r = remembered_of(t, e);\n    struct debt_notes",
         suite("mesh/test_bad_members", "of_two_members"),
     ),
     Mutation(
@@ -555,15 +555,15 @@ MUTATIONS = (
     Mutation(
         "what_was_predicted_of_a_forgotten_node_counts_against_its_peers",
         "core",
-        "+ predicted_debt(l, d, now);",
-        "+ 0 * predicted_debt(l, d, now);",
+        "+ predicted_debt(notes, d, now);",
+        "+ 0 * predicted_debt(notes, d, now);",
         suite("core/test_apart", "never_kept"),
     ),
     Mutation(
         "what_was_predicted_of_a_forgotten_node_excuses_its_peers_for_ever",
         "core",
-        "return l ? units_until(l->predicted_until, d, now) : 0;",
-        "return l && l->predicted_until && now ? cap_units(d) : 0;",
+        "return notes ? units_until(notes->predicted_until, d, now) : 0;",
+        "return notes && notes->predicted_until && now ? cap_units(d) : 0;",
         suite("simulated/test_returned", "counted_again"),
     ),
     Mutation(
@@ -737,22 +737,22 @@ MUTATIONS = (
     Mutation(
         "what_was_kept_covers_takes_again_and_again",
         "core",
-        "    l->given_up_until -= (int64_t)units_to_ns(d, charged);",
-        "    l->given_up_until -= 0 * (int64_t)units_to_ns(d, charged);",
+        "    notes->given_up_until -= (int64_t)units_to_ns(d, charged);",
+        "    notes->given_up_until -= 0 * (int64_t)units_to_ns(d, charged);",
         suite("core/test_given_up", "beyond_what_was_kept"),
     ),
     Mutation(
         "what_was_kept_for_who_was_given_up_does_not_refill",
         "core",
-        "    i128 kept = units_until(l->given_up_until, d, now),",
-        "    i128 kept = l->given_up_until > now ? cap_units(d) : 0,",
+        "    i128 kept = units_until(notes->given_up_until, d, now),",
+        "    i128 kept = notes->given_up_until > now ? cap_units(d) : 0,",
         suite("core/test_given_up", "refilled_like_any_debt"),
     ),
     Mutation(
         "only_what_is_debt_was_kept_for_who_was_given_up",
         "core",
-        "predict_debt(l, d, after - debt, ",
-        "predict_debt(l, d, after > owed ? after - owed : 0, ",
+        "predict_debt(notes, d, after - debt, ",
+        "predict_debt(notes, d, after > owed ? after - owed : 0, ",
         suite("simulated/test_given_up", "charged_once"),
     ),
     Mutation(
@@ -772,14 +772,14 @@ MUTATIONS = (
     Mutation(
         "what_was_predicted_needs_a_budget",
         "core",
-        "i128 predicted = predicted_debt(l, d, now), units",
-        "i128 predicted = 0 * predicted_debt(l, d, now), units",
+        "i128 predicted = predicted_debt(notes, d, now), units",
+        "i128 predicted = 0 * predicted_debt(notes, d, now), units",
         suite("mesh/test_colluding_members", "without_a_budget"),
     ),
     Mutation(
         "what_was_predicted_is_lowered_again_and_again",
         "core",
-        "    l->predicted_until -= (int64_t)units_to_ns(d, from - result);\n",
+        "    notes->predicted_until -= (int64_t)units_to_ns(d, from - result);\n",
         "",
         suite("mesh/test_colluding_members", "without_a_budget"),
     ),
@@ -912,7 +912,7 @@ MUTATIONS = (
     Mutation(
         "a_slot_is_free_by_what_who_does_not_hold_it_gives_back",
         "core",
-        "    if (units <= 0 || l->taker != source)\n",
+        "    if (units <= 0 || notes->taker != source)\n",
         "    if (units <= 0 || !source)\n",
         suite("mesh/test_bad_members", "frees_no_slot"),
     ),

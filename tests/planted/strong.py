@@ -16,7 +16,7 @@ MUTATIONS = (
         "what_no_quota_holds_is_told_to_wait_for_a_refill",
         "strong",
         "            denial = deny(bucket, key, cost, Mode.FALLBACK, NS_PER_SECOND)\n"
-        "            return denial._show(quota.debt_ns(key, nodes))\n",
+        "            return show_debt(denial, quota.debt_ns(key, nodes))\n",
         "            debt = quota.debt_ns(key, nodes)\n"
         "            return deny(bucket, key, cost, Mode.FALLBACK, NS_PER_SECOND, debt)\n",
         suite("strong/test_local_decisions", "used_up"),
@@ -300,15 +300,15 @@ MUTATIONS = (
     Mutation(
         "an_allowed_call_of_the_quota_shows_what_is_left_of_the_bucket",
         "strong",
-        "return decision._show(quota.debt_ns(key, nodes))",
-        "return decision._show(0)",
+        "return show_debt(decision, quota.debt_ns(key, nodes))",
+        "return show_debt(decision, 0)",
         suite("strong/test_local_decisions", "the_next_call_gets"),
     ),
     Mutation(
         "where_all_are_denied_the_bucket_is_shown",
         "strong",
-        "return denial._show(-(-denial.limit * q // p))",
-        "return denial._show(0)",
+        "return show_debt(denial, -(-denial.limit * q // p))",
+        "return show_debt(denial, 0)",
         suite("strong/test_local_decisions", "nothing_is_left"),
     ),
     Mutation(

@@ -43,14 +43,14 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def path(server: Server, tmp_path: Path) -> Path:
-    """The file of nodes and an empty Redis."""
+    """The file of the nodes, with an empty Redis."""
     server.call("FLUSHALL")
     return config_file(tmp_path, server.url)
 
 
 @contextlib.asynccontextmanager
 async def nodes(path: Path, *names: str, **peers: list[str]) -> AsyncIterator[list[Limiter]]:
-    """Running nodes that know nobody, but for `peers`, addresses by node."""
+    """Running nodes that dial nobody but `peers`: addresses by node."""
     async with contextlib.AsyncExitStack() as stack:
         out = []
         for name in names:
@@ -82,7 +82,8 @@ def recorded(server: Server, limiter: Limiter, key: str, bucket: str = "strong")
 
 
 async def run(path: Path, limiters: list[Limiter], **options: Any) -> Report:
-    """One run over these nodes and the Redis of the file, all of which may be slow to answer."""
+    """Runs a reconciliation of these nodes and the Redis of the file, all of which may be slow to
+    answer."""
     config: Config = load_config(path)
     options.setdefault("timeout", 60.0)
     options.setdefault("peers", [one.address for one in limiters])

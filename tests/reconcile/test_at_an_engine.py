@@ -1,4 +1,4 @@
-"""Nodes that meet at a message engine are asked there: they have no addresses."""
+"""Nodes at a message engine are asked there, since they have no addresses."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def written(folder: Path, kind: str, port: int) -> Config:
 
 
 async def found_all(config: Config, count: int) -> Report:
-    """A run that has asked so many nodes: they are heard as soon as the machine lets them."""
+    """A run that has got answers of so many nodes, however slow the machine is."""
     deadline = time.monotonic() + BOUND
     while True:
         report = await reconcile(config, name="a test", timeout=BOUND)

@@ -1,4 +1,4 @@
-"""Merging what several hold of a key: its laws, and what the report makes of it."""
+"""Merges what several nodes hold of a key: the laws of that, and the report about it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real nodes and a real Redis that have counted apart, brought up to date."""
+"""Real nodes and a real Redis whose counts differ are brought up to date."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ path, server = fleet.path, fleet.server
 
 
 async def spend(limiters: list[Limiter], key: str = "k") -> None:
-    """Each takes on its own, as many tokens as nobody else."""
+    """Each node takes by itself, and no two as many tokens."""
     for number, limiter in enumerate(limiters):
         assert limiter.bucket("api").take(key, 100 + number)
         assert await limiter.bucket("strong").acquire(key, 200 + number)
@@ -194,7 +194,7 @@ async def test_under_traffic_no_decision_is_lost(path: Path, server: Server) -> 
             assert all(one.error is None for one in report.holders)
         running = False
         await asyncio.gather(*tasks)
-        ledgers = [one._in_force.strong.store.ledger for one in limiters]  # type: ignore[union-attr]
+        ledgers = [one.in_force.strong.store.ledger for one in limiters]  # type: ignore[union-attr]
         await eventually(lambda: not any(ledger.unsettled.pending for ledger in ledgers))
         await run(path, limiters)
         last = await run(path, limiters)
@@ -294,7 +294,7 @@ async def test_a_node_that_does_not_answer_is_given_up_in_time(
         assert report.differing_keys == 5_000
 
 
-# -- who cannot be asked
+# -- nodes that cannot be asked
 
 
 async def test_a_wrong_secret_is_named(path: Path, server: Server, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What is read of a Redis that answers something else than a Redis does."""
+"""Records of a Redis whose answers are not those of a Redis."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A version that is rolled out: on one limiter, and over a mesh in memory."""
+"""The roll-out of a version: on one limiter, and over a mesh in memory."""
 
 from __future__ import annotations
 
@@ -342,7 +342,7 @@ def test_no_count_is_lost_while_keys_change_sides_under_other_threads() -> None:
 def test_what_is_in_the_way_of_a_stage_is_tried_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What a peer tells is believed at once, and followed as soon as it can be."""
+    """What a peer sends is believed at once, and followed as soon as possible."""
     node = Node()
     node.reload.change(version(2, NEW, plan=BY_COMMAND))
     first = of_new(node.reload)

@@ -164,7 +164,7 @@ def test_buckets_come_and_go() -> None:
     assert limiter.bucket("new").take("k", 5)
     with pytest.raises(UnknownBucket, match="api, new"):
         limiter.bucket("other")
-    assert not removed.take("k", 10)  # whoever holds it goes on under what held last
+    assert not removed.take("k", 10)  # a caller that holds it keeps its last definition
     limiter.reload(config_of(API, OTHER))
     assert limiter.bucket("other") is removed
 
@@ -235,7 +235,7 @@ def test_a_process_that_starts_in_between_gives_nothing_out_either(tmp_path: Pat
     first.reload(config_of(large))
     assert first.bucket("api").peek("k").remaining == 0
     # When the first one has ended, it is the second one that lowers the ceiling in time.
-    assert second._in_force._raised.keys() == {"api"}
+    assert second.in_force._raised.keys() == {"api"}
 
 
 @virtually
@@ -304,8 +304,8 @@ steps = st.one_of(
 
 @given(st.lists(steps, max_size=40), st.booleans())
 def test_no_history_of_changes_gives_out_a_token(history: list[Any], looks: bool) -> None:
-    """What is owed never falls below all that was charged less all that was refilled, which is kept
-    here in exact tokens that know of no ceiling. It is above that by roundings alone."""
+    """The debt never falls below all that was charged less all that was refilled, which is kept
+    here in exact tokens without a ceiling; it is above that only by roundings."""
     time = VirtualTime()
     limiter = limiter_in(time)
     bucket = limiter.bucket("api")
@@ -377,7 +377,7 @@ def test_what_the_file_leaves_out_may_come_from_code() -> None:
     limiter = Limiter([API], node="eu-1", region="eu", mesh=MESH)
     limiter.reload(config_of(OTHER))
     limiter.reload(config_of(API))
-    assert refused(limiter, config_of(API, node="eu-1")) == ["node"]  # now it is told by the file
+    assert refused(limiter, config_of(API, node="eu-1")) == ["node"]  # now the file names it
 
 
 def test_buckets_and_their_configuration_come_together(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -386,7 +386,7 @@ def test_buckets_and_their_configuration_come_together(monkeypatch: pytest.Monke
     def connect(*_: object) -> None:
         seen.append((limiter.config, set(limiter.buckets)))
 
-    monkeypatch.setattr(limiter._in_force.outside, "connect", connect)
+    monkeypatch.setattr(limiter.in_force.outside, "connect", connect)
     limiter.reload(config := config_of(OTHER))
     assert seen == [(config, {OTHER.name})]
 
@@ -460,7 +460,7 @@ def test_more_than_a_table_holds_is_refused() -> None:
     assert {bucket.spec.capacity for bucket in limiter.buckets.values()} == {8}
 
 
-# ---- plans and shadows ----
+# ---- overrides and shadows ----
 
 
 def api_with(capacity: int, **plans: int) -> BucketSpec:

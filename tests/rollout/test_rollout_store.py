@@ -1,4 +1,4 @@
-"""A version that is rolled out in the processes of a shared table: all of them are at one stage."""
+"""The roll-out of a version in the processes of a shared table: all of them are in one stage."""
 
 from __future__ import annotations
 
@@ -298,7 +298,7 @@ def test_a_file_that_cannot_be_used_is_reported_once(
 
 
 def test_what_the_file_has_stays_where_there_is_no_room_for_more(tmp_path: Path) -> None:
-    """Else a process that starts then has the new version on all keys, and so have the others."""
+    """Else a process that starts then has the new version on all keys, and the others follow it."""
     file = HostRollout(str(tmp_path / "table"))
     first, its = place(1)
     file.exchange(first, its)

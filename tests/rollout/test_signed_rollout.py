@@ -1,4 +1,4 @@
-"""Roll-outs where operators sign what moves them: whom a node obeys, and what it still does."""
+"""Roll-outs that operators sign: whom a node obeys, and what it still does by itself."""
 
 from __future__ import annotations
 

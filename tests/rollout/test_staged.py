@@ -1,4 +1,5 @@
-"""The roll-out of a version as a pure machine: its join, its clock, its commands, when it halts."""
+"""The roll-out of a version as a pure machine: its merge, its clock, its commands, when it
+halts."""
 
 from __future__ import annotations
 
@@ -143,7 +144,7 @@ def test_each_move_says_why_and_begins_a_stage_anew() -> None:
     assert (other.since, other.reason) == (6, f"another node: {Status.HALTED}")
 
 
-# ---- what nodes tell each other ----
+# ---- what nodes send each other ----
 
 
 @given(positions, positions, positions)
@@ -193,7 +194,7 @@ def test_of_two_commands_at_once_the_one_that_halts_holds() -> None:
 
 @pytest.mark.parametrize("moves", [("time",) * 3, ("halt", "advance", "halt"), ("advance",) * 3])
 def test_a_roll_back_holds_whatever_happened_beyond_a_partition(moves: tuple[str, ...]) -> None:
-    """What had changed more often held, and the version came back everywhere."""
+    """The state that had changed more often once won, and the version came back everywhere."""
     here, there = rollout(), rollout(region="us")
     here.rollback(0)
     for number, move in enumerate(moves, start=1):

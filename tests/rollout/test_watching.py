@@ -1,4 +1,4 @@
-"""A file that is watched: whatever way its content changes, it is taken once, and never half."""
+"""A watched file: in whatever way its content changes, it is read once, and never in part."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BUCKET = "services:\n  api:\n    bucket: {capacity: %d, refill_rate: 1, refill_i
 
 
 class Taker:
-    """What a watch told to take, as the file was then."""
+    """The configurations that a watch handed on, each as the file was then."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -84,7 +84,7 @@ def test_a_file_that_is_replaced(path: Path) -> None:
 
 
 def test_a_mounted_directory_that_is_swapped(tmp_path: Path) -> None:
-    """As Kubernetes mounts a ConfigMap: the file is a link through `..data`, which is turned."""
+    """Kubernetes mounts a ConfigMap so: the file is a link through `..data`, which is replaced."""
     for number in range(4):
         (tmp_path / f"..{number}").mkdir()
         (tmp_path / f"..{number}" / "limits.yaml").write_text(f"version {number}")
@@ -234,7 +234,7 @@ def test_without_being_asked_nothing_is_watched(path: Path) -> None:
 
 
 def test_a_pipe_is_neither_watched_nor_read_for_a_look() -> None:
-    """It can be read once: who looked at it left nothing for who would read it."""
+    """A pipe can be read once: to look at it would leave nothing for its reader."""
     reader, writer = os.pipe()
     os.write(writer, (BUCKET % 100).encode())
     os.close(writer)

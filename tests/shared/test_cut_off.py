@@ -1,4 +1,4 @@
-"""The file of a shared table is made shorter while a process uses it."""
+"""The file of a shared table is cut while a process uses it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who of the processes of a shared table speaks to the peers, and how it ends."""
+"""Which process of a shared table has the connections of the peers, and how its leadership ends."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SPEC = BucketSpec("api", 100, 1)
 async def test_a_node_whose_processes_end_at_once_leaves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As gunicorn and `serve --workers` end them; here the leader is the first."""
+    """gunicorn and `serve --workers` end them so; here the leader is the first."""
     asked: list[bool] = []
     alone = SharedFile.alone
 
@@ -99,7 +99,7 @@ async def test_a_process_that_met_a_bug_leads_later(
     async with other:
         monkeypatch.setattr(Leadership, "_begin", fails_once)
         await leader.aclose()
-        await eventually(lambda: len(begun) == 2 and other._in_force.tables.main.sharing.leading)
+        await eventually(lambda: len(begun) == 2 and other.in_force.tables.main.sharing.leading)
     assert "a bug in leading the processes that share a table" in caplog.text
 
 

@@ -1,4 +1,4 @@
-"""A node whose processes share a table ends, by itself or by force, and begins again."""
+"""A node whose processes share a table ends, in order or by force, and starts again."""
 
 from __future__ import annotations
 

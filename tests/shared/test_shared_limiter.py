@@ -130,7 +130,7 @@ async def test_who_could_not_lead_at_once_leads_later(
 async def test_a_leader_that_closes_gives_its_name_back_before_the_lead(
     path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """However long the disk takes: whoever leads next would find the name in use, and say so."""
+    """However slow the disk is: else the next leader would find the name in use, and log that."""
     mesh = MeshConfig(listen="127.0.0.1:0", secret=SECRET, state_dir=tmp_path / "state")
     save = SavedState.save
 
@@ -203,7 +203,7 @@ def mesh_of(listen: int, peer: int) -> MeshConfig:
 
 
 async def work(path: str, ports: tuple[int, int], told: Any, line: Connection) -> None:
-    """Takes, and tells each take, until it is told to stop; then closes its limiter."""
+    """Takes and reports each take until it is told to stop; then closes its limiter."""
     async with Limiter([SPEC], node="a", mesh=mesh_of(*ports), shared=path) as limiter:
         bucket = limiter.bucket("api")
         while not line.poll():
@@ -217,8 +217,8 @@ def start(path: str, ports: tuple[int, int], told: Any, line: Connection) -> Non
 
 
 class Worker:
-    """A process that works, as its parent sees it: by memory that both have, for a pipe that nobody
-    reads for a while would stop the process."""
+    """A worker process as its parent sees it: by memory that both have, since a pipe that nobody
+    reads for a while would block the process."""
 
     def __init__(self, path: str, ports: tuple[int, int]) -> None:
         context = multiprocessing.get_context("spawn")
@@ -280,7 +280,7 @@ async def test_a_killed_leader_is_followed_and_no_take_is_lost_or_repeated(path:
             told = sum(worker.taken for worker in workers)
             assert (
                 told <= taken_by(peer) <= told + 2
-            )  # a take of each that was killed may not be told
+            )  # one take of each killed process may not be reported
         finally:
             for worker in workers:
                 worker.process.kill()

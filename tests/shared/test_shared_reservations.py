@@ -1,4 +1,4 @@
-"""A reservation and a decision belong to their process, also where a child shares the table."""
+"""A reservation and a decision belong to their process, even if a child shares the table."""
 
 from __future__ import annotations
 

@@ -204,7 +204,7 @@ with Limiter([spec], node="edge-1", redis=redis, degradation=how, shared={path!r
     assert granted >= 100
     with sharing(path, redis.patient()) as limiter:
         rest = taken_in(limiter, "api", LIMIT)
-    # The call that the kill cut off may have been charged without having been told.
+    # The call that the kill interrupted may have been charged without being reported.
     assert LIMIT - 1 <= granted + rest <= LIMIT
 
 

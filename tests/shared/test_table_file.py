@@ -1,4 +1,4 @@
-"""The file of a shared table: who may use it, when it is begun anew, and what a fork does to it."""
+"""The file of a shared table: who may use it, when it is made anew, and what a fork does to it."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ def left_behind(path: str, **changes: object) -> None:
 
 
 def gives_up_root() -> None:
-    """As a server does that was started as root. Then most of /proc/self is root's, as it is of a
-    process that may not be dumped."""
+    """Drops root, as a server does that was started as root. Then most of /proc/self belongs to
+    root, as it does for a process that may not be dumped."""
     if os.getuid() == 0:
         os.setgid(65534)
         os.setuid(65534)
@@ -188,7 +188,8 @@ def test_a_table_whose_maker_was_killed_is_begun_anew(
 
 
 def test_a_table_says_whose_it_is_before_it_takes_any_room(path: str) -> None:
-    """Who is killed while it makes a table leaves nothing, or what the next one may begin anew."""
+    """A process that is killed while it makes a table leaves nothing, or a file that the next one
+    may make anew."""
 
     def work() -> object:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
@@ -359,14 +360,14 @@ def test_two_who_make_it_at_once_share_it(path: str) -> None:
 
 
 def takes(path: str, calls: int) -> int:
-    """In a process that was spawned: how many of its takes are allowed."""
+    """Takes in a spawned process; returns how many of its takes are allowed."""
     _file, table = opened(path)
     slow = BucketSpec("b", 200, 1, "1h")
     return BucketCore(table, slow).take_burst("key", calls)
 
 
 def test_children_of_a_fork_share_the_limit_and_have_counters_of_their_own(path: str) -> None:
-    """As gunicorn does with --preload: the table is open before the workers are."""
+    """gunicorn does so with --preload: the table is open before the workers are."""
     file, table = opened(path)
     bucket = BucketCore(table, BucketSpec("b", 200, 1, "1h"))
     bucket.take_burst("key", 20)
@@ -470,7 +471,7 @@ def test_no_more_processes_than_fit(path: str) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the lock is Linux's")
 def test_the_lock_is_the_open_files(path: str) -> None:
-    """So that closing another one of the same path does not end it."""
+    """Closing another description of the same path must not end it."""
     first, _table = opened(path)
     os.close(os.open(path, os.O_RDWR))
     with open(path, "r+b") as other, pytest.raises(BlockingIOError):
@@ -502,7 +503,7 @@ def test_a_bucket_that_another_process_defined_anew_can_be_reset(path: str) -> N
     assert bucket.reset("key") == 20
 
 
-# -- who owns which epoch, over the lives of a node
+# -- the owner of each epoch, over all processes of a node
 
 
 def named(path: str, *names: str) -> int:
@@ -571,7 +572,7 @@ def test_an_epoch_whose_owner_is_not_known_is_removed_and_the_level_stays(path: 
     assert owners(table) == {("c", 102)}
     assert len(bucket.columns("key")) == 2
     assert bucket.peek("key").remaining == level
-    assert table.epochs.origin(2, 101)  # whoever speaks of it says whose it is
+    assert table.epochs.origin(2, 101)  # the peer that sends it names its owner
 
 
 @pytest.mark.parametrize("names", [(), ("b",)])

@@ -1,8 +1,9 @@
-"""When all is over, whoever runs serves: what is asked for within the limit is given, to everybody.
+"""At the end of a run, every node that runs serves: demand within the limit is not denied, on any
+of them.
 
 Most runs end soon after something has happened, and many ask for more than the limit, where calls
-are denied in any case. So at the end, when every way is open and all that was owed has refilled,
-each node is asked for little, in turns.
+are denied in any case. So at the end, when every way is open and all debts have refilled, each node
+in turn is asked for little.
 """
 
 from __future__ import annotations
@@ -15,40 +16,41 @@ from tests.simulated.view import View
 SECOND = 10**9
 MAIN = ("main", "key")
 LIGHT = 0.3
-"""Of the limit, all nodes together are asked for so much."""
+"""The share of the limit that all nodes together are asked for."""
 TURNS = 3
 """Calls on each node."""
 REFILLED = 0.05
-"""Of the capacity may be owed when they begin."""
+"""The share of the capacity that may still be owed when the calls begin."""
 ROOMY = 25
-"""A bucket that holds so many calls of each node denies none; a smaller one not all of a node: of
-so little a part of a call is left to the others."""
+"""A bucket that holds this many calls of each node must not deny any. A smaller one must not deny
+all calls of a node: what is held back for the others may be more than the part of a call that is
+left."""
 FORGOTTEN = 20.0
-"""Until then there is more left to them where all have asked for much, in seconds."""
+"""For so many seconds after an overload, more is held back for the other nodes."""
 WARM = 2.0
-"""A node that has come without a memory serves but a share for so long where no peer tells it of
-what is owed, in seconds."""
+"""Seconds for which a node that has come without a memory serves only a share, unless a peer sends
+it what is owed."""
 NOTICED = 4.0
-"""A clock that has jumped is noticed within so long and two rounds, in seconds: see docs/model.md.
-Then the debts of its node are the most that they may be."""
+"""A clock that has jumped is noticed within so many seconds and two rounds: see docs/model.md.
+After that the debts of its node are the most that they may be."""
 FRAMES = 1500
-"""It may cost so many, about."""
+"""About how many frames this check may cost."""
 
 
 class Afterwards:
     def __init__(self, plan: Plan, mesh: Network, view: View) -> None:
         self._plan, self._mesh, self._view = plan, mesh, view
         self.judged = False
-        """Whether it could be looked at."""
+        """Whether the end of this run could be judged."""
 
     def check(self) -> None:
-        """Time passes."""
+        """Makes the calls and judges them; time passes."""
         nodes = [node for node in self._mesh.nodes.values() if node.up]
         if not nodes or not self._view.connected() or self._kept(nodes):
-            return  # what is kept for who may still run is denied to the others
+            return  # credit for nodes that may still run is denied to the others
         specs = {node.bucket("main").spec for node in nodes}
         if len(specs) > 1:
-            return  # one has begun anew with another limit
+            return  # a node has started again with another limit
         (spec,) = specs
         if self._plan.has("come", "return"):
             self._mesh.advance(WARM)

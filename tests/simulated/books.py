@@ -1,5 +1,5 @@
-"""Exact books of one run: what was taken is what columns show, and no level is above what is left
-but for what a node could not know."""
+"""Exact books of one run: columns show what was taken, and no level is above what is left, except
+for what its node could not know."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from tests.simulated.view import View
 
 SECOND = 10**9
 NEAR = 0.5
-"""Silence up to this grants no credit, in seconds."""
+"""A silence of up to so many seconds grants no credit."""
 EPSILON = 0.001
 LOSSY = 3.0
-"""Where frames are lost, a node may be not_merged for so long, in seconds."""
+"""Seconds for which takes may stay unmerged where frames are lost."""
 
 Column = tuple[int, int, int]
 """(generation of the entry, taken, refunded)."""
@@ -26,34 +26,36 @@ Column = tuple[int, int, int]
 
 class Books:
     part = (1, 1)
-    """Of the limit, what an ideal bucket has."""
+    """The fraction of the limit that an ideal bucket has."""
 
     def __init__(self, plan: Plan, mesh: Network, view: View) -> None:
         self.plan, self.mesh, self.view = plan, mesh, view
         self.ledger = Ledger()
         self.ideals: dict[Place, IdealBucket] = {}
         self.slowest: dict[Place, IdealBucket] = {}
-        """As `ideals`, on the slowest clock: what is left at least."""
+        """As `ideals`, on the slowest clock: the least that may be left."""
         self.asked: dict[Place, int] = {}
         """When each key was last asked for, ns."""
         self._alone: dict[tuple[str, int, Place], IdealBucket] = {}
-        """As `ideals`, of what one process has taken alone."""
+        """As `ideals`, for what one process alone has taken."""
         self._room: dict[Place, float] = {}
-        """The most that any node was seen to keep free for silent peers, tokens."""
+        """The most tokens that any node was seen to keep free for silent peers."""
         self._seen: dict[tuple[str, int, Place], tuple[int, int, dict[Owner, Column]]] = {}
-        """When a node was looked at, ns, what it had evicted, and its columns."""
+        """By process and key: when it was last looked at (ns), how many keys it had evicted, and
+        its columns."""
         self._known: dict[tuple[str, int], dict[Place, dict[Owner, int]]] = {}
-        """The most that a process was seen to count for each owner."""
+        """The most tokens that a process was seen to count for each owner."""
         self._marked: dict[tuple[str, int], dict[int, int]] = {}
-        """When an epoch was last seen marked in a process of a node, ns."""
+        """When a process of a node was last seen to hold a tombstone of an epoch, ns."""
         self._passed: dict[tuple[str, int, str], int] = {}
-        """Calls that a process had let pass as they are guaranteed, by bucket."""
+        """How many calls a process had admitted by its guaranteed share, by bucket."""
         self._moved = self._parted = False
-        """Whether something has happened since the last look; and whether some running nodes were
-        seen at any time not to hear each other, not by relays either."""
+        """Whether something has happened since the last look; and whether there was ever a running
+        node that did not reach another one, even by relays."""
         self._first: int | None = None if plan.complete else 0
         self.unbounded: set[str] = {"side"} if self.flooded else set()
-        """Buckets whose levels are not judged: their limit changed, or keys were thrown out."""
+        """Buckets whose levels are not judged, since their limit changed or their keys were
+        evicted."""
 
     @property
     def flooded(self) -> bool:
@@ -93,7 +95,7 @@ class Books:
         self.ledger.book(owner, place, 0, tokens)
 
     def ideal(self, place: Place) -> IdealBucket:
-        """On the fastest clock: no node may ever see more than what that one refilled."""
+        """The ideal bucket on the fastest clock: no node may see more left than that one has."""
         if place not in self.ideals:
             self.ideals[place], self.slowest[place] = (
                 self._bucket(place, max),
@@ -128,10 +130,11 @@ class Books:
             known[owner] = max(known.get(owner, 0), taken)
 
     def lost(self, nodes: list[SimulatedNode], place: Place) -> float:
-        """Tokens that were taken and that none of these processes has ever counted. And those that
-        one of them alone has counted, and evicted with the key: in a silence each of them refills
-        by itself, and a key that is full then goes once the log is not kept any more for who is
-        silent. Of each owner these are no more than what has been refilled since it began."""
+        """Tokens that were taken and that none of these processes has ever counted. Added are
+        tokens that only one of them has counted, and then evicted with the key: in a silence each
+        of them refills by itself, and a key that is full is evicted once the log is no longer kept
+        for silent peers. Of each owner these are no more than what was refilled since the silence
+        began."""
         nodes = [node for node in nodes if place[0] in node.buckets]
         shown = [self.columns(node, place) for node in nodes]
         for node, columns in zip(nodes, shown, strict=True):
@@ -149,7 +152,7 @@ class Books:
     # ---- rules ----
 
     def look(self, node: SimulatedNode, place: Place, *, admitted: bool) -> None:
-        """After an operation of this node."""
+        """Checks the rules after an operation of this node."""
         if self._moved:
             self._moved, self._parted = False, self._parted or not self.view.connected()
         if self.flooded and place[0] == "side":
@@ -162,13 +165,12 @@ class Books:
     def _check_admitted(
         self, node: SimulatedNode, place: Place, columns: dict[Owner, Column]
     ) -> None:
-        """What is admitted is there, but for what this node could not know: over any window at
-        most C + r t and the largest such amount are admitted. And however much that is, by one
-        process no more than a bucket of its own would give, but for a call that is guaranteed, for
-        what others give back, and for the room that was kept in a full bucket for silent peers: a
-        bucket of its own does not fill above that."""
+        """What is admitted is there, except for what this node could not know: in any window at
+        most C + r t, and the largest such amount, are admitted. In any case one process admits no
+        more than a bucket of its own would, beside guaranteed calls, refunds, and the room that was
+        kept in a full bucket for silent peers, since its own bucket does not fill above that."""
         alone = self._alone_of(node.name, node.table.epochs.running, place).level(self.mesh.now_ns)
-        guaranteed = max(1, self.spec(place).capacity // 20)  # a call passes whatever the level is
+        guaranteed = max(1, self.spec(place).capacity // 20)  # such a call passes at any level
         calls = node.bucket(place[0]).counters()["guaranteed"]
         least = -guaranteed * (1 + calls) - sum(self.ledger.refunded[place].values()) - EPSILON
         spec = self.spec(place)
@@ -189,31 +191,31 @@ class Books:
             )
 
     def not_merged(self, place: Place, columns: dict[Owner, Column]) -> int:
-        """Tokens taken anywhere, ever, that these columns do not show."""
+        """All tokens ever taken on any node that these columns do not show."""
         return sum(
             max(0, taken - columns.get(owner, (0, 0, 0))[1])
             for owner, taken in self.ledger.taken[place].items()
         )
 
     def slack(self, place: Place) -> float:
-        """By how much a level may be above the ideal beside what is not_merged: credit, refunds."""
+        """By how much a level may be above the ideal beside `not_merged`: credit and refunds."""
         rounded = 2 * self.spec(place).rate_per_second / SECOND  # clocks show whole nanoseconds
         refunded = sum(self.ledger.refunded[place].values())
         return self._credit(place) + refunded + rounded + EPSILON
 
     def at_once(self, place: Place) -> float:
-        """Tokens that a node may believe at once to be owed less."""
+        """Tokens by which a node may lower a debt at once because members say so."""
         return 0.0
 
     def _most_room(self, place: Place) -> float:
-        """Looks at what nodes keep free for silent peers now; the most that it ever saw."""
+        """The most room that any node was ever seen to keep free for silent peers, now included."""
         for node in self._awake(place):
             room = node.bucket(place[0]).credit(place[1])
             self._room[place] = max(self._room.get(place, 0.0), room)
         return self._room.get(place, 0.0)
 
     def _credit(self, place: Place) -> float:
-        """Tokens that may have been kept for silent peers, at most."""
+        """The most tokens that may have been kept for silent peers."""
         silence = 2 * self.plan.one_way + self.plan.gossip_interval
         silence += LOSSY if self.plan.loss[0] else 0.0
         if self._first is not None:
@@ -223,7 +225,7 @@ class Books:
     def _check_columns(
         self, node: SimulatedNode, place: Place, columns: dict[Owner, Column]
     ) -> None:
-        """Columns never shrink in an entry's life, and show no more than their owner took."""
+        """A column never shrinks while its entry is held, and shows no more than its owner took."""
         for owner, (_, taken, refunded) in columns.items():
             booked = self.ledger.of(owner, place)
             if taken > booked[0] or refunded > booked[1]:
@@ -243,7 +245,7 @@ class Books:
                     or (self._parted and marked.get(owner[1], -1) >= before[0])
                     or (self._parted and self._may_have_missed(before[0]))
                     or (self._parted and self.plan.forget_after < 900)  # its owner was forgotten
-                    or self.view.mistaken >= 0  # it was marked, until it was heard again
+                    or self.view.mistaken >= 0  # it had a tombstone until it was seen again
                 ):
                     continue
                 if new is None or new < old:
@@ -252,8 +254,9 @@ class Books:
         self._know(node, place, columns)
 
     def _began_anew(self, owner: Owner, place: Place, old: Column) -> bool:
-        """Whether the owner has no such column any more: it has ended, so that its epoch was marked
-        perhaps and released, or it has evicted the entry and counts in a later generation."""
+        """Whether the owner no longer has this column: it has ended, so that its epoch may have got
+        a tombstone and been released, or it has evicted the entry and counts in a later
+        generation."""
         node = self.mesh.nodes[owner[0]]
         if not node.up or node.table.epochs.running != owner[1]:
             return True
@@ -264,15 +267,15 @@ class Books:
         return True
 
     def _may_have_missed(self, since: int) -> bool:
-        """Whether an epoch may have been marked after this time (ns), and that taken back by the
-        next round of its owner."""
+        """Whether an epoch may have got a tombstone after this time (ns), which the next round of
+        its owner withdrew."""
         return self.mesh.now_ns - since > self.plan.gossip_interval * SECOND
 
     def _marks(self, node: SimulatedNode) -> dict[int, int]:
-        """When this node was last seen to take an epoch for dead. That may be a running one only
-        where the mesh was in parts: what nobody had told of in its first rounds, and no relay hears
-        then, is marked in half a minute. The next news of it take that back, and its columns come
-        again later."""
+        """When this node was last seen to hold a tombstone of each epoch. A running epoch may get
+        one only where the mesh was in parts: if nobody has named it in its first rounds, and no
+        relay sees it then, it gets one within half a minute. Its next update withdraws the
+        tombstone, and its columns come again later."""
         marked = self._marked.setdefault((node.name, node.epochs), {})
         origins = node.table.epochs.origins()
         marked.update((epoch, self.mesh.now_ns) for _, _, epoch, gone in origins if gone)

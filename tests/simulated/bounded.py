@@ -1,5 +1,5 @@
-"""Judges a run with hostile members by what docs/security.md says that one cannot do, summed up
-over all. What they take, admit and state themselves is not judged."""
+"""Judges a run with hostile members by the bounds of docs/security.md, summed up over all of them.
+What they take, admit and advertise themselves is not judged."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ from tests.simulated.view import View
 
 SECOND = 10**9
 FIFTHS = 5
-"""Each bad member makes the others admit a fifth more at most."""
+"""Each bad member makes the others admit at most a fifth more."""
 PATIENCE = 5.0
-"""Beyond the time in which the largest debt refills, after which a node has its guaranteed share,
-in seconds."""
+"""Seconds, beside the time in which the largest debt refills, after which a node must have its
+guaranteed share."""
 DEAD = 14.0
-"""After this a member whose connections have ended, and that refuses dials, is dead, in seconds."""
+"""Seconds after which a member counts as dead whose connections have ended and that refuses
+dials."""
 LONGEST = 400
-"""So many rounds are waited for at most until every key is full."""
+"""The most rounds to wait until every key is full."""
 
 
 class BoundedBooks(Books):
-    """Books of the honest nodes: with the fifth that may be added, and of columns only those of
-    nodes that run."""
+    """Books of the honest nodes, with the fifth that may be added; they judge only columns of nodes
+    that run."""
 
     def __init__(self, plan: Plan, mesh: Network, view: View) -> None:
         super().__init__(plan, mesh, view)
         self.part = FIFTHS + plan.bad, FIFTHS
 
     def slack(self, place: Place) -> float:
-        """And what the nodes believe at once of debts that are said to be lower, and what a node
-        takes out of the room that it alone keeps for a bad member: the others take that for full.
-        """
+        """Adds the debts that nodes may lower at once, and what a node takes out of the room that
+        it alone keeps for a bad member, as the others take that room for full."""
         room = min(self.spec(place).capacity, self._most_room(place))
         return super().slack(place) + self.at_once(place) + room
 
     def at_once(self, place: Place) -> float:
-        """Two that agree lower each debt by the ceiling, once; so does one whom nobody else can
-        contradict."""
+        """Two bad members that agree lower each debt by the ceiling, once; so does one that nobody
+        else can contradict."""
         spec, several = self.spec(place), self.plan.bad > 1 or len(self.plan.nodes) == 1
         ceilings = several * len(self.plan.nodes) * (spec.capacity + self.plan.most_debt(spec))
         return self.plan.bad / FIFTHS * spec.capacity + ceilings
@@ -59,9 +59,10 @@ class BoundedBooks(Books):
 
 
 class BoundedView(View):
-    """Where a node is cut off, the bad member may be most of what it is linked with."""
+    """Where a node is cut off, the bad member may be most of its peers, so a jump of the clock is
+    no fault then."""
 
-    jumped = "levels stay where they were"  # so it has moved its table; not that somebody claims it
+    jumped = "levels stay where they were"  # it has moved its table: more than a claim of another
     strict = False
 
     def broken(self, rule: str, text: str) -> None:
@@ -70,11 +71,12 @@ class BoundedView(View):
 
 
 class Bounded:
-    """Told of what callers do and get, as `Oracle` is; it keeps to what no member can change.
+    """Is given what callers do and get, as `Oracle` is, and judges only what no member can change.
 
-    Where nothing else happens in a plan and every node hears each other one, from the beginning on,
-    it is strict: no lie raises a column of an honest node, and no more than a fifth is added. Of a
-    node whose first frame comes when it counts as silent already, relays are believed until then.
+    Where nothing else happens in a plan and all nodes see each other from the beginning on, it is
+    strict: no lie raises a column of an honest node, and no more than a fifth is added. If the
+    first frame of a node comes when the node already counts as silent, relays are believed until
+    then.
     """
 
     def __init__(self, plan: Plan, mesh: Network, bad: Sequence[HostileMember]) -> None:
@@ -84,7 +86,7 @@ class Bounded:
         only_lies = all(event.what in ("lie", "look", "write") for event in plan.events)
         met = plan.one_way + plan.gossip_interval < ALIVE_NS / SECOND
         self._undisturbed = only_lies and plan.complete and not plan.loss[0] and met
-        # Of one honest node nobody else says who it is.
+        # With a single honest node, nobody else can say whose name is whose.
         self.strict = self._undisturbed and len(plan.nodes) > 1
         self.view.strict = self.strict
         self._began = {node.table.epochs.running for node in mesh.nodes.values()}
@@ -119,7 +121,7 @@ class Bounded:
     # ---- what happens ----
 
     def changes(self, at: float) -> None:
-        """The demand changes; no rule here asks when."""
+        """The demand changes, which no rule here depends on."""
 
     def happens(self, what: str, args: tuple[Any, ...]) -> None:
         if what == "lie":
@@ -129,7 +131,7 @@ class Bounded:
         self.books.happens(what, args)
 
     def finish(self) -> None:
-        """The demand is over and all ways are open: the bad member ends."""
+        """The demand is over and all ways are open: the bad members end."""
         self._check_tables()
         self._check_share()
         for one in self.bad:
@@ -142,7 +144,7 @@ class Bounded:
         return [node for node in self.mesh.nodes.values() if node.up]
 
     def _check_tables(self) -> None:
-        """No table grows beyond its places, and no epoch that runs is taken for dead."""
+        """No table grows beyond its places, and no running epoch has a tombstone."""
         running = {node.table.epochs.running for node in self._live()}
         for node in self._live():
             stats, origins = node.table.stats(), node.table.epochs.origins()
@@ -162,11 +164,11 @@ class Bounded:
                 self.view.broken("epoch", f"{node.name} was made to open a new epoch")
 
     def _check_share(self) -> None:
-        """Each node gets half of what it asks for, up to half of an equal share, but for as long as
-        an honest debt may deny it."""
+        """Each node gets half of what it asks for, up to half of an equal share, except while an
+        honest debt may deny it."""
         plan, seconds = self.plan, self.mesh.now_ns / SECOND - self._counted_from / SECOND
         steady = len(plan.phases) == 1 and plan.arrivals[0] != "bursts"
-        # No more than a small burst is saved up from one step of the demand to the next.
+        # This holds only if no more than a small burst is saved up between two steps of the demand.
         saved = 0.5 * plan.step * plan.main.rate_per_second / (plan.bad + len(plan.nodes))
         small = saved + plan.cost <= max(1, plan.main.capacity // 20)
         if not (self.strict and steady and small) or seconds < 2 * self._patience():
@@ -188,22 +190,22 @@ class Bounded:
         return PATIENCE + (spec.capacity + self.plan.most_debt(spec)) / spec.rate_per_second
 
     def _check_recovery(self) -> None:
-        """Once it is known to be dead and all debts have refilled, every bucket is full."""
+        """Once the bad members count as dead and all debts have refilled, every bucket is full."""
         if self.plan.has("reload"):
             return  # what was owed under a larger limit is kept, and refills for longer
         if any(not node.up for node in self.mesh.nodes.values()) or not self.view.connected():
-            return  # a share is kept for who is missing
+            return  # a share is kept for those that are missing
         if any(node.table.nodes.relayed_members() for node in self._live()):
-            return  # and for those that it has invented, until they are forgotten
+            return  # and for invented members, until they are forgotten
         wait = DEAD + 2 * self._patience()
         if any(node.table.refusal for node in self._live()):
-            wait = max(wait, MET_NS / SECOND + 1.0)  # another process was called like this one
+            wait = max(wait, MET_NS / SECOND + 1.0)  # another process had the name of this one
         if wait > LONGEST * self.plan.gossip_interval:
             return
         Ending(self.plan, self.mesh, self.view, self.books).settle()
         self.mesh.advance(wait)
         if any(node.bucket("main").credit("key") for node in self._live()):
-            return  # it went without an end, so its share is kept for as long as that may be a cut
+            return  # its connections did not end, so its share is kept as long as that may be a cut
         for node in self._live():
             left, least = node.peek("main", "key").remaining, node.bucket("main").spec.capacity
             if left < least:

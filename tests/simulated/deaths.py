@@ -1,4 +1,4 @@
-"""What the others charge for nodes that died without a word."""
+"""What the other nodes charge for nodes that died without an end of their connections."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ SECOND = 10**9
 
 
 def kept_for_the_dead(plan: Plan, now: float) -> float:
-    """For how long (s) nodes that had died were thought to be running, as far as they have been
-    given up since, or have begun anew: what they may have taken in that time is charged. All that
-    are silent at a time are thought to take no more than the limit together.
+    """For how long (s) dead nodes were thought to be running, if they have been given up or have
+    started again since: what they may have taken in that time is charged. All nodes that are silent
+    at a time are thought to take no more than the limit together.
 
-    Nobody knows when a process ended that does not say so. What the others keep for it, its next
-    process owes: it may have been taken until that one began.
+    Nobody knows when such a process ended. What the others keep for it, its next process owes: it
+    may have been taken until that one began.
     """
     total = until = 0.0
     deaths = [event for event in plan.events if event.what == "die"]
@@ -30,6 +30,6 @@ def kept_for_the_dead(plan: Plan, now: float) -> float:
 
 
 def _returns(plan: Plan, name: str, after: float) -> float:
-    """When a node begins anew, s."""
+    """When a node starts again, s."""
     returns = (event for event in plan.events if event.what == "return" and event.args[0] == name)
     return min((event.at for event in returns if event.at > after), default=float("inf"))

@@ -1,8 +1,8 @@
 """Draws a plan from one integer.
 
-Every dimension is drawn by a random source of its own, so that none depends on what another drew
-but for the sizes that it has to fit into. Each has a plain value; a plan with some dimensions plain
-and some events left out is how a failing one is made small (see `shrink`).
+Every dimension has a random source of its own, so that none depends on what another drew, except
+for the sizes that it has to fit into. Each has a plain value: a failing plan is made small by
+making dimensions plain and leaving events out (see `shrink`).
 """
 
 from __future__ import annotations
@@ -34,9 +34,10 @@ from tests.simulated.plan import ENDINGS, Event, Phase, Plan, Way, names
 from tests.simulated.reloaded import draw_reloaded
 
 FRAMES = (*[100] * 12, *[150] * 4, 400, 400, 1200, 4000)
-"""Frames that a run sends, about, whatever its size. Some go on for what shows after a while."""
+"""About how many frames a run sends, whatever its size. Some runs go on for longer, since some
+faults show only then."""
 MANY_CALLS = 4000.0
-"""Calls of a run that its costs are chosen for, at twice the rate."""
+"""The number of calls at twice the rate for which the cost of a call is chosen."""
 
 
 def draw(seed: int, plain: Collection[str] = (), dropped: Collection[int] = ()) -> Plan:
@@ -89,7 +90,7 @@ def cost_of(main: BucketSpec, drawn: dict[str, Any]) -> int:
 
 
 class Dimension(NamedTuple):
-    """What is drawn, and the plain value; both may look at the dimensions before."""
+    """How a dimension is drawn, and its plain value; both may use the dimensions before it."""
 
     draw: Callable[[random.Random, dict[str, Any]], Any]
     plain: Callable[[dict[str, Any]], Any]
@@ -140,7 +141,7 @@ def draw_gossip(rng: random.Random, drawn: dict[str, Any]) -> float:
 
 
 def draw_forget(rng: random.Random, drawn: dict[str, Any]) -> float:
-    """Fifteen minutes, or so little that it happens within the run."""
+    """Fifteen minutes, or so little that nodes are forgotten within the run."""
     interval, soon = drawn["gossip"], rng.choice([900.0] * 6 + [30.0, 5 + 5 * drawn["gossip"]])
     return max(soon, LEAST_ROUNDS * interval)
 
@@ -151,7 +152,7 @@ def draw_log(rng: random.Random, drawn: dict[str, Any]) -> float:
 
 
 def draw_length(rng: random.Random, drawn: dict[str, Any]) -> float:
-    """Seconds, by what they cost: some runs last long in a large mesh, many in a small one."""
+    """Seconds, by what they cost: some runs are long in a large mesh, many in a small one."""
     long = rng.random() < (0.1 if drawn["gossip"] >= 3 else 0.02)  # hours, where rounds are slow
     frames = rng.choice(FRAMES) * (5 if long else 1)
     return max(2.0, min(4000.0, frames * drawn["gossip"] / max(1, 2 * len(drawn["graph"]))))
@@ -175,7 +176,8 @@ def draw_drift(rng: random.Random, drawn: dict[str, Any]) -> tuple[float, ...]:
 
 
 def draw_bucket(rng: random.Random, drawn: dict[str, Any]) -> tuple[int, int, str, int | None]:
-    """Of 1 to 10^9 tokens, which fill up within a part of the run or many times its length."""
+    """A bucket of 1 to 10^9 tokens, which fills in a part of the run or in many times its
+    length."""
     capacity = rng.choice([1, 2, 5, 10, 20, 50, 100, 100, 400, 1000, 10_000, 10**6, 10**9])
     to_full = rng.choice([0.05, 0.3, 0.3, 1.0, 1.0, 1.0, 3.0, 3.0, 10.0, 60.0, 3600.0])
     debt = rng.choice([None, None, None, 2 * capacity])
@@ -244,14 +246,14 @@ def draw_storm(rng: random.Random, drawn: dict[str, Any]) -> tuple[int, float] |
 
 
 def draw_scattered(rng: random.Random, drawn: dict[str, Any]) -> float:
-    """So many a second that there are about 100, but in quick runs."""
+    """So many a second that there are about 100 in a run, or fewer in short ones."""
     if rng.random() < 0.4 and drawn["keys"] <= 16:
         return 0.0
     return min(rng.choice([10.0, 25.0, 60.0]), 150 / drawn["length"])
 
 
 def draw_endings(rng: random.Random, drawn: dict[str, Any]) -> tuple[str, ...]:
-    """None, some or all of them: they take longer than most runs."""
+    """None, some or all of the endings, which take longer than most runs."""
     return ENDINGS[: rng.choices([0, 1, 2], [6, 1, 3])[0]]
 
 
@@ -296,8 +298,8 @@ DIMENSIONS: dict[str, Dimension] = {
     "endings": Dimension(draw_endings, lambda drawn: ENDINGS),
     "idle": Dimension(lambda rng, drawn: rng.random() < 0.08, lambda drawn: False),
 }
-"""In the order in which they are drawn."""
+"""All dimensions, in the order in which they are drawn."""
 
 EVENTS = ("cuts", "members", "crowd", "pauses", "reloads", "stalls", "hostile", "observer")
 EVENTS += tuple(IRREGULAR)
-"""Those that are events."""
+"""The dimensions that are events."""

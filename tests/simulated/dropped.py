@@ -1,4 +1,4 @@
-"""Debt that nodes drop, so that their buckets admit again what one bucket would deny."""
+"""Debt that nodes drop, so that they admit again what one bucket would deny."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ class Shown(NamedTuple):
     evicted: int
     """Keys with debt that its table has evicted so far."""
     generation: int
-    """Of its own column; -1: it has none."""
+    """The generation of its own column; -1: it has none."""
     owed: float
-    """Tokens."""
+    """The debt in tokens."""
 
 
 class Dropped:
     """Looks at a key on all nodes before and after each step of time.
 
-    Of more keys with debt than a table holds, those are evicted that are full again first, also
-    when they are asked for all the time: a bucket that fills within a second is evicted for one
-    that fills for hours. A node that has evicted a key finds it full, and admits again what it owed
-    for it, unless a peer tells it. It owed what it showed last, and takes of others that it heard
-    of since: these were unknown here until then, so they were made shortly before.
+    If more keys are in debt than a table holds, those that are full first are evicted, even when
+    they are asked for all the time: a bucket that fills within a second is evicted for one that
+    fills for hours. A node that has evicted a key finds it full, and admits again what it owed,
+    unless a peer sends it the debt. It owed what it showed last, and the takes of others that it
+    merged since then: these were unknown here until then, so they were made shortly before.
     """
 
     def __init__(self, nodes: Sequence[SimulatedNode], place: Place, window: Window) -> None:
@@ -38,11 +38,11 @@ class Dropped:
         self._shown: dict[str, Shown] = {}
         self._forgiven = self._forgiven_so_far()
         self.evicted = 0.0
-        """Tokens of debt that went with the key, at most."""
+        """The most tokens of debt that were evicted with the key."""
 
     @property
     def forgiven(self) -> int:
-        """Tokens that the nodes say that they have forgiven at the ceiling of debt."""
+        """Tokens that the nodes have forgiven at the ceiling of debt, as they report."""
         return self._forgiven_so_far() - self._forgiven
 
     def before(self) -> None:
@@ -51,7 +51,7 @@ class Dropped:
             self._shown[node.name] = self._look(node)
 
     def after(self) -> None:
-        """It is over, and nothing has been taken in it."""
+        """The step of time is over, and nothing has been taken in it."""
         for node in self._nodes:
             then, now = self._shown[node.name], self._look(node)
             kept = now.evicted == then.evicted or now.generation == then.generation >= 0

@@ -15,17 +15,17 @@ from tests.simulated.view import View
 
 SECOND = 10**9
 PASS = 10.0
-"""In this time anti-entropy has gone over all keys, in seconds; or in two rounds."""
+"""Seconds in which anti-entropy has compared all keys; or two rounds."""
 GRACE = 15.0
-"""A full key is kept for so long, in seconds, for messages that are late."""
+"""Seconds for which a full key is kept, for the sake of messages that are late."""
 LOOKS = 40
-"""Times at which it is looked at in a wait whether that is over."""
+"""How often a wait checks whether it is over."""
 LOWERED_PART = 0.2
-"""Of a capacity, all members together lower a debt by so much without another that agrees."""
+"""The share of a capacity by which all members together may lower a debt without agreement."""
 ONE_ALONE = 0.3
-"""Of a capacity, one node may owe less than all others after a cut."""
+"""The share of a capacity that one node may owe less than all others after a cut."""
 LONGEST = 600
-"""So many rounds are waited for at most until every key is full."""
+"""The most rounds to wait until every key is full."""
 
 
 class Ending:
@@ -33,10 +33,10 @@ class Ending:
         self.plan, self.mesh, self.view, self.books = plan, mesh, view, books
         self.round = plan.gossip_interval + 2 * plan.one_way
         self._met: set[tuple[Place, str, str]] = set()
-        """Nodes that have had the same columns since nothing is taken any more."""
+        """Pairs of nodes that have had the same columns at some time since the last take."""
 
     def check(self) -> None:
-        """All is settled."""
+        """Checks all rules, once everything is settled."""
         for node in self._live():
             stats = node.table.stats()
             if not len(node.table) == stats["keys"] <= stats["max_keys"]:
@@ -58,7 +58,8 @@ class Ending:
             self._check_quiet()
 
     def settle(self) -> None:
-        """Pauses end, connections are made again, and two rounds come everywhere."""
+        """Waits until pauses have ended, connections are made again, and two rounds have come
+        everywhere."""
         mesh = self.mesh
         paused = max(node.suspended_until for node in mesh.nodes.values()) - mesh.now_ns
         mesh.advance(max(0, paused) / SECOND)
@@ -68,18 +69,18 @@ class Ending:
         mesh.advance(1.0 + self.view.hops * 3 * self.round)
 
     def _wait(self) -> None:
-        """Until the columns and the debts are the same, as long as that may take."""
-        # What is lost comes late, and what is relayed by who must hear of that first. And full keys
-        # are not told when nodes meet: who has evicted one, and who has a column in one that others
-        # owe for, hears and is heard of its history when anti-entropy finds it.
+        """Waits until columns and debts are the same everywhere, as long as that may take."""
+        # What is lost comes late, and so does what is relayed. Full keys are not sent when nodes
+        # meet: if one node has evicted such a key, or has a column of a key in which others are in
+        # debt, only anti-entropy brings the columns of one to the other.
         tables = [node.table.stats() for node in self._live()]
         evicted = any(one["evicted_full"] or one["evicted_indebted"] for one in tables)
-        # Who does not hold a key leaves out what comes of it while it is full.
+        # A node that does not hold a key ignores entries of it while it is full.
         ignored = any(node.node.counters["ignored"] for node in self._live())
         met = self.plan.has("return", "come", "cut", "pause", "stall", "still", "jump", "add")
         late = self.plan.loss[0] or self.view.hops > 1 or evicted or ignored or met
-        # Who has ended is given up in the first of two such times, and charged for what it may have
-        # taken unseen; others may know that it has not.
+        # A node that has ended is given up in the first of two such spans, and charged for what it
+        # may have taken unseen; others may know that it has taken nothing.
         wait = (2 * self.view.hops * max(PASS, 2 * self.round) + 2.0) * (1 + self.plan.has("die"))
         until = self.mesh.now_ns + round(wait * SECOND) if late else 0
         while self.mesh.now_ns < until and not self._all_equal():
@@ -103,25 +104,27 @@ class Ending:
                     return False
                 owing = self._owing(nodes, place)
                 if 0 < len(owing) < len(nodes) or self._counted_by_some(nodes, owing, place):
-                    return False  # who is full may not have heard
+                    return False  # a node on which the key is full may lack columns
         return True
 
     def _counted_by_some(
         self, nodes: list[SimulatedNode], owing: list[SimulatedNode], place: Place
     ) -> bool:
-        """Whether a node that owes counts what has a tombstone at another: it may be withdrawn."""
+        """Whether a node in debt has a column for whose epoch another node holds a tombstone, which
+        may still be withdrawn."""
         epochs = {e for one in nodes for _, _, e, gone in one.table.epochs.origins() if gone}
         return any(owner[1] in epochs for n in owing for owner in self.books.columns(n, place))
 
     def _owing(self, nodes: list[SimulatedNode], place: Place) -> list[SimulatedNode]:
-        """Nodes where the key is not full: where it is there is nothing to tell."""
+        """Nodes on which the key is not full; the others have nothing to send."""
         return [node for node in nodes if node.peek(*place).debt > 0]
 
     def _unequal(self, nodes: list[SimulatedNode], place: Place) -> str:
-        """The first columns on which two nodes differ; empty when there are none. Who has
-        evicted a full key tells nobody of its own column any more, be it told later or not that
-        others still owe. Nor do two differ that were the same before: one of them has evicted the
-        key since and is told of it anew, and what a third one that is full took comes later."""
+        """The first column in which two nodes differ; empty when there is none. A node that has
+        evicted a full key no longer sends its own column, even if it later learns that others are
+        still in debt. Two nodes that once had the same columns may differ, too: one of them has
+        evicted the key since and gets it again, and the takes of a third node on which it is full
+        come later."""
         owing = self._owing(nodes, place)
         marked = {epoch for n in owing for _, _, epoch, dead in n.table.epochs.origins() if dead}
         for node in nodes:
@@ -140,12 +143,14 @@ class Ending:
         return ""
 
     def _apart(self, nodes: list[SimulatedNode], place: Place) -> dict[str, int] | None:
-        """The debts when they are further apart than travel, drift and anti-entropy explain. While
-        a credit is kept for silent peers, what is owed is between the debts with and without it.
+        """The debts, if they are further apart than travel, drift and anti-entropy explain; else
+        None. While credit is kept for silent peers, what is owed lies between the debt with and
+        without it.
 
-        A statement is not aged, so who hears it owes a travel time more than who made it. Quiet
-        keys are stated again only when their debts, summed up, differ by more than a second each;
-        where debts were forgiven in a change of definition, the sum may hide what one key differs.
+        An advertised debt is not aged, so its receiver owes a travel time more than its sender.
+        Quiet keys are sent again only when the sums of their debts differ by more than a second for
+        each key; where debts were forgiven when a definition changed, the sum may hide that one key
+        differs.
         """
         if len(nodes) < 2:
             return None
@@ -153,29 +158,30 @@ class Ending:
         spec = self.plan.main if place[0] == "main" else self.plan.side
         more = max(len(node.table) for node in nodes) + self._charged_late(spec, len(nodes))
         if self.plan.returns or self.plan.has("reset"):
-            # What was forgiven at the ceiling is not given back, and not everywhere the same.
+            # What was forgiven at the ceiling is not given back, and it is not the same on all
+            # nodes.
             forgiven = sum(node.bucket(place[0]).counters()["forgiven"] for node in self._live())
             refunded = sum(self.books.ledger.refunded[place].values())
             more += min(forgiven, refunded) / spec.rate_per_second
         view = self.view
         if view.mistaken >= 0 or view.began_beside_silent or not self._linked(nodes):
-            # Credit for who is never heard, and what was kept for who was given up, or is owed by
-            # a newcomer: that is charged to the others, and this one, who alone knows better, is
-            # not believed by itself.
+            # Credit for nodes that are never seen, for those that were given up, and what a
+            # newcomer owes is charged to the others. The node that alone knows better is not
+            # believed.
             more += self.books.slack(place) / spec.rate_per_second
         drift = max(1e-3, self.plan.drift) if self.plan.has("come") else self.plan.drift
         explained = 0.001 + self.view.hops * self.plan.one_way + drift * self.mesh.now_ns / SECOND
         decided = sorted(self._decided(node, place) for node in nodes)
         most = ONE_ALONE * spec.capacity / spec.rate_per_second * SECOND
         if self.plan.has("cut") and len(nodes) > 2 and decided[1] - decided[0] <= most:
-            del decided[0]  # who alone knows that less is owed is believed within its budget
+            del decided[0]  # one node alone may advertise a lower debt within its budget
         apart = max(debts.values()) - decided[0]
         return debts if apart > (explained + more) * SECOND else None
 
     def _charged_late(self, spec: BucketSpec, nodes: int) -> float:
-        """What has refilled before takes that were held up came, in seconds, and was charged: who
-        took them alone knows better, and is believed within the budget for lower debts. That has
-        refilled in the time in which the bucket has."""
+        """Seconds of refill that were charged since takes were held up on their way. The node that
+        made them alone knows better, and is believed within the budget for lower debts, which
+        refills in the time in which the bucket does."""
         full = spec.capacity / spec.rate_per_second
         now, budget = self.mesh.now_ns / SECOND, LOWERED_PART * full / nodes
         stalls = [event for event in self.plan.events if event.what == "stall"]
@@ -183,23 +189,23 @@ class Ending:
         return max(0.0, max(held, default=0.0) - budget)
 
     def _decided(self, node: SimulatedNode, place: Place) -> int:
-        """The debt that a node decides by, with what it keeps for silent peers, ns."""
+        """The debt (ns) by which a node decides: with the credit that it keeps for silent peers."""
         bucket, spec = node.bucket(place[0]), self.books.spec(place)
         credit = round(bucket.credit(place[1]) / spec.rate_per_second * SECOND)
         return max(0, (bucket.debt(place[1]) or 0) + credit)
 
     def _has(self, node: SimulatedNode, place: Place) -> bool:
-        """Whether a node knows what is owed: it may have thrown out the key in a full table."""
+        """Whether a node can know what is owed: a full table may have evicted the key."""
         held = node.bucket(place[0]).debt(place[1]) is not None
         return held or not node.table.stats()["evicted_indebted"]
 
     def _linked(self, nodes: list[SimulatedNode]) -> bool:
-        """Whether each hears each without a relay, and has heard those that are gone."""
+        """Whether all nodes are linked without a relay, also with those that are gone."""
         names, others = [node.name for node in nodes], self.mesh.nodes
         return all(frozenset((a, b)) in self.mesh.linked for a in names for b in others if a != b)
 
     def _check_level(self, nodes: list[SimulatedNode], place: Place) -> None:
-        """No level is above what the ideal bucket has left, but for what no node here knows."""
+        """No level is above what the ideal bucket has left, except for what no node here knows."""
         ideal = self.books.ideal(place)
         level, lost = ideal.level(self.mesh.now_ns), self.books.lost(nodes, place)
         spec = self.plan.main if place[0] == "main" else self.plan.side
@@ -207,7 +213,7 @@ class Ending:
             shown = spec.capacity - node.peek(*place).debt * spec.refill_rate / spec.interval_ns
             self._check_history(node, place, shown)
             if self.books.flooded and node.table.stats()["evicted_indebted"]:
-                continue  # what was owed of this key may have gone with an entry
+                continue  # the debt of this key may have been evicted
             if shown > level + lost + self.books.slack(place):
                 self.view.broken(
                     "level",
@@ -215,25 +221,25 @@ class Ending:
                 )
 
     def _check_history(self, node: SimulatedNode, place: Place, shown: float) -> None:
-        """No level is below what the ideal bucket has left on the slowest clock, but for what came
-        late: neither history nor a memory of an earlier time costs anything."""
+        """No level is below what the ideal bucket has left on the slowest clock, except for what
+        came late: neither history nor a snapshot costs anything."""
         spec = self.plan.main if place[0] == "main" else self.plan.side
         if (self.plan.returns and place[0] == "side") or self.plan.has("reset"):
             return  # a refund is worth less where the bucket has been full since
         if not self.plan.complete or self.plan.loss[0] or self.plan.has("cut", "pause", "stall"):
-            return  # what comes late is charged where it has been refilled already
+            return  # late takes are charged even if they have refilled meanwhile
         if self.plan.forget_after < 900 and not self.plan.has("save"):
             return  # what a forgotten node may have taken is charged
         if self.plan.storm and self.plan.has("return"):
             return  # a new process that asks for much owes all that it took before it was linked
         began = {e.args[0] for e in self.plan.events if e.what in ("come", "return")}
         if self.view.gone_silently and node.name in began:
-            return  # it owes what older nodes keep for the silent ones
+            return  # it owes what older nodes keep for silent ones
         least = self.books.slowest[place].level(self.mesh.now_ns)
         lag = self.plan.gossip_interval + 4 * self.plan.one_way
         kept = kept_for_the_dead(self.plan, self.mesh.now_ns / SECOND)
-        # Where calls are denied in any case, both sides are charged for what each has refilled by
-        # itself before a new process was linked.
+        # In overload, both sides charge what each has refilled by itself before a new process was
+        # linked.
         kept += self.mesh.unlinked_ns / SECOND
         late = spec.rate_per_second * (0.01 + self.view.hops * lag + kept)
         if shown < least - late - 0.01:
@@ -243,9 +249,10 @@ class Ending:
             )
 
     def _check_refill(self) -> None:
-        """What is owed when nobody asks falls by the time that passes, whatever is told: but where
-        something is kept for who is silent. Of two nodes that owe differently, as one alone states
-        the lower debt, the other one tells what it owes once the key has gone at the first."""
+        """Without demand a debt falls by the time that passes, whatever nodes send, except where
+        credit is kept for silent peers. If two nodes owe different amounts, because only one
+        advertises the lower debt, the other one sends its debt again once the first has evicted the
+        key."""
         places = [place for place in self.books.ideals if place[0] not in self.books.unbounded]
         nodes = self._live()
         if len(nodes) < len(self.mesh.nodes):
@@ -267,10 +274,10 @@ class Ending:
                 )
 
     def _check_quiet(self) -> None:
-        """When nothing changes any more, no entry is sent, and every key is full and gone."""
+        """Once nothing changes any more, no entry is sent, and every key is full and evicted."""
         nodes = self._live()
         if len(nodes) < len(self.mesh.nodes) or not self.books.ideals:
-            return  # what is kept for the dead is kept until they are forgotten
+            return  # credit for the dead is kept until they are forgotten
         owed = max(node.peek(*place).debt for node in nodes for place in self.books.ideals)
         wait = owed / SECOND + GRACE + self.view.hops * 6 * self.round + 2.0
         if wait > LONGEST * self.plan.gossip_interval:

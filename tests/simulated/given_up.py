@@ -1,7 +1,7 @@
-"""Rarely, a plan in which one side of a cut gives up who goes on taking behind it, and that one is
-gone, or another process, by the end. By chance it is hardly ever drawn: the cut has to last until
-the epoch has its tombstone, the bucket must not fill meanwhile, and the first side has to be asked
-for nothing of what the other one takes."""
+"""Rarely draws a plan in which one side of a cut gives up a node behind it that goes on taking, and
+that node has ended, or has another process, when the cut is mended. By chance it is hardly ever
+drawn: the cut has to last until the epoch has its tombstone, the bucket must not fill meanwhile,
+and the first side must not ask for the keys that the other one takes from."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tests.simulated.plan import Event, Phase, names
 
 RARELY = 0.01
 NEEDS_S = {"resets": 48.0, "times out": 70.0, "silent": 70.0}
-"""Until the epoch has its tombstone: it is given up after 10 s, or 30 s, settles for 30 s, and is
-looked at every second."""
+"""Seconds until the epoch has its tombstone: its node is given up after 10 s, or 30 s, which
+settles for 30 s, and is checked every second."""
 ASKED = 40.0
-"""Of the limit, what the one that is given up is asked for behind the cut."""
+"""The multiple of the limit that the node which is given up is asked for behind the cut."""
 
 OTHERS = ("crowd", "pauses", "reloads", "stalls", "hostile", "observer", *IRREGULAR)
-"""Dimensions whose events do not happen beside."""
+"""Dimensions whose events do not happen in such a plan."""
 
 
 def draw_given_up(rng: random.Random, drawn: dict[str, Any]) -> dict[str, Any]:
@@ -60,7 +60,8 @@ def _full(drawn: dict[str, Any]) -> tuple[tuple[str, str], ...]:
 
 
 def _demand(size: int, taker: int, cut: float, ends: float) -> tuple[Phase, ...]:
-    """Little, of the others; all of one for a while."""
+    """The other nodes are asked for little; for a while only the one behind the cut is asked, for
+    much."""
     others = tuple(0.0 if i == taker else round(1 / (size - 1), 4) for i in range(size))
     alone = tuple(float(i == taker) for i in range(size))
     return Phase(0.0, 0.5, others), Phase(cut + 1.0, ASKED, alone), Phase(ends, 0.5, others)
@@ -69,7 +70,8 @@ def _demand(size: int, taker: int, cut: float, ends: float) -> tuple[Phase, ...]
 def _gone(
     rng: random.Random, taker: str, alone: bool, ends: float, mended: float
 ) -> tuple[Event, ...]:
-    """Who is alone on its side, and does not return, takes its counts with it."""
+    """How the node behind the cut ends. If it is alone on its side it must return, since its counts
+    would be gone with it."""
     kind = rng.choice(["leave", "die", "return", "return"])
     if kind == "leave" and not alone:
         return (Event(ends, "leave", (taker,)),)

@@ -1,4 +1,4 @@
-"""Draws what happens to the links and the nodes of a plan, and to its limit; and who lies."""
+"""Draws what happens to the links, the nodes and the limit of a plan, and which members lie."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from tests.simulated.plan import Event, Way, names
 
 
 def draw_slow(rng: random.Random, drawn: dict[str, Any]) -> tuple[tuple[Way, float], ...]:
-    """Rarely, one way between two nodes, or all of a node in one direction, is slower than back."""
+    """Rarely, one way between two nodes, or all ways from or to a node, is slower than the way
+    back."""
     if drawn["size"] < 2 or rng.random() < 0.95:
         return ()
     linked = [(a, b) for pair in drawn["graph"] for a, b in (pair, pair[::-1])]
@@ -26,7 +27,8 @@ def draw_slow(rng: random.Random, drawn: dict[str, Any]) -> tuple[tuple[Way, flo
 
 
 def draw_cuts(rng: random.Random, drawn: dict[str, Any]) -> tuple[Event, ...]:
-    """Ways that are cut for a while: one way, a pair, a node, a part of the mesh, any of them."""
+    """Ways that are cut for a while: one way, a pair, all of a node, a part of the mesh, or any
+    ways."""
     if drawn["size"] < 2 or rng.random() < 0.5:
         return ()
     out: list[Event] = []
@@ -42,7 +44,7 @@ def draw_cuts(rng: random.Random, drawn: dict[str, Any]) -> tuple[Event, ...]:
 
 
 def flapping(rng: random.Random, drawn: dict[str, Any]) -> list[Event]:
-    """Ways that are cut for the half of every so many seconds."""
+    """Ways that are cut during one half of every period of so many seconds."""
     each, how = rng.choice([0.2, 1.0, 3.0, 8.0]), rng.choice(["silent", "resets"])
     ways, at = draw_ways(rng, drawn), rng.uniform(0, 0.5 * drawn["length"])
     times = [at + i * each for i in range(min(20, int((drawn["length"] - at) / each)))]
@@ -53,8 +55,8 @@ def flapping(rng: random.Random, drawn: dict[str, Any]) -> list[Event]:
 
 
 def draw_stalls(rng: random.Random, drawn: dict[str, Any]) -> tuple[Event, ...]:
-    """Ways on which frames are held for a while; then they come, all at once or little by little,
-    each a little less late than the one before."""
+    """Ways on which frames are held for a while. Then they arrive, all at once or each a little
+    less late than the one before."""
     if drawn["size"] < 2 or rng.random() < 0.85:
         return ()
     held = rng.choice([0.5, 1.5, 3.0, 5.0, 8.0])
@@ -86,8 +88,8 @@ def draw_ways(rng: random.Random, drawn: dict[str, Any]) -> tuple[Way, ...]:
 
 
 def draw_members(rng: random.Random, drawn: dict[str, Any]) -> tuple[Event, ...]:
-    """Nodes that come, leave, die with or without an end, and return under the same name or are
-    replaced under a new one; snapshots of any age."""
+    """Nodes that come, leave, die with or without an end of their connections, and return under the
+    same name or are replaced under a new one; with snapshots of any age."""
     if rng.random() < 0.5:
         return ()
     out: list[Event] = []
@@ -114,7 +116,7 @@ def draw_members(rng: random.Random, drawn: dict[str, Any]) -> tuple[Event, ...]
 
 
 def draw_crowd(rng: random.Random, drawn: dict[str, Any]) -> tuple[Event, ...]:
-    """Rarely, pods under ever new names: each is killed after three more have come."""
+    """Rarely, pods each under a new name: each is killed after three more have come."""
     if rng.random() < 0.99 or drawn["size"] > 3:
         return ()
     pace, out = max(1.0, drawn["gossip"]) / 2, list[Event]()
@@ -127,8 +129,8 @@ def draw_crowd(rng: random.Random, drawn: dict[str, Any]) -> tuple[Event, ...]:
 def draw_pauses(rng: random.Random, drawn: dict[str, Any]) -> tuple[Event, ...]:
     if rng.random() < 0.85:
         return ()
-    """One, or a node that stands still for a part of every second. Of some the calls that waited
-    are decided before what came meanwhile is read."""
+    """One pause, or a node that stands still for a part of every second. After some pauses the
+    calls that waited are decided before the frames that arrived meanwhile are read."""
     at, name = rng.uniform(0, drawn["length"]), rng.choice(names(drawn["size"]))
     often = rng.random() < 0.2
     seconds = rng.choice([0.1, 0.3, 0.6] if often else [0.1, 0.5, 2.0, 6.0, 20.0])
@@ -138,9 +140,9 @@ def draw_pauses(rng: random.Random, drawn: dict[str, Any]) -> tuple[Event, ...]:
 
 
 def draw_reloads(rng: random.Random, drawn: dict[str, Any]) -> tuple[Event, ...]:
-    """Limits that change, up or down, the capacity or the rate or both, and perhaps back, from node
-    to node in any order; one node may get them much later, and begin anew with the old ones. What
-    was owed under the larger one is kept, as `Limiter.reload` does, or forgiven above the new
+    """Limits that change, up or down, the capacity or the rate or both, and perhaps back. The nodes
+    get them in any order; one node may get them much later, and start again with the old ones. What
+    was owed under the larger limit is kept, as `Limiter.reload` does, or forgiven above the new
     ceiling."""
     if rng.random() < 0.8:
         return ()
@@ -178,7 +180,8 @@ def draw_hostile(rng: random.Random, drawn: dict[str, Any]) -> tuple[Event, ...]
 
 
 def draw_observer(rng: random.Random, drawn: dict[str, Any]) -> tuple[Event, ...]:
-    """The same of one who has the observers' secret, or says with the members' that it is one."""
+    """The same acts of an observer that has the observers' secret, or of one that has the secret of
+    the members and says that it is an observer."""
     if rng.random() < 0.97:
         return ()
     kind = rng.choice(["look", "look", "write"])
@@ -188,10 +191,10 @@ def draw_observer(rng: random.Random, drawn: dict[str, Any]) -> tuple[Event, ...
 
 
 def draw_bad(rng: random.Random, drawn: dict[str, Any]) -> int:
-    """Two of at least five members lie together, in a part of the plans in which one does."""
+    """In a part of the plans in which a member lies, two of at least five members lie together."""
     return 2 if drawn["size"] >= 3 and rng.random() < 0.4 else 1
 
 
 def draw_alone(rng: random.Random, drawn: dict[str, Any]) -> bool:
-    """Whether nothing happens but what is hostile, so that it is judged strictly."""
+    """Whether all events are hostile ones, so that the run is judged strictly."""
     return bool(drawn["hostile"] or drawn["observer"]) and rng.random() < 0.5

@@ -1,4 +1,4 @@
-"""A member of a simulated mesh that states what is not so."""
+"""A member of a simulated mesh that lies."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ if TYPE_CHECKING:
 
 
 NAMES = ("bad", "worse")
-"""Of members that lie together."""
+"""Names of members that lie together."""
 
 
 class HostileMember(BadMember):
-    """Linked with every node that runs, whatever is cut between those; what it sends arrives at
-    once. It keeps the secret, the codec and its own name, and nothing else."""
+    """A member that is linked with every running node, whatever is cut between those; what it sends
+    arrives at once. It keeps the secret, the codec and its own name, and nothing else."""
 
     def __init__(self, mesh: Network, place: Place, name: str = NAMES[0]) -> None:
         super().__init__(mesh, name, EPOCH + NAMES.index(name))
-        del mesh.nodes[self.name]  # it is no node of which anything is asked
+        del mesh.nodes[self.name]  # no caller asks it for tokens
         mesh.hostile[self.name] = self
         self.place = place
         self.generation, self.taken, self.refunded, self.rounds = 1, 0, 0, 0
         self._met: dict[str, int] = {}
-        """Epochs of the processes that it has a link with, by name."""
+        """The epochs of the processes that it is linked with, by name."""
 
     def reach(self) -> list[str]:
-        """The nodes that it can send to now, linked with each of them."""
+        """Links it with every node that it can send to now; returns their names."""
         now = self.mesh.now_ns
         nodes = [n for n in self.mesh.nodes.values() if n.up and n.suspended_until <= now]
         for node in nodes:
@@ -43,14 +43,14 @@ class HostileMember(BadMember):
         return [node.name for node in nodes]
 
     def act(self, kind: str, number: int) -> None:
-        """One act on every node; what is random in it comes from `number`."""
+        """Does one act to every node; what is random in it comes from `number`."""
         rng = random.Random(number)
         for name in self.reach():
-            with suppress(WireError, NodeConflict):  # the node may say so
+            with suppress(WireError, NodeConflict):  # the node may refuse it
                 ACTS[kind](self, name, rng)
 
     def end(self) -> None:
-        """Its process ends: links are closed, and dials are refused from now on."""
+        """Ends its process: links are closed, and dials are refused from now on."""
         for name, epochs in self._met.items():
             node = self.mesh.nodes[name]
             if node.up and node.epochs == epochs:
@@ -80,12 +80,12 @@ class HostileMember(BadMember):
         rates: tuple[int, int] | None = ABSURD,
         **values: Any,
     ) -> None:
-        """A complete round with its own column."""
+        """Sends a complete round with its own column."""
         self.rounds += 1
         self.state(
             name, self.key(name), debt_ns, [self.own()], rates, round=self.rounds, parts=1, **values
         )
 
     def others(self, name: str) -> list[Column]:
-        """The columns that have come, but for those of the node itself."""
+        """The columns that it has received, except for those of the node itself."""
         return [one for one in self.columns(self.key(name)) if one[0] not in (name, self.name)]

@@ -1,6 +1,7 @@
-"""Draws what happens rarely beside cuts and deaths: clocks that jump, machines that stand still
+"""Draws rare events beside cuts and deaths: clocks that jump, machines that stand still together
 with their clocks, operators that reset a key, bursts, floods of keys, stages of a roll-out, and
-buckets that come later. Each kind is drawn by itself, so plans without it stay as they were."""
+buckets that are added later. Each kind is drawn by itself, so plans without it stay as they
+were."""
 
 from __future__ import annotations
 
@@ -14,23 +15,23 @@ from tests.simulated.plan import Event, names
 SELDOM = 0.025
 BESIDE_SLOW_ROUNDS = 0.1
 SLOW = 3.0
-"""Rounds of so many seconds are slow: what a reload changes is known late."""
+"""Rounds of so many seconds or more are slow: nodes learn late what a reload changes."""
 JUMPS = (0.5, 2.0, 10.0, 60.0, 600.0)
 STILL = (0.5, 3.0, 10.0, 40.0)
 
 
 def _none(rng: random.Random, drawn: dict[str, Any], often: float = SELDOM) -> bool:
-    """Whether nothing of a kind is drawn; beside members that lie never."""
+    """Whether no event of a kind is drawn; beside members that lie none ever is."""
     return rng.random() >= often or bool(drawn["hostile"] or drawn["observer"])
 
 
 def _not_reloaded(rng: random.Random, drawn: dict[str, Any]) -> bool:
-    """The same of what a reload changes."""
+    """The same for events that change definitions; they are drawn more often beside slow rounds."""
     return _none(rng, drawn, BESIDE_SLOW_ROUNDS if drawn["gossip"] >= SLOW else SELDOM)
 
 
 def _when(rng: random.Random, drawn: dict[str, Any]) -> float:
-    """A time, where some ways are cut as a rule within the first cut."""
+    """A time; where some ways are cut, usually within the first cut."""
     cuts = [event.at for event in drawn["cuts"]]
     if len(cuts) > 1 and rng.random() < 0.7:
         return rng.uniform(*cuts[:2])
@@ -58,7 +59,7 @@ def draw_resets(rng: random.Random, drawn: dict[str, Any]) -> tuple[Event, ...]:
 
 
 def draw_surges(rng: random.Random, drawn: dict[str, Any]) -> tuple[Event, ...]:
-    """One node is asked for many times what comes back, within a round."""
+    """One node is asked for many times what is refilled, within a round."""
     if _none(rng, drawn):
         return ()
     name, times = rng.choice(names(drawn["size"])), rng.choice([10.0, 100.0])
@@ -75,8 +76,8 @@ def draw_floods(rng: random.Random, drawn: dict[str, Any]) -> tuple[Event, ...]:
 
 
 def draw_stages(rng: random.Random, drawn: dict[str, Any]) -> tuple[Event, ...]:
-    """A roll-out gives some keys another limit, and then all or none of them. Nodes follow in any
-    order; what begins anew meanwhile goes on with it."""
+    """A roll-out gives some keys another limit, and then gives it to all keys or takes it back.
+    Nodes follow in any order; a node that starts again meanwhile is in the same stage."""
     if _not_reloaded(rng, drawn) or drawn["reloads"]:
         return ()
     capacity, rate, interval, _ = drawn["bucket"]
@@ -93,8 +94,9 @@ def draw_stages(rng: random.Random, drawn: dict[str, Any]) -> tuple[Event, ...]:
 
 
 def draw_added(rng: random.Random, drawn: dict[str, Any]) -> tuple[Event, ...]:
-    """Some nodes begin without the side bucket, and get it later, when keys are empty elsewhere;
-    and it may be removed from all for a while and come back with another limit."""
+    """Some nodes begin without the side bucket, and get it later, when its keys are empty
+    elsewhere. It may also be removed from all nodes for a while and come back with another
+    limit."""
     if _not_reloaded(rng, drawn):
         return ()
     nodes = rng.sample(names(drawn["size"]), rng.randrange(1, drawn["size"] + 1))
@@ -118,4 +120,4 @@ IRREGULAR = {
     "stages": draw_stages,
     "buckets": draw_added,
 }
-"""By dimension."""
+"""How each dimension is drawn."""

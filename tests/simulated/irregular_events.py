@@ -1,4 +1,4 @@
-"""Plays what `irregular` draws."""
+"""Plays the events that `irregular` draws."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ SECOND = 10**9
 MOST_CALLS = 20_000
 SPENT = 3
 QUIET = 4.0
-"""After so many seconds digests have compared each key for a bucket that was added."""
+"""Seconds after which digests have compared every key of a bucket that was added."""
 OWED_LESS = 0.05
-"""Clocks that run apart explain that a node owes so much less than others, in seconds."""
+"""A node may owe so many seconds less than others, since clocks run apart."""
 
 
 class IrregularEvents:
@@ -62,7 +62,7 @@ class IrregularEvents:
     def do_flood(self, name: str, many: int, cost: int) -> None:
         node = self._run.ready(name)
         if node is not None and "side" in node.buckets:
-            cost = min(cost, node.bucket("side").spec.capacity)  # it may be a later one's
+            cost = min(cost, node.bucket("side").spec.capacity)  # a later definition may have less
             for i in range(many):
                 node.take("side", f"flood-{self._mesh.now_ns}-{i}", cost)
 
@@ -71,7 +71,8 @@ class IrregularEvents:
         self._in_turns(order, step, self.stage)
 
     def stage(self, name: str) -> None:
-        """What is rolled out reaches a node; also one that begins anew, as its store has it."""
+        """The stage of the roll-out reaches a node; also one that starts again, which has it from
+        its store."""
         if self._rolled_out is None:
             return
         spec, share = self._rolled_out
@@ -119,8 +120,8 @@ class IrregularEvents:
         return True
 
     def _check_added(self, name: str, before: dict[Place, dict[Owner, int]], since: int) -> None:
-        """A bucket that was added knows what others took before of keys that nobody has asked for
-        since, where they owe for it."""
+        """A bucket that was added has the columns of earlier takes of others, for keys that nobody
+        has asked for since and that the others are in debt of."""
         view, books, node = self._run.oracle.view, self._run.oracle.books, self._run.ready(name)
         calm = view.disturbed <= since and view.connected() and self._plan.complete
         if node is None or not calm or self._plan.loss[0] or books.flooded:
@@ -133,8 +134,8 @@ class IrregularEvents:
                 self._compare(node, others, place)
 
     def _compare(self, node: SimulatedNode, others: list[SimulatedNode], place: Place) -> None:
-        """With what all others show, and not with all that was ever taken: the columns of a key
-        that was full and evicted begin anew."""
+        """Compares with the columns that all others have, not with all that was ever taken: a key
+        that was full and evicted begins again without columns."""
         view, books = self._run.oracle.view, self._run.oracle.books
         shown, known = books.columns(node, place), [books.columns(one, place) for one in others]
         for owner in set.intersection(*map(set, known)):
@@ -156,7 +157,7 @@ class IrregularEvents:
         self._in_turns(order, step, define)
 
     def _in_turns(self, order: int, step: float, act: Callable[[str], None]) -> None:
-        """One node after the other, those that are up."""
+        """Does `act` to one running node after the other."""
 
         def do(name: str) -> None:
             node = self._mesh.nodes[name]

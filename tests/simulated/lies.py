@@ -1,5 +1,5 @@
-"""What a hostile member states: each act is a row of the bounds in docs/security.md, or what a bad
-build may send beside them."""
+"""The lies of a hostile member: each act is a row of the bounds in docs/security.md, or what a
+faulty build may send as well."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tests.simulated.hostile import HostileMember
 
 ABSURD = (0xFFFF, 0xFFFF)
-"""Rates, as large as they can be packed."""
+"""Rates that are as large as they can be packed."""
 MOST_DEBT_NS = 10**12
 LONG_NS = 5000 * 10**9
 
@@ -127,7 +127,7 @@ def _members(bad: HostileMember, name: str, rng: random.Random) -> None:
 
 
 def _unseen(bad: HostileMember, name: str, rng: random.Random) -> None:
-    """It sees nobody, or everybody, whoever has ended."""
+    """It says that it sees nobody, or everybody, even nodes that have ended."""
     nodes = bad.mesh.nodes.values()
     members = tuple((node.name, "", node.table.epochs.running, "") for node in nodes)
     bad.send(name, members=members, unseen=tuple(bad.mesh.nodes) if rng.random() < 0.5 else ())
@@ -142,7 +142,7 @@ def _ages(bad: HostileMember, name: str, rng: random.Random) -> None:
 
 
 def _invented(bad: HostileMember, name: str, rng: random.Random) -> None:
-    """Members that it alone sees, and what they ask for and take."""
+    """Members that it alone sees, and their demand and takes."""
     taken, many = rng.choice([0, 1, 10**3]), rng.choice([1, 5, 60])
     rows = [(f"x{i:02}", bad.epoch + 1000 + i, 1, taken, 0) for i in range(many)]
     bad.rounds += 1
@@ -186,14 +186,14 @@ def _clock(bad: HostileMember, name: str, rng: random.Random) -> None:
 
 
 def _holds(bad: HostileMember, name: str, rng: random.Random) -> None:
-    """Round trips that cannot be, and acknowledgements of what was never sent."""
+    """Impossible round trips, and acknowledgements of frames that were never sent."""
     echo = rng.choice([None, bad.local(name) + LONG_NS, -(2**62)])
     hold, ack = rng.choice([0, LONG_NS, 2**62]), rng.choice([0, 2**40, 2**62])
     bad.round(name, echo=echo, hold=hold, ack=ack)
 
 
 def _late(bad: HostileMember, name: str, rng: random.Random) -> None:
-    """Frames that say that they were under way for long."""
+    """Frames that claim to have been under way for long."""
     bad.taken = min(2**52, bad.taken + 10**6)
     bad.round(name, MOST_DEBT_NS, echo=bad.local(name) - LONG_NS)
 
@@ -212,13 +212,14 @@ def _rollouts(bad: HostileMember, name: str, rng: random.Random) -> None:
 
 
 def _name(bad: HostileMember, name: str, rng: random.Random) -> None:
-    """It has the name of the node that it calls, or of another one that runs, and is older."""
+    """It claims the name of the node that it calls, or of another that runs, and to be the older
+    process."""
     node, now = bad.mesh[name].node, bad.local(name)
     node.table.set_time(now)
     linked = [one for one in bad.mesh.nodes if one in node.links]
     alive = [one for one in linked if node.members.status(node.links[one], now) == "alive"]
     epoch, established = rng.getrandbits(62) + 1, rng.random() < 0.5
-    # It began in 1970.
+    # Its process began in 1970.
     info = NodeInfo(rng.choice([name, *alive]), "", epoch, "", LONG_NS, established)
     node.connected(info, now)
 
@@ -262,4 +263,4 @@ ACTS: dict[str, Act] = {
     "name": _name,
     "noise": _noise,
 }
-"""By what a plan calls them; each sends to one node."""
+"""The acts, by the names that a plan uses; each sends to one node."""

@@ -1,4 +1,4 @@
-"""Traces whose length is the point: short in the suite, long in `python -m tests.soak --long`."""
+"""Traces that must be long: short in the suite, long in `python -m tests.soak --long`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from tests.simulated.meshes import NAMES, TRACE, drive, mesh_of, total
 
 
 def drifting(seconds: int) -> None:
-    """Trace n: clocks 400 ppm apart under overload; nobody is starved, the mesh admits r t."""
+    """Trace n: clocks are 400 ppm apart under overload; nobody is starved, and the mesh admits r
+    t."""
     mesh = mesh_of(3, clock_drift_ppm={"A": 200.0, "B": -200.0})
     demand = {"A": 90.0, "B": 60.0, "C": 50.0}
     drive(mesh, demand, 5)
@@ -28,7 +29,7 @@ class RingMesh(SimulatedMesh):
 
 
 def jittering(seconds: int, tolerance: float) -> None:
-    """Trace y: what is admitted is the rate, however unevenly far the nodes are from each other."""
+    """Trace y: the mesh admits the rate, however different the distances between its nodes are."""
     mesh = RingMesh(NAMES[:4], [TRACE], seed=3)
     demand = {"A": 80.0, "B": 60.0, "C": 40.0, "D": 20.0}
     drive(mesh, demand, 5)

@@ -1,4 +1,4 @@
-"""What the named traces and invariants share: a mesh, its level, and steady demand."""
+"""What the named traces and invariants share: meshes, their levels, and steady demand."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from crdtbucket.testing import SimulatedMesh
 
 SECOND = 10**9
 TRACE = BucketSpec("b", 100, 100)
-"""Capacity 100, 100 a second, 100 of debt at most, but for what the lag asks for."""
+"""Capacity 100, refill 100 a second, debt of at most 100 or what the lag needs."""
 STILL = BucketSpec("b", 100, 1, "1h")
-"""Hardly refills, so that counts show as levels."""
+"""It hardly refills, so that the level shows what was counted."""
 NAMES = ("A", "B", "C", "D", "E")
 NODES = ("a", "b", "c")
 
@@ -46,7 +46,7 @@ def drive(
     demand: Mapping[str, float],
     seconds: float,
 ) -> dict[str, tuple[int, int, float]]:
-    """Steady single takes, so many a second: {node: (allowed, denied, longest s starved)}."""
+    """Makes single takes, so many a second: {node: (allowed, denied, longest s starved)}."""
     allowed, denied = dict.fromkeys(demand, 0), dict.fromkeys(demand, 0)
     start = mesh.now_ns
     last, starved = dict.fromkeys(demand, start), dict.fromkeys(demand, 0)
@@ -77,7 +77,8 @@ def total(result: Mapping[str, tuple[int, int, float]]) -> int:
 
 @dataclass
 class CutMesh:
-    """A mesh, and since when its nodes have been together and have had a memory. Times are s."""
+    """A mesh, and the times since which its nodes have been together and have had a memory. Times
+    are s."""
 
     mesh: SimulatedMesh
     apart: bool = field(default=False, init=False)
@@ -89,8 +90,9 @@ class CutMesh:
         return self.mesh.now_ns / 1e9
 
     def not_merged_by(self, node: str | None, at: float, within: float) -> bool:
-        """Whether `node` (None: a node that was up all the time) may not have heard of what another
-        one did then. `within`: the time in which all that are connected have heard of it."""
+        """Whether `node` (None: a node that was up all the time) may not have merged yet what
+        another node took `at` a time. `within`: the time in which all connected nodes have merged
+        it."""
         memory = 0.0 if node is None else self.memory_since.get(node, 0.0)
         return self.apart or self.now - max(at, self.together_since, memory) < within
 
@@ -110,11 +112,11 @@ class CutMesh:
 
 
 def jump(mesh: SimulatedMesh, name: str, seconds: float) -> None:
-    """The clock of a node jumps, and no time passes."""
+    """Makes the clock of a node jump, while no time passes."""
     mesh[name]._offset += round(seconds * SECOND)
 
 
 def stand_still(mesh: SimulatedMesh, name: str, seconds: float) -> None:
-    """The machine of a node stands still, and so does its clock."""
+    """Makes the machine of a node stand still together with its clock."""
     mesh.suspend(name, seconds)
     jump(mesh, name, -seconds)

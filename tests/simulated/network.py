@@ -1,9 +1,9 @@
 """A simulated network on which connections end as those of TCP do, and links form any graph.
 
-A connection is one object at both ends. It ends at an end when a FIN or a reset comes, or when the
+A connection is one object at both ends. It ends at one end when a FIN or a reset comes, or when the
 transport there gives it up after `SILENT_NS` without a frame. A frame to an end that is not there
-is answered by a reset, unless the host is lost or the way back is cut. Who has lost a connection
-dials again; the answer is a new connection, a refusal, or nothing at all.
+is answered by a reset, unless the host is lost or the way back is cut. A node that has lost a
+connection dials again; the answer is a new connection, a refusal, or nothing at all.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ if TYPE_CHECKING:
     from tests.simulated.hostile import HostileMember
 
 SILENT_NS = 15 * NS
-"""The transport gives up a connection on which nothing came for so long."""
+"""After so long without a frame, the transport gives a connection up."""
 LAST_RETRY_NS = 2 * NS
 
 
 class Connection:
-    """One connection, known by identity; `epochs` says which process of each name, by name."""
+    """One connection, known by identity. `epochs`: by name, the number of the process at each
+    end."""
 
     def __init__(self, epochs: dict[str, int]) -> None:
         self.epochs = epochs
@@ -34,7 +35,7 @@ class Connection:
 
 
 class Network(Ways):
-    """A mesh whose linked pairs are given; ways may be cut one by one, nodes come and go."""
+    """A mesh with given links; ways may be cut one by one, and nodes come and go."""
 
     def __init__(
         self,
@@ -49,17 +50,19 @@ class Network(Ways):
         self.slow = dict(slow)
         """Seconds that every frame takes longer on a way."""
         self.hostile: dict[str, HostileMember] = {}
-        """Members that no rule holds for, by name; what is sent to them arrives at once."""
+        """Members that keep to no rule, by name; what is sent to them arrives at once."""
         self.lost: set[str] = set()
         """Nodes whose host is gone: nothing there says that a process has ended."""
         self.open: dict[Way, Connection] = {}
-        """The connection that an end, the first of the two, has to the other."""
+        """The connection of the first node of a way with the second, as the first one sees it."""
         self.newest: dict[Way, tuple[Connection, int]] = {}
-        """When the newest frame was sent that has come on a way, ns, and on which connection."""
+        """Of each way, the connection of the newest frame that has arrived, and when it was sent
+        (ns)."""
         self.timely: dict[Way, tuple[Connection, int]] = {}
-        """The same of the newest one that was not held."""
+        """The same for the newest frame that was not held."""
         self.unlinked_ns = 0
-        """For how long pairs have run without a connection after one of the two began, in all."""
+        """The sum of the times (ns) for which pairs had no connection after one of the two
+        began."""
         self._unlinked: dict[frozenset[str], int] = {}
         self._dialling: set[frozenset[str]] = set()
         self._peers: dict[str, list[str]] = {}
@@ -69,26 +72,28 @@ class Network(Ways):
     # ---- what a plan does ----
 
     def cut_ways(self, ways: Iterable[Way], *, times_out: bool) -> None:
-        """No frame passes on these ways any more; `times_out`: transports notice the silence."""
+        """From now on no frame passes these ways. `times_out`: the transports notice the
+        silence."""
         for way in ways:
             self._cut[way] += 1
             if times_out:
                 self.schedule(self.now_ns + SILENT_NS, self._silence, *way)
 
     def reset_pairs(self, ways: Iterable[Way]) -> None:
-        """A device in between resets the connections of these pairs, and answers dials so."""
+        """A device in between resets the connections of these pairs, and answers their dials by
+        resets."""
         for pair in dict.fromkeys(map(frozenset, ways)):  # in an order that is always the same
             self._resetting[pair] += 1
             for here, there in (sorted(pair), sorted(pair, reverse=True)):
                 self._lose(here, there, self.open.get((here, there)))
 
     def link(self, first: str, second: str) -> None:
-        """Two nodes that run already learn of each other."""
+        """Two running nodes learn of each other."""
         self._add_links(first, [second])
         self._dial_all(first)
 
     def come(self, name: str, linked: Iterable[str], offset: float, ppm: float) -> None:
-        """A process under a name that was never there; it dials these nodes."""
+        """Starts a process under a new name, which dials these nodes."""
         self.nodes[name] = SimulatedNode(self, name, round(offset * NS), ppm)
         self._add_links(name, linked)
         self._dial_all(name)
@@ -100,14 +105,14 @@ class Network(Ways):
         self._peers.pop(name, None)
 
     def back(self, name: str, memory: bytes | None) -> None:
-        """A process under a name that was there before, with or without a snapshot."""
+        """Starts a process under a name that was there before, with or without a snapshot."""
         self.lost.discard(name)
         self.nodes[name].suspended_until = 0
         self.nodes[name].start(memory)
         self._dial_all(name)
 
     def die(self, name: str, *, ends: bool) -> None:
-        """The process ends at once. `ends`: its host says so to every peer; else all is silent."""
+        """The process ends at once. `ends`: its host ends its connections; else all is silent."""
         self.nodes[name].up = False
         for there in self.peers(name):
             self._linked_at_last(name, there)
@@ -146,7 +151,7 @@ class Network(Ways):
             way = (source.name, target)
             line = self.open.get(way)
             if line is None:
-                continue  # as in the transport: nothing to send it on
+                continue  # there is no connection, as in the transport
             self.frames_sent += 1
             for at in self.arrivals(way):
                 self.schedule(at, self._arrive, way, line, data, self.now_ns)
@@ -163,7 +168,7 @@ class Network(Ways):
         line.heard[target] = self.now_ns
         if (before := self.newest.get(way)) is None or before[0] is not line or before[1] < sent:
             self.newest[way] = line, sent
-        held = not node.reads  # who stands still reads its frames later
+        held = not node.reads  # a node that stands still reads its frames later
         longest = self.settings.latency * (1 + self.settings.jitter) + self.slow.get(way, 0.0)
         if not held and self.now_ns - sent <= longest * NS:
             self.timely[way] = line, sent
@@ -176,7 +181,7 @@ class Network(Ways):
     # ---- connections ----
 
     def _connect(self, first: str, second: str, first_epochs: int, second_epochs: int) -> None:
-        """Only at the start: every linked pair is connected."""
+        """Connects every linked pair; this is used at the start alone."""
         if frozenset((first, second)) in self.linked:
             self._join(first, second)
 
@@ -193,7 +198,7 @@ class Network(Ways):
             self.schedule(self.now_ns + after, self._dial, first, second, after)
 
     def _dial(self, first: str, second: str, pause: int) -> None:
-        """One attempt of each of the two that has no connection."""
+        """Each of the two that has no connection dials once."""
         self._dialling.discard(frozenset((first, second)))
         one, two = self.nodes[first], self.nodes[second]
         line = self.open.get((first, second))
@@ -209,13 +214,14 @@ class Network(Ways):
         self._dial_later(first, second, max(RETRY_NS, min(2 * pause, LAST_RETRY_NS)))
 
     def _refuses(self, here: str, there: str) -> bool:
-        """Whether a dial is answered by a reset: of a device, or of a host without the process."""
+        """Whether a dial is answered by a reset, of a device or of a host without the process."""
         nobody = not self.nodes[there].up and there not in self.lost
         answers = self.flows(here, there) and self.flows(there, here)
         return bool(self._resetting[frozenset((here, there))]) or (answers and nobody)
 
     def _join(self, first: str, second: str) -> bool:
-        """A connection is made. False where a node refuses it since two share a name."""
+        """Makes a connection. Returns False where a node refuses it, since two have the same
+        name."""
         line = Connection({name: self.nodes[name].epochs for name in (first, second)})
         line.heard = {first: self.now_ns, second: self.now_ns}
         for here, there in ((first, second), (second, first)):
@@ -236,7 +242,7 @@ class Network(Ways):
         self.unlinked_ns += self.now_ns - self._unlinked.pop(pair, self.now_ns)
 
     def _say_end(self, here: str, there: str, line: Connection | None) -> None:
-        """A FIN or a reset goes from here to there, after all frames, if it comes through."""
+        """A FIN or a reset goes from `here` to `there` after all frames, if it gets through."""
         if line is not None and self.passes(here, there):
             due = self._arrival((here, there))
             at = max(due, self._arrived.get((here, there), 0))
@@ -247,7 +253,8 @@ class Network(Ways):
             self._lose(there, here, line)
 
     def _silence(self, source: str, target: str) -> None:
-        """Whether the transport of the target gives up its connection to the source."""
+        """The transport of the target gives up its connection to the source, if it has been
+        silent."""
         line = self.open.get((target, source))
         if line is None or not self.nodes[target].up:
             return
@@ -265,7 +272,7 @@ class Network(Ways):
     def _lose(
         self, here: str, there: str, line: Connection | None, *, by_silence: bool = False
     ) -> None:
-        """The connection is no more at this end: the peer or a device ended it, or, `by_silence`,
+        """The connection has ended at this end: the peer or a device ended it, or, `by_silence`,
         the transport here gave it up."""
         if line is None or self.open.get((here, there)) is not line:
             return
@@ -276,7 +283,7 @@ class Network(Ways):
             self._dial_later(here, there)
 
     def _dial_failed(self, here: str, there: str, *, refused: bool) -> None:
-        """A dial made no connection: it was refused at once, or nothing answered."""
+        """A dial failed: it was refused at once, or nothing answered."""
         self.nodes[here].node.dial_failed(there, "", self._at(here), refused=refused)
 
     def _at(self, name: str) -> int:

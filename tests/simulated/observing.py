@@ -1,4 +1,4 @@
-"""What a hostile observer asks and states: it has no link, and is no member."""
+"""What a hostile observer asks and sends: it is no member, and has no link."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _wants(node: SimulatedNode, key: tuple[int, int], rng: random.Random) -> Val
 
 
 def _as_a_member(node: SimulatedNode, key: tuple[int, int], rng: random.Random) -> Values:
-    """What only a member may say."""
+    """Fields that only a member may send."""
     epochs = tuple(one.table.epochs.running for one in node._mesh.nodes.values())
     return {
         "tombstones": epochs,
@@ -58,7 +58,7 @@ def _tables(node: SimulatedNode, owners: list[tuple[str, int]], entries: list[by
 
 
 def _columns(node: SimulatedNode, key: tuple[int, int], rng: random.Random) -> Values:
-    """Of members, as they may or cannot be."""
+    """Columns of members, possible and impossible ones."""
     owners = [(one.name, one.table.epochs.running) for one in node._mesh.nodes.values()]
     taken = rng.choice([1, 50, 10**6, 2**50])
     generation = rng.choice([1, 1, 2, 2**31])
@@ -70,7 +70,7 @@ def _columns(node: SimulatedNode, key: tuple[int, int], rng: random.Random) -> V
 
 
 def _debts(node: SimulatedNode, key: tuple[int, int], rng: random.Random) -> Values:
-    """None is owed, by all columns that the node has."""
+    """An entry that states hardly any debt, with all columns that the node has."""
     names = node.node.roster.names()
     held = node.bucket("main").columns("key")
     owners = [(names[number], epoch) for number, epoch in held]
@@ -102,12 +102,12 @@ OBSERVED: dict[str, Observed] = {
     "keys": _keys,
     "epochs": _epochs,
 }
-"""By what a plan calls them; the last four bring entries."""
+"""The kinds, by the names that a plan uses; the last four bring entries."""
 
 
 def observe(mesh: Network, place: Place, kind: str, number: int, *, writes: bool) -> None:
-    """Tells every node that runs such a thing; what is random in it comes from `number`. `writes`:
-    it may bring entries, by the secret that it has."""
+    """Sends a frame of such a kind to every running node; what is random in it comes from `number`.
+    `writes`: the secret that it has allows it to bring entries."""
     rng = random.Random(number)
     for node in list(mesh.nodes.values()):
         if not node.up or node.suspended_until > mesh.now_ns:
@@ -116,5 +116,5 @@ def observe(mesh: Network, place: Place, kind: str, number: int, *, writes: bool
         node.table.set_time(local)
         values = OBSERVED[kind](node, node.bucket(place[0]).hash(place[1]), rng)
         frame = wire.Frame(epoch=1, to_epoch=0, seq=7, sent=local, **values)  # type: ignore[arg-type]
-        with suppress(WireError):  # the node may say so
+        with suppress(WireError):  # the node may refuse it
             node.node.observe(wire.encode(frame), local, writes=writes)

@@ -1,5 +1,5 @@
-"""Judges a run from what its callers saw: it keeps its own books and asks the nodes only what they
-show to users (levels, columns, counters). Each rule has a name, which a failure carries."""
+"""Judges a run by what its callers saw: it keeps its own books, and reads from the nodes only what
+they show to users (levels, columns, counters). Each rule has a name, which a failure names."""
 
 from __future__ import annotations
 
@@ -19,25 +19,27 @@ from tests.simulated.view import View
 
 SECOND = 10**9
 APART = 0.002
-"""Clocks run apart by half of this at most, and a node has to reckon with as much."""
+"""The fraction by which a node must expect clocks to run apart; they do by half of it at most."""
 EPSILON = 0.05
 REMEMBERED_NS = 30 * SECOND
-"""What the quickest frame took is known for half a minute at least while others come."""
+"""A node knows the travel time of its quickest frame for half a minute at least, while frames
+come."""
 ANEW = ("reset", "flood", "surge", "stage", "unstage", "jump", "still")
-"""After these the demand is judged anew, once all that may be owed has refilled."""
+"""After these events the demand is judged anew, once all that may be owed has refilled."""
 LOOKS = 60
-"""Times at which the columns for the demand are compared with the books, at most."""
+"""How often the columns of the main key are compared with the books, at most."""
 
 
 class Ages:
-    """The rule `age`: a node takes no news for younger than they are, but for what nobody can know:
-    how long the quickest frame took, and by how much the clocks have drifted since it came."""
+    """The rule `age`: a node takes no update for younger than it is, except for what nobody can
+    know: the travel time of the quickest frame, and how far the clocks have drifted since that
+    came."""
 
     def __init__(self, plan: Plan, mesh: Network, view: View) -> None:
         self._plan, self._mesh, self._view = plan, mesh, view
 
     def look(self, node: SimulatedNode) -> None:
-        """Compares what this node says of its peers with when their frames were sent."""
+        """Compares the ages that this node shows of its peers with when their frames were sent."""
         mesh, now = self._mesh, self._mesh.now_ns
         for name, (lag, _) in node.node.members.lags(node.local_ns(now)).items():
             line, way = mesh.open.get((node.name, name)), (name, node.name)
@@ -45,7 +47,7 @@ class Ages:
             if line is None or newest is None or newest[0] is not line:
                 continue
             if timely is None or timely[0] is not line or now - timely[1] > REMEMBERED_NS:
-                continue  # what a frame takes on this connection is not known yet, or no longer
+                continue  # the travel time on this connection is not known yet, or no longer
             unsure = self._plan.one_way + APART * (now - timely[1]) / SECOND + EPSILON
             age, shown = (now - newest[1]) / SECOND, lag / SECOND
             if shown < age - unsure:
@@ -57,7 +59,7 @@ class Ages:
 
 
 class Oracle:
-    """Told of everything that callers do and get, and of what happens to the mesh."""
+    """Is given everything that callers do and get and that happens to the mesh, and judges it."""
 
     def __init__(self, plan: Plan, mesh: Network) -> None:
         self.plan, self.mesh = plan, mesh
@@ -71,7 +73,7 @@ class Oracle:
         self.denied = self.allowed = 0
         self._due = 0
         self._jumped = False
-        """Whether a clock has jumped: that shows again whenever somebody is heard again."""
+        """Whether a clock has jumped, which shows again whenever a node is seen again."""
 
     # ---- what callers do ----
 
@@ -92,7 +94,7 @@ class Oracle:
         self.books.look(node, place, admitted=allowed > 0)
 
     def charged(self, node: SimulatedNode, place: Place, tokens: int) -> None:
-        """A settlement, after the fact."""
+        """A caller settles tokens that were used already."""
         self.books.book(node, place, tokens, 0)
         self.books.look(node, place, admitted=False)
 
@@ -107,7 +109,7 @@ class Oracle:
         self.service.changes(at)
 
     def happens(self, what: str, args: tuple[Any, ...]) -> None:
-        """Before an event of the plan."""
+        """An event of the plan is about to happen."""
         rolled_out = what in ("stage", "unstage")
         staged = self.reloads.staged(what, args) if rolled_out else None
         if rolled_out and staged is None:
@@ -125,7 +127,8 @@ class Oracle:
             self.reloads.anew(args[1] if what == "still" else 0.0)
 
     def finish(self) -> None:
-        """The demand is over and all ways are open: what must hold in the end. Time passes."""
+        """The demand is over and all ways are open: checks what must hold at the end. Time
+        passes."""
         self.service.finish()
         ending = Ending(self.plan, self.mesh, self.view, self.books)
         ending.settle()

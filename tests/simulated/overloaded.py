@@ -1,9 +1,9 @@
-"""When all is over, the limit is the limit: of more than it, asked for on every node alike, all
-together are given it, and each its part.
+"""At the end of a run, the limit holds: when all nodes are asked for more than it, and each for the
+same, together they admit the limit, and each its share.
 
-What has happened before may leave a mesh that serves a light load, and shares an overload wrongly:
-a definition that is not the same everywhere, a member that is counted twice, rates that nobody has
-any more. Few runs go on for long enough after something has happened.
+What has happened before may leave a mesh that serves a light load, but shares an overload wrongly:
+a definition that is not the same everywhere, a member that is counted twice, rates of nodes that
+are gone. Few runs go on for long enough after something has happened.
 """
 
 from __future__ import annotations
@@ -20,34 +20,35 @@ from tests.simulated.window import Window
 SECOND = 10**9
 MAIN = ("main", "key")
 OVERLOAD = 3.0
-"""Of the limit, all nodes together are asked for so much, each the same."""
+"""The multiple of the limit that all nodes together are asked for, each for the same."""
 TURNS = 120
 FRAMES = 2500
-"""It may cost so many, about."""
+"""About how many frames this check may cost."""
 FULL = 2.0, 4.0
-"""It lasts, once the bucket is empty, for so many times that in which it fills, at least and at
-most."""
+"""How long the overload lasts once the bucket is empty, at least and at most, as multiples of the
+time in which the bucket fills."""
 PARTS = 16
-"""A bucket that holds so many calls of each node, and fills four times as slowly as updates
-travel, is shared evenly."""
+"""A bucket is shared evenly when it holds so many calls of each node, and takes four times as long
+to fill as an update to travel."""
 SHARE = 0.6
-"""Of the mean, each node is given so much then at least."""
+"""The least that each node must then admit, as a share of the mean."""
 REMEMBERED_S, UNEVEN, SHARE_UNEVEN = 240.0, 4.0, 0.4
-"""The same for so long after nodes were asked for more than others by this factor: shares go by
-what each was asked for in the last minutes, up to twice the limit."""
+"""For so many seconds after some nodes were asked for more than others by the factor `UNEVEN`, the
+least is `SHARE_UNEVEN`: shares follow the demand of the last minutes, up to twice the limit."""
 FEW = 16
-"""Calls of a node, of which chance gives some nodes several times as many as others."""
+"""With this many calls of a node or fewer, chance gives some nodes several times as many as
+others."""
 GIVEN = 0.85
-"""Of what one bucket gives, all are given so much at least."""
+"""The least that all nodes must admit, as a share of what one bucket would."""
 GIVEN_LATE = 0.5
-"""The same where the bucket fills nearly as quickly as updates travel, or more so: what others may
-take meanwhile is left to them (rule 7 of the predictions in docs/model.md)."""
+"""The same where the bucket fills nearly as quickly as updates travel, or more quickly: what others
+may take meanwhile is held back for them (rule 7 of the predictions in docs/model.md)."""
 BEYOND = 0.1
-"""Of the capacity, they are given no more beyond one bucket, what is taken unseen, a call on each,
-and the debt that nodes drop: at its ceiling, and with keys that a full table evicts (see the bound
-in docs/model.md)."""
+"""The most over-admission, as a share of the capacity, beside what is taken unseen, a call on each
+node, and the debt that nodes drop at its ceiling or with keys that a full table evicts (see the
+bound in docs/model.md)."""
 APART_PPM = 500
-"""Clocks run apart by so much."""
+"""By how much the clocks run apart (ppm)."""
 
 
 class Overloaded:
@@ -55,16 +56,16 @@ class Overloaded:
         self._plan, self._mesh, self._view = plan, mesh, view
         self._lag = view.hops * (plan.gossip_interval + plan.one_way)
         self.judged = False
-        """Whether it could be looked at."""
+        """Whether the end of this run could be judged."""
 
     def check(self) -> None:
-        """Time passes."""
+        """Plays the overload and judges it; time passes."""
         nodes = [node for node in self._mesh.nodes.values() if node.up]
         specs = {node.bucket("main").spec for node in nodes}
         if len(specs) != 1 or not self._view.connected():
             return
         if any(node.bucket("main").credit("key") for node in nodes):
-            return  # what is kept for who may still run is denied to the others
+            return  # credit for nodes that may still run is denied to the others
         (spec,) = specs
         owed = max(node.peek(*MAIN).debt for node in nodes) * spec.rate_per_second / SECOND
         self._lag = self._view.hops * (self._plan.gossip_interval + self._plan.one_way)
@@ -74,7 +75,7 @@ class Overloaded:
             self._play(nodes, spec, owed, seconds)
 
     def _lasts(self, spec: BucketSpec, owed: float) -> float:
-        """Seconds, or 0 where that would cost too much."""
+        """How many seconds the overload lasts; 0 where that would cost too much."""
         left, full = spec.capacity - owed, spec.capacity / spec.rate_per_second
         empty = max(-left, left / (OVERLOAD - 1.0)) / spec.rate_per_second + 1.0 + 10 * self._lag
         affordable = FRAMES * self._plan.gossip_interval / max(1, 2 * len(self._plan.linked))
@@ -123,7 +124,7 @@ class Overloaded:
             self._broken(f"{said}, one bucket would give {window.ideal_given}")
         roomy, mean = spec.capacity >= PARTS * cost * nodes, (total - dropped.evicted) / nodes
         if roomy and quick and min(window.given.values()) < self._share(window) * mean:
-            self._broken(f"{said}, {mean:.1f} are the mean")  # who evicts the key is given more
+            self._broken(f"{said}, {mean:.1f} are the mean")  # one that evicts the key admits more
 
     def _share(self, window: Window) -> float:
         lately = window.since / SECOND < self._plan.seconds + REMEMBERED_S

@@ -1,4 +1,4 @@
-"""What nodes take while they do not hear each other, beyond what the others keep for them."""
+"""What nodes take while they are apart, beyond the credit that the others keep for them."""
 
 from __future__ import annotations
 
@@ -10,38 +10,38 @@ SECOND = 10**9
 
 
 class Parted:
-    """Told of every take and of every event; says what comes as news when parts of the mesh hear
-    each other again.
+    """Is given every take and every event, and says what arrives unexpectedly when parts of the
+    mesh are connected again.
 
-    A node keeps room for what a silent one took when it was heard last, by the rate of its calls
-    after the first ones, over a second at least: soon after its first call a node's rate is hardly
-    known. What it took beyond that comes at once, and nobody is told when it was taken, so it is
-    charged as of now.
+    A node keeps credit for a silent node by the rate of its calls when it was last seen, without
+    the first ones and over a second at least, since a rate is hardly known soon after the first
+    call. What the silent node took beyond that arrives at once, and no node can know when it was
+    taken, so it is charged as if taken now.
 
     So is all that was taken while a node stood still, where tables are asked for more keys than
-    they hold. That node reads at once what came from several sides, of which none knows what the
-    others took. It may evict the key in between. Then it owes what each side lacks of the others,
-    as nothing there says that it has been refilled, and tells them.
+    they hold. That node reads at once what came from several sides, none of which knows what the
+    others took, and it may evict the key in between. Then it owes what each side lacks of the
+    others, since no frame says that this has refilled, and sends that debt to them.
     """
 
     def __init__(self, view: View) -> None:
         self._view = view
         self._tokens: dict[str, int] = defaultdict(int)
-        """Tokens given out by each node so far."""
+        """Tokens admitted by each node so far."""
         self._first: dict[str, tuple[int, int]] = {}
-        """When each node first gave some, ns, and how many."""
+        """When each node first admitted tokens (ns), and how many."""
         self._moved: int | None = None
-        """When something has happened since the last take, ns."""
+        """When something has happened since the last take, ns; None: nothing has."""
         self._since = 0
-        """Since when the mesh is in parts, ns, while it is."""
+        """While the mesh is in parts: since when, ns."""
         self._parts: list[list[str]] = []
         self._before: dict[str, int] = {}
-        """Tokens given out by each node before that."""
+        """Tokens admitted by each node before that."""
         self._unread: list[tuple[int, int]] = []
-        """Until when nodes read nothing, ns, and how many tokens were given out before."""
+        """Until when nodes read nothing (ns), and how many tokens had been admitted before."""
 
     def happens(self, now: int) -> None:
-        """An event may cut or mend."""
+        """An event happens, which may cut or mend."""
         self._moved = now
 
     def stands_still(self, until: int) -> None:
@@ -49,8 +49,8 @@ class Parted:
         self._unread.append((until, sum(self._tokens.values())))
 
     def took(self, name: str, tokens: int, now: int) -> int:
-        """A node has given out so many. Returns how many tokens of earlier takes are unexpected
-        news since the last call, at the node to which most are."""
+        """A node has admitted so many tokens. Returns how many tokens of earlier takes have arrived
+        unexpectedly since the last call, at the node for which these are most."""
         unexpected = 0 if self._moved is None else self._look(self._moved, now)
         all_tokens = sum(self._tokens.values())
         unexpected += sum(all_tokens - before for until, before in self._unread if until <= now)
@@ -72,7 +72,8 @@ class Parted:
         return round(max((sum(more[n] for n in more if n not in p) for p in were), default=0.0))
 
     def _beyond(self, name: str, now: int) -> float:
-        """Tokens that a node took since the mesh is in parts, beyond those that are kept for it."""
+        """Tokens that a node took since the mesh is in parts, beyond the credit that is kept for
+        it."""
         before = self._before.get(name, 0)
         first, tokens = self._first.get(name, (now, 0))
         rate = max(0, before - tokens) / max(SECOND, self._since - first)

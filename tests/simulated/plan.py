@@ -1,4 +1,4 @@
-"""What happens in one simulated run: a small value, which a person can read."""
+"""What happens in one simulated run, as a small value that a person can read."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ Way = tuple[str, str]
 
 
 STEPS = 150
-"""Times at which a run demands tokens, at most."""
+"""The most times at which a run demands tokens."""
 LEAST_STEP = 0.01
 ENDINGS = ("afterwards", "overloaded")
-"""What may be asked of the nodes when all is over, in this order."""
+"""The checks that may follow when the run is over, in this order."""
 BURST_PART = 0.1
-"""Of their period, in which bursts come; in the rest of it nothing is asked for."""
+"""The part of their period in which bursts come; in the rest of it nothing is asked for."""
 
 
 def names(size: int) -> tuple[str, ...]:
@@ -24,7 +24,7 @@ def names(size: int) -> tuple[str, ...]:
 
 
 class Event(NamedTuple):
-    """Something that happens to the mesh; `what` names a method of the player, `do_<what>`."""
+    """Something that happens to the mesh. `what` names a method of the player, `do_<what>`."""
 
     at: float
     """Seconds since the start."""
@@ -37,14 +37,15 @@ class Phase(NamedTuple):
 
     at: float
     amount: float
-    """Offered by all nodes together, as a multiple of the refill rate of the main bucket."""
+    """What all nodes together are asked for, as a multiple of the refill rate of the main
+    bucket."""
     weights: tuple[float, ...]
-    """How it is spread over the nodes of the start; who comes later gets as much as the first."""
+    """How it is spread over the first nodes; a node that comes later gets as much as the first."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All of one run. Times in seconds."""
+    """Everything about one run. Times are seconds."""
 
     seed: int
     nodes: tuple[str, ...]
@@ -52,20 +53,20 @@ class Plan:
     latency: float
     jitter: float
     slow: tuple[tuple[Way, float], ...]
-    """Ways on which every frame takes so much longer, in this direction alone."""
+    """Ways on which every frame takes so many seconds longer, in this direction alone."""
     loss: tuple[float, float, float]
-    """Of frames: lost, doubled, out of order."""
+    """The fractions of frames that are lost, doubled, and out of order."""
     gossip_interval: float
     forget_after: float
     """A node that was silent for so long is forgotten."""
     log_kept: float
-    """For so long the log of versions is kept for a silent node."""
+    """The time for which the log of versions is kept for a silent node."""
     clocks: tuple[tuple[float, float], ...]
     """By node: offset (s), drift (ppm)."""
     main: BucketSpec
     """The bucket of the demand below, on one key."""
     side: BucketSpec
-    """The bucket of what is scattered, on several keys."""
+    """The bucket of the scattered operations, on several keys."""
     keys: int
     """Keys of the side bucket; more than the table holds are a flood."""
     max_keys: int
@@ -79,13 +80,13 @@ class Plan:
     scattered: float
     """Operations a second on the side bucket, with costs of all sizes."""
     returns: bool
-    """Whether some of these are refunds and settlements."""
+    """Whether some of the scattered operations are refunds and settlements."""
     events: tuple[Event, ...]
     seconds: float
     bad: int
-    """So many members lie, the same at the same time, where any does."""
+    """The number of members that lie, all in the same way at the same time."""
     endings: tuple[str, ...]
-    """What is asked of the nodes when all is over: the first of `ENDINGS`."""
+    """The checks that follow when the run is over: the first ones of `ENDINGS`."""
     idle: bool
     """Whether the run goes on until every key is full and gone."""
 

@@ -1,6 +1,6 @@
-"""Rarely, a plan in which what a reload changes is judged: a roll-out that goes on until all that
-was owed has refilled, or a bucket that comes later while others owe for its keys. By chance that is
-hardly ever drawn, least of all beside slow rounds."""
+"""Rarely draws a plan in which a change of limits can be judged: a roll-out that goes on until all
+that was owed has refilled, or a bucket that is added while others are in debt on its keys. By
+chance that is hardly ever drawn, least of all with slow rounds."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tests.simulated.reloads import SETTLES, ceiling
 
 RARELY = 0.02
 TRAVEL = 0.4
-"""An update travels for so long at most, in seconds."""
+"""The most seconds that an update travels."""
 KEPT = 20.0
-"""A full key is evicted after so many seconds, and two rounds."""
+"""Seconds, beside two rounds, after which a full key is evicted."""
 BEFORE = ("reloads", "given_up")
-"""Dimensions that have made the plan another one."""
+"""If one of these dimensions has events, the plan is about something else."""
 OTHERS = ("cuts", "members", "crowd", "pauses", "stalls")
-"""Dimensions whose events may happen beside."""
+"""Dimensions whose events may happen in such a plan."""
 
 
 def draw_reloaded(rng: random.Random, drawn: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""From when on the oracle may judge by a definition that has replaced another one."""
+"""Says from when on the oracle may judge by a definition that has replaced another one."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from tests.simulated.plan import Plan
 
 SECOND = 10**9
 SETTLES = 2.0
-"""And ten times as long as updates travel, in seconds."""
+"""Seconds, beside ten times those that an update travels, until a change has settled."""
 STAGED_FROM = 0.5206
-"""A candidate that has a larger share of the keys has that of the demand."""
+"""A candidate with a larger share of the keys than this has the key of the demand."""
 
 
 def ceiling(spec: BucketSpec, lag: float) -> float:
@@ -27,7 +27,7 @@ class Reloads:
         """Whether a candidate has the key of the demand."""
         self._lag = len(plan.nodes) * (plan.one_way + plan.gossip_interval)
         self._most = ceiling(plan.main, self._lag)
-        """Tokens that may be owed under any definition so far."""
+        """The most tokens that may be owed under any definition so far."""
         self._on_all = 0
         """When all nodes have the newest definition, ns."""
         self._newest = plan.main
@@ -35,8 +35,8 @@ class Reloads:
         self._refilled = 0
 
     def begins(self, spec: BucketSpec, step: float, keeps: bool, order: int, last: float) -> None:
-        """One node after the other gets this definition, and one so much later. What is owed is
-        forgiven above its ceiling, where `keeps` does not say that all stays owed."""
+        """The nodes get this definition one after the other, and the last one `last` seconds later.
+        With `keeps` all that is owed stays owed; else what is above its ceiling is forgiven."""
         now, most = self._mesh.now_ns, ceiling(spec, self._lag)
         self._most = max(self._most, most) if keeps else most
         self._on_all = max(
@@ -46,7 +46,7 @@ class Reloads:
         self._wait()
 
     def staged(self, what: str, args: tuple[Any, ...]) -> BucketSpec | None:
-        """The definition that a step of a roll-out gives the key of the demand; None where that
+        """The definition that a step of a roll-out gives the key of the demand; None where the key
         keeps the one that it has."""
         before, self._staged = self._staged, what == "stage" and args[1] > STAGED_FROM
         if self._staged or (what == "unstage" and args[1]):
@@ -55,7 +55,7 @@ class Reloads:
         return self._first if before else None
 
     def anew(self, lasts: float) -> None:
-        """Nobody knows what is owed after this, which goes on for so many seconds."""
+        """What is owed is unknown after an event that goes on for so many seconds."""
         self._on_all = max(self._on_all, self._mesh.now_ns + round(lasts * SECOND))
         self._wait()
 
@@ -64,7 +64,7 @@ class Reloads:
         self._waits, self._refilled = self._newest, self._on_all + round(seconds * SECOND)
 
     def in_force(self) -> BucketSpec | None:
-        """The definition that is judged by from now on, where that is another one than before."""
+        """The definition by which to judge from now on, if it is another one than before."""
         if self._waits is None or self._mesh.now_ns < self._refilled:
             return None
         spec, self._waits = self._waits, None

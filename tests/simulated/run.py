@@ -1,4 +1,4 @@
-"""Plays a plan on a simulated mesh; an oracle looks on and keeps the books beside it."""
+"""Plays a plan on a simulated mesh, while an oracle keeps books and judges."""
 
 from __future__ import annotations
 
@@ -71,11 +71,11 @@ class Run:
         self._reloaded: dict[str, int] = {}
         """When each node gets the newest definition, ns."""
         self._behind: dict[str, BucketSpec] = {}
-        """Nodes whose file has still this definition."""
+        """Nodes whose file still has this older definition."""
         self._owing = {name: self.random.random() for name in plan.nodes}
-        """Parts of a call that the demand has come to."""
+        """The part of a call by which the demand of each node is ahead of its calls."""
         self._waiting: dict[str, int] = {}
-        """Calls of the demand that wait for a node that stands still, where they do."""
+        """Calls that wait for a node that stands still, where they wait at all."""
 
     def play(self) -> Run:
         log_kept = mock.patch.object(membership, "HOLD_NS", round(self.plan.log_kept * SECOND))
@@ -110,7 +110,7 @@ class Run:
             yield at, 2, self.scattered.operate, ()
 
     def _happens(self, what: str, args: tuple[Any, ...]) -> None:
-        if what not in ("look", "write"):  # an observer is nothing that happens to a mesh
+        if what not in ("look", "write"):  # an observer changes nothing in a mesh
             self.oracle.happens(what, args)
         player = self if hasattr(self, f"do_{what}") else self.irregular
         getattr(player, f"do_{what}")(*args)
@@ -122,13 +122,13 @@ class Run:
         return node if node.table.refusal is None else None  # a hostile member has its name, too
 
     def cost(self, node: SimulatedNode) -> int:
-        """Of a call of the demand, whose limit may be another one while a roll-out is under way."""
+        """The cost of a call on this node, whose limit may be another one during a roll-out."""
         return min(self.plan.cost, node.peek(*MAIN).limit)
 
     # ---- demand ----
 
     def demand(self, at: float) -> None:
-        """What every node is asked for in a step."""
+        """Makes the calls of every node in one step."""
         phase = max((p for p in self.plan.phases if p.at < at), key=lambda p: p.at)
         asked = [(name, self._calls(number, name, phase, at)) for number, name in self._asked()]
         self.random.shuffle(asked)
@@ -146,7 +146,8 @@ class Run:
             self.oracle.took(node, MAIN, calls, cost, allowed)
 
     def _asked(self) -> Iterator[tuple[int, str]]:
-        """(number of its weight, name): of those who came later, the first ones."""
+        """Yields (number of its weight, name) of each node; later nodes have the weight of the
+        first ones."""
         for number, name in enumerate(list(self.mesh.nodes)[: 2 * len(self.plan.nodes)]):
             yield number if number < len(self.plan.nodes) else 0, name
 
@@ -180,7 +181,7 @@ class Run:
         self.mesh.stall(held, drain, *ways)
 
     def do_flow(self, ways: tuple[tuple[str, str], ...]) -> None:
-        """The mesh does that by itself; the oracle looks at what is so from now on."""
+        """The mesh opens the ways by itself; the oracle only notes that they are open."""
 
     def do_lie(self, kind: str, number: int) -> None:
         for one in self.bad:
@@ -197,7 +198,7 @@ class Run:
                 self.oracle.view.broken("observer", f"{kind}: {name} owes less: {before[name]} ns")
 
     def _owed(self) -> dict[str, int]:
-        """ns, of the nodes that run and have evicted no indebted keys."""
+        """The debt (ns) of each running node that has evicted no keys in debt."""
         nodes = [node for name in self.mesh.nodes if (node := self.ready(name))]
         kept = (node for node in nodes if not node.table.stats()["evicted_indebted"])
         return {node.name: node.peek(*MAIN).debt for node in kept}
@@ -230,8 +231,8 @@ class Run:
         self.irregular.stage(name)
 
     def do_pause(self, name: str, seconds: float, unread: float) -> None:
-        """`unread`: for so long after it the node has read nothing yet; it begins with the calls
-        that waited."""
+        """`unread`: for so many seconds after the pause the node reads nothing; it begins with the
+        calls that waited."""
         if not self.ready(name):
             return
         self.mesh.suspend(name, seconds, unread=unread)
@@ -248,8 +249,8 @@ class Run:
     def do_reload(
         self, spec: BucketSpec, step: float, keeps: bool, order: int, last: float
     ) -> None:
-        """In an order of its own, and the last node so much later. Until then that one begins anew
-        with the definition that it had."""
+        """The nodes get the definition in the order that `order` gives, and the last one `last`
+        seconds later. Until then that one starts again with the definition that it had."""
         before = {s.name: s for s in self.mesh.specs}[spec.name]
         self.mesh.specs = [spec if s.name == spec.name else s for s in self.mesh.specs]
         nodes = list(self.mesh.nodes)

@@ -13,21 +13,22 @@ if TYPE_CHECKING:
 
 
 class ScatteredOperations:
-    """Those of one run, which are drawn as it is played."""
+    """The operations of one run, which are drawn while it is played."""
 
     def __init__(self, run: Run) -> None:
         self._run, self._plan, self._random = run, run.plan, run.random
         self._decisions: list[tuple[str, int, Place, Decision]] = []
-        """Takes that were allowed, each with its node and the number of that one's epochs."""
+        """Takes that were allowed, each with its node, and the number of the process that it had
+        then."""
 
     def times(self) -> list[float]:
-        """When there is one, in order (s)."""
+        """The times of the operations in order (s)."""
         seconds = self._plan.seconds
         count = int(self._plan.scattered * seconds)
         return sorted(self._random.uniform(0, seconds) for _ in range(count))
 
     def operate(self) -> None:
-        """A take of any size; or a refund of an earlier one, or a settlement."""
+        """Makes a take of any size, a refund of an earlier one, or a settlement."""
         run = self._run
         name = self._random.choice(list(run.mesh.nodes))
         place = ("side", f"key-{self._random.randrange(self._plan.keys)}")
@@ -43,7 +44,7 @@ class ScatteredOperations:
             run.oracle.charged(node, place, charged)
 
     def take(self, name: str, place: Place, cost: int) -> None:
-        """A take that may be refunded later, where the node runs and has the bucket."""
+        """Makes a take that may be refunded later, if the node runs and has the bucket."""
         node = self._run.ready(name)
         if node is None or place[0] not in node.buckets:
             return
@@ -63,6 +64,6 @@ class ScatteredOperations:
             self._run.oracle.refunded(node, owner, place, node.refund(decision, tokens))
 
     def forget(self) -> None:
-        """The run is over. The collector of garbage does not see through a decision: nodes would
-        stay for longer."""
+        """Drops all decisions when the run is over. The garbage collector does not see through a
+        decision, so nodes would stay for longer."""
         self._decisions.clear()

@@ -1,5 +1,5 @@
-"""What callers may expect of the mesh as a whole: calls within the limit are not denied, nobody is
-starved, each gets a share by demand, and what there is is given out; but never much more."""
+"""What callers may expect of the whole mesh: calls within the limit are not denied, nobody is
+starved, each gets a share by demand, and what is refilled is admitted, but never much more."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from tests.simulated.window_rules import WindowRules
 
 SECOND = 10**9
 UNLEARNED_NS = 20 * SECOND
-"""A silence that begins before rates are known shows after so long."""
+"""A silence that begins before rates are known shows after so long (ns)."""
 IRREGULAR = ("jump", "still", "reset", "surge", "flood", "stage")
-"""Events after which one bucket for all says little of what is denied."""
+"""Events after which one bucket for all is no measure of what may be denied."""
 LOSSY = 3.0
-"""Where frames are lost, news may take so much longer, in seconds."""
+"""Seconds by which updates may be later where frames are lost."""
 
 
 class Service:
@@ -39,21 +39,23 @@ class Service:
         late = round((self.lag + (LOSSY if plan.loss[0] else 0.0)) * SECOND)
         self.light = LightLoad(plan.main, self._ceiling, late, self.slowest)
         self._under_old = False
-        """Whether nodes have, or owe for, a definition that was replaced."""
+        """Whether nodes still have a definition that was replaced, or owe for takes under it."""
         self.calls = self.denied_within = 0
         self.one = LateBucket(IdealBucket(plan.main, ppm=self.slowest), late)
         """One bucket for all, which sees every call."""
         self.offered = self.denied = self.denied_by_one = 0
         self.denied_unheard = 0
-        """Calls denied for those whose burst's end was not heard, of those that it gives."""
+        """Calls that `one` admits and that were held back for nodes whose burst was not seen to
+        end."""
         self._unheard = Unheard(plan, self.lag)
         self.true = IdealBucket(plan.main, 2**53)
         self.window: Window | None = None
         self.learned: int | None = None
-        """Calls by which nodes knew each other's rates when the first way was cut or held. 0: that
-        was in the first rounds; None: none was yet."""
+        """The number of calls by which nodes knew each other's rates when the first way was cut or
+        held. 0: that was in the first rounds; None: no way was yet."""
         self._heard, self._silence = 0, 0
-        """How many calls there were by then, and when that was, ns."""
+        """How many calls there had been when the first way was cut or held, and when that was
+        (ns)."""
         self._changes: list[int] = []
         self._started: dict[str, int] = {}
         self._missing: dict[str, Missing] = {}
@@ -64,7 +66,7 @@ class Service:
         self._changes.append(round(at * SECOND))
 
     def happens(self, what: str, args: tuple[Any, ...], *, anew: bool = False) -> None:
-        """An event ends the window. `anew`: what is owed is not known any more."""
+        """An event ends the window. `anew`: what is owed is unknown from now on."""
         if what in ("save", "add", "spend", "limit"):
             return
         self._parted.happens(self.mesh.now_ns)
@@ -80,7 +82,7 @@ class Service:
             self._heard, self._silence = self.calls, now
             self.learned = self.calls if now >= known * SECOND else 0
         if what in ("come", "return") and not any(n.up for n in self.mesh.nodes.values()):
-            self.true = IdealBucket(self.plan.main, 2**53)  # nobody remembers what was taken
+            self.true = IdealBucket(self.plan.main, 2**53)  # no node has a memory of what was taken
         if what in ("come", "return"):
             self._started[args[0]] = now
             self._missing.pop(args[0], None)
@@ -89,7 +91,8 @@ class Service:
                 self.rules.rate_of(args[0]), now, self.view.settled(what, args)
             )
         if what in ("cut", "stall") and self.plan.arrivals[0] == "bursts":
-            # Who does not hear the end of a burst expects it to go on, up to the near horizon.
+            # A node that does not see the end of a burst expects it to go on, up to the near
+            # horizon.
             for source, target in args[-1]:
                 if self.mesh.nodes[source].up:
                     rate, until = self.rules.rate_of(source), now + self._unheard.horizon_ns
@@ -97,7 +100,8 @@ class Service:
                     self._unheard.falls_silent(target, rate, now)
 
     def under(self, spec: BucketSpec) -> Service:
-        """The same once all nodes have this definition, and what was owed before has refilled."""
+        """The rules from when on all nodes have this definition and what was owed before has
+        refilled."""
         by, storm = self.rate / spec.rate_per_second, self.plan.storm
         plan = replace(
             self.plan,
@@ -136,20 +140,21 @@ class Service:
             return
         if self.window is None:
             if not self._steady():
-                self.view.disturbed = now  # not now: look again later
+                self.view.disturbed = now  # look again later
                 return
             self.window = self._open(now, owed)
         self._count(self.window, node.name, calls, cost, allowed)
 
     def _open(self, now: int, owed: int) -> Window:
-        """`owed`: tokens, before the take with which the window begins. What was given beyond the
-        limit before is owed up to the ceiling, and the matter of an earlier window."""
+        """Begins a window. `owed`: the tokens that were owed before its first take. What was
+        admitted beyond the limit before is owed up to the ceiling, and was judged in an earlier
+        window."""
         capacity = self.plan.main.capacity
         ideal = IdealBucket(self.plan.main, 2**53, ppm=self.slowest)
         ideal.charge(max(min(owed, capacity + self._ceiling), min(self._kept(), capacity)), now)
         main = self.plan.main
         true, capped = (IdealBucket(main, most) for most in (2**53, self.plan.most_debt(main)))
-        # Of what both sides of a cut took, up to a capacity may count as refilled.
+        # Up to a capacity of what both sides of a cut took may count as refilled.
         known = min(owed, capacity, self._kept()) if self.plan.has("cut") else min(owed, capacity)
         window = Window(now, ideal, true, capped, self._late)
         window.charge(known, now)
@@ -158,8 +163,8 @@ class Service:
         return window
 
     def _kept(self) -> int:
-        """Tokens that the nodes owe, as they show it, when something has happened: what they kept
-        for who was silent is charged once, whether that one has taken it or not."""
+        """The tokens that the nodes show as owed, once something has happened: what they kept for
+        silent nodes is charged once, whether those have taken it or not."""
         if self.view.first < 0:
             return 0
         now = self.mesh.now_ns
@@ -168,7 +173,8 @@ class Service:
         return round(most / SECOND * self.rate)
 
     def _steady(self) -> bool:
-        """Whether what is silent says nothing about the others: all are connected or have ended."""
+        """Whether no credit is kept for silent nodes: all are connected, or are known to have
+        ended."""
         return self.view.connected() and not self.view.gone_silently
 
     def _count(self, window: Window, name: str, calls: int, cost: int, allowed: int) -> None:
@@ -185,7 +191,7 @@ class Service:
     # ---- rules ----
 
     def _check_within(self, node: SimulatedNode, calls: int, cost: int, allowed: int) -> None:
-        """Demand within the limit is not denied while the mesh is connected, nor by a node that
+        """Demand within the limit is not denied while the mesh is connected, except by a node that
         has just started without memory."""
         now = self.mesh.now_ns
         for missing in self._missing.values():
@@ -209,31 +215,32 @@ class Service:
             )
 
     def _recovers(self) -> int:
-        """Until when (ns) nodes that had given each other up may not have met again."""
+        """The time (ns) until which nodes that had given each other up may not be linked again."""
         if self.view.mistaken < 0:
             return 0
         return self.view.mistaken + 2 * LAST_RETRY_NS + self.settle_ns
 
     def _starting(self, node: SimulatedNode) -> bool:
-        """Whether it has started just now, and knows little yet."""
+        """Whether a node has just started, and knows little yet."""
         began = self._started.get(node.name)
         return began is not None and self.mesh.now_ns < began + self.settle_ns
 
     def _check_as_one(self) -> None:
-        """Demand below the limit is denied as by one bucket for all, or 1 % more, whatever is cut,
-        and 2 % where that is in the first rounds: where no node has died or come, since a share is
-        kept for who is not heard. What nodes know of each other's rates then, they know from so
-        many calls. Where one bucket denies some of each burst, a fifth more. And they deny what is
-        left to those whose burst they did not hear the end of."""
-        seconds = min(self.mesh.now_ns / SECOND, self.plan.seconds)  # then nobody asks any more
+        """Below the limit, the mesh denies as many calls as one bucket for all, and at most 1 %
+        more, whatever is cut; 2 % if the first cut was in the first rounds. This holds where no
+        node has died or come, since a share is kept for nodes that are not seen. What nodes know of
+        each other's rates at the cut, they know from `_heard` calls. Where one bucket denies some
+        calls of each burst, a fifth more may be denied; and so may what is held back for nodes
+        whose burst was not seen to end."""
+        seconds = min(self.mesh.now_ns / SECOND, self.plan.seconds)  # after that there is no demand
         if self.plan.has("reload", "die", "leave", "come", "return", "pause", *IRREGULAR):
             return
         if self.view.mistaken >= 0:
-            return  # a share is kept for nobody who was given up, and all of it is owed afterwards
+            return  # no share is kept for a node that was given up, so all its takes are owed later
         if self._unlearned or (self.learned == 0 and self.plan.period):
-            return  # of a burst they know the rate that it had, and not how soon it ends
+            return  # nodes know the rate of a burst, but not how soon it ends
         if self.plan.has("cut") and self.plan.cost == self.plan.main.capacity:
-            return  # what is kept for the other side leaves no bucket full
+            return  # credit for the other side keeps every bucket below full
         random = self.learned is not None and self.plan.arrivals[0] != "even"
         unsure = 2 / max(1, self._heard) ** 0.5 if random else 0.0
         most = 0.7 / (1.0 + unsure) * self.rate * seconds
@@ -250,11 +257,12 @@ class Service:
 
     @property
     def _unlearned(self) -> bool:
-        """Whether nodes could not hear each other before they knew their rates, long ago."""
+        """Whether nodes were cut off from each other before they knew their rates, long ago."""
         return self.learned == 0 and self.mesh.now_ns - self._silence > UNLEARNED_NS
 
     def _may_deny(self) -> float:
-        """None; but a bucket so small that a call on each node nearly empties it: 1 % and some."""
+        """How many calls may be denied: none, or some and 1 % where a call on each node nearly
+        empties the bucket."""
         roomy = self.plan.main.capacity >= 25 * self.plan.cost * len(self.mesh.nodes)
         return 0.0 if roomy else 3 + 0.01 * self.calls
 
@@ -264,8 +272,8 @@ class Service:
             self.rules.check(window, unlearned=self._unlearned)
 
     def check_owed(self) -> None:
-        """Every way is open again, and all know of all: where demand was within the limit no node
-        owes more than a bucket holds, whatever was cut, and whoever had been given up."""
+        """Every way is open, and all nodes know all takes. If demand was within the limit, no node
+        owes more than a bucket holds, whatever was cut and whichever node had been given up."""
         if not self.light.within or self._under_old or not self._steady() or self._may_deny():
             return
         up = [node for node in self.mesh.nodes.values() if node.up and not self._starting(node)]

@@ -1,4 +1,5 @@
-"""Makes a failing plan small: as many dimensions plain, as few events as the failure needs."""
+"""Makes a failing plan small: as many dimensions plain, and as few events, as the failure
+allows."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from tests.simulated.view import Broken
 
 
 class Small(NamedTuple):
-    """A plan that fails in the same way as the whole one."""
+    """A smaller plan that fails in the same way as the whole one."""
 
     seed: int
     plain: tuple[str, ...]
@@ -19,7 +20,7 @@ class Small(NamedTuple):
 
     @property
     def command(self) -> str:
-        """What runs it again."""
+        """The command that runs it again."""
         parts = [f"python -m tests.soak --seed {self.seed}"]
         parts += [f"--plain {','.join(self.plain)}"] if self.plain else []
         parts += [f"--drop {','.join(map(str, self.dropped))}"] if self.dropped else []
@@ -27,10 +28,10 @@ class Small(NamedTuple):
 
 
 def failure(seed: int, plain: tuple[str, ...] = (), dropped: tuple[int, ...] = ()) -> Small | None:
-    """What goes wrong with a plan, or None."""
+    """How a plan fails, or None."""
     try:
         run(draw(seed, plain, dropped))
-    except Exception as error:  # noqa: BLE001 - whatever breaks is what is looked for
+    except Exception as error:  # noqa: BLE001 - whatever breaks is looked for
         return Small(seed, plain, dropped, f"{type(error).__name__}: {error}")
     return None
 

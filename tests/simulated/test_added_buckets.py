@@ -1,4 +1,4 @@
-"""Buckets that come to some nodes earlier than to others, or that a process no longer has."""
+"""Buckets that some nodes get earlier than others, or that a process no longer has."""
 
 from __future__ import annotations
 

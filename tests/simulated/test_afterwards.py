@@ -1,4 +1,4 @@
-"""Whoever runs serves when all is over: the oracle sees it where somebody does not."""
+"""At the end of a run every running node serves: the oracle notices one that does not."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_what_is_kept_for_who_may_still_run_is_not_given() -> None:
 
 
 def plans(kind: str) -> list[Plan]:
-    """The first ones in which such a thing happens and no member lies."""
+    """The first plans in which such an event happens and no member lies."""
     drawn = (draw(seed, plain=("endings",)) for seed in count())
     return [*islice((p for p in drawn if p.has(kind) and not p.has("lie", "write")), MANY)]
 
@@ -100,8 +100,8 @@ def is_noticed(plan: Plan, kind: str, denying: Denying) -> bool:
 def test_that_all_is_denied_once_something_has_happened_is_noticed(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In every other plan: in some a part is kept for who may still run, and some buckets fill for
-    too long."""
+    """In every other plan: in some a part is kept for nodes that may still run, and some buckets
+    fill too slowly."""
     denying = Denying(monkeypatch)
     noticed = [is_noticed(plan, kind, denying) for plan in plans(kind)]
     assert sum(noticed) >= LEAST * MANY, noticed

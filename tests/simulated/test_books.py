@@ -19,7 +19,7 @@ EVICTED = 120.0
 
 
 def lost(*, linked: bool, apart: float, silent: bool = True) -> float:
-    """Of 10 tokens that A alone has taken, when they have been there for so long."""
+    """The lost part of 10 tokens that A alone has taken, when they have been there for so long."""
     pause = Event(0.0, "pause", ("B", EVICTED, 0.0))
     plan = replace(draw(0), nodes=("A", "B"), linked=(("A", "B"),), loss=(0.0, 0.0, 0.0))
     mesh = Network("AB", [BucketSpec("main", 100, 1)], linked=["AB"] if linked else [], seed=1)

@@ -1,8 +1,8 @@
 """Calendar quotas over a mesh: histories around midnight against an oracle that knows each take.
 
-The oracle adds up what was admitted of each period, by the name that the node gave it; it knows
-which takes a node may not have heard of, and what each wall clock shows. It shares nothing with
-the core.
+The oracle adds up what was admitted of each period, by the name that the node gave it. It knows
+which takes a node may not have merged, and what each wall clock shows. It shares nothing with the
+core.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ KEY = "tenant-42"
 NS = 1_000_000_000
 DAY = 86_400.0
 HEARD = 3.0
-"""Within this time all that are connected have heard of a take."""
+"""Seconds within which all connected nodes have merged a take."""
 WARM = 3.0
 BEFORE = 45.0
 """Seconds to midnight when a test begins."""
 CLOCKS_HEARD = 13.0
-"""Within this time they have heard how a wall clock was set."""
+"""Seconds within which they know how a wall clock was set."""
 
 
 @dataclass
 class Take:
     node: str
     process: object
-    """By whom: a node that starts again is another one."""
+    """The process that took: a node that starts again is another one."""
     period: int
     tokens: int
     at: float
     lost: bool = False
-    """Its process was killed before others were sure to have heard of it."""
+    """Whether its process was killed before others were sure to have merged it."""
 
 
 @dataclass
@@ -139,7 +139,7 @@ def test_no_history_admits_more_of_a_period_than_was_not_merged(
 
 
 def use(here: World, turns: str) -> list[bool]:
-    """Takes of one token each, that all hear of in between."""
+    """Makes takes of one token each, which all nodes merge in between."""
     out = []
     for node in turns:
         out.append(here.take(node, 1))

@@ -89,7 +89,7 @@ def test_a_limit_lowered_in_a_partition_holds_after_the_heal(load: float, ceilin
 def test_the_credit_for_silent_peers_is_what_the_limit_of_then_gave_them(
     old: tuple[int, int], new: tuple[int, int]
 ) -> None:
-    """It does not jump with a change, which would empty the bucket or charge the news twice."""
+    """The level does not jump with a change, which would empty the bucket or charge takes twice."""
     mesh = SimulatedMesh(NAMES[:2], [BucketSpec("b", *old)], latency=0.02, seed=3)
     calls = Load(mesh, mesh.specs[0])
     calls.drive(5, old[1] * 0.4)
@@ -109,7 +109,7 @@ def warned(records: list[logging.LogRecord], words: str) -> list[str]:
 
 
 def test_what_a_peer_cannot_have_taken_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    """One node had a larger limit while it was cut off, and no other has heard of that."""
+    """One node had a larger limit while it was cut off, and no other knows of that."""
     mesh = SimulatedMesh(NAMES[:2], [SMALL], latency=0.04, seed=7)
     calls = Load(mesh, SMALL)
     calls.drive(5, 20)

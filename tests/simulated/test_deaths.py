@@ -1,4 +1,4 @@
-"""A process that was killed is told from one that is cut off, and the rest gets its share."""
+"""A killed process is distinguished from one that is cut off, and the others get its share."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from tests.simulated.network import Network
 SPEC = BucketSpec("b", 500, 100)
 DEAD_S = 10.0
 LATE_S = 3.0
-"""A death is noticed within this beyond it: a peer says within two seconds that it hears a member
-no more, and calls are a second apart."""
+"""Seconds within which a death is noticed beyond the limit: a peer advertises within two seconds
+that it no longer sees a member, and calls are a second apart."""
 
 
 def forgotten(mesh: SimulatedMesh, by: str, names: Iterable[str] = NAMES) -> set[str]:
@@ -105,7 +105,7 @@ def test_who_comes_back_in_time_is_not_forgotten_and_who_comes_later_counts_agai
 
 def test_a_node_that_a_third_one_sees_is_not_dead() -> None:
     mesh = mesh_of(4, SPEC)
-    mesh.sever("A", "D")  # B and C hear both
+    mesh.sever("A", "D")  # B and C see both
     mesh.advance(60)
     assert forgotten(mesh, "A") == set()
     assert forgotten(mesh, "D") == set()
@@ -137,8 +137,8 @@ def graph(nodes: str, linked: Iterable[str]) -> Network:
 def test_a_death_is_noticed_where_relays_see_the_others(
     nodes: str, linked: list[str], witnesses: str
 ) -> None:
-    """The last node is killed. Those that were linked with it hear few of the others themselves,
-    and the rest through relays."""
+    """The last node is killed. Those that were linked with it see few of the others themselves, and
+    the rest through relays."""
     mesh, dead = graph(nodes, linked), nodes[-1]
     drive(mesh, even(nodes, 2.0), 10)
     mesh.die(dead, ends=True)
@@ -150,7 +150,7 @@ def test_a_death_is_noticed_where_relays_see_the_others(
 
 def test_a_node_that_relays_see_is_not_dead() -> None:
     """A device resets the connection of one pair in a ring, and refuses its calls: each of the two
-    goes on hearing of the other through all the rest."""
+    still sees the other through all the rest."""
     mesh = graph("ABCDE", ring("ABCDE"))
     mesh.advance(2.0)
     mesh.reset_pairs([("A", "E")])
@@ -159,7 +159,7 @@ def test_a_node_that_relays_see_is_not_dead() -> None:
 
 
 def test_a_death_is_noticed_by_whom_a_device_keeps_from_most() -> None:
-    """A hears B and D through C alone, to which it had links: with those it is of the majority that
+    """A sees B and D only through C, to which it had links: with those it is of the majority that
     has lost E."""
     mesh = graph("ABCDE", map("".join, combinations("ABCDE", 2)))
     drive(mesh, even("ABCDE", 2.0), 5)
@@ -240,8 +240,8 @@ def test_a_newcomer_beside_an_isolated_node_makes_that_forget_nobody() -> None:
 
 
 def test_who_replaces_a_dead_one_is_not_left_starved_by_the_next_death() -> None:
-    """A joiner is told of whoever has died a moment before; it must not hold the dead one's columns
-    when the others have dropped them, else it can adopt nobody's level."""
+    """A joiner receives the columns of a node that died a moment before. It must not hold them when
+    the others have dropped them, else it can adopt no level."""
     settings = Settings()
     outcome = simulate(
         make_rule(CRDTBUCKET), SCENARIOS["killed-and-replaced"](settings, 1.0), settings

@@ -19,7 +19,7 @@ STEP = 0.01
 
 @dataclass
 class Seen:
-    """What a run showed. Beside it stands one bucket that sees every call at once."""
+    """The figures of a run. Beside it is one bucket that sees every call at once."""
 
     admitted: dict[str, int]
     offered: dict[str, int]

@@ -1,5 +1,5 @@
-"""The oracle excuses what nodes drop of their debts, and no more: at the ceiling of debt, and with
-keys that a full table evicts."""
+"""The oracle excuses only the debt that nodes drop: at its ceiling, and with keys that a full table
+evicts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WAYS = (("A", "B"), ("B", "C"))
 
 
 def window(ceiling: int) -> Window:
-    """Of a bucket of 100."""
+    """The window of a bucket of 100 tokens."""
     bucket = BucketSpec("main", 100, 10)
     ideal, true, capped = (IdealBucket(bucket, debt) for debt in (0, 2**53, ceiling))
     return Window(0, ideal, true, capped, SECOND)
@@ -112,9 +112,9 @@ def test_twice_the_limit_is_too_much_where_a_full_table_evicts_the_key_once(
 
 
 def a_tiny_bucket_in_a_chain(max_debt: int) -> Service:
-    """Every node is asked for much at once, so seldom that its key is evicted in between, full: so
-    each forgets what the others ask for. All of them give a token when the bucket is full, before
-    they hear of each other."""
+    """Every node is asked for much at once, so seldom that its key is evicted in between, as it is
+    full: so each forgets what the others ask for. All of them grant a token when the bucket is
+    full, before they have merged each other's takes."""
     spec = replace(TINY, max_debt=max_debt)
     plan = replace(draw(7, plain=tuple(DIMENSIONS)), nodes=tuple("ABC"), linked=WAYS, main=spec)
     plan = replace(plan, gossip_interval=3.0, seconds=3600.0)
@@ -128,7 +128,7 @@ def a_tiny_bucket_in_a_chain(max_debt: int) -> Service:
 
 
 def given(service: Service) -> float:
-    """Of the limit, what has been given out so far."""
+    """What has been admitted so far, as a part of the limit."""
     assert service.window is not None
     minutes = (service.mesh.now_ns - service.window.since) / (60 * SECOND)
     return sum(service.window.given.values()) / minutes

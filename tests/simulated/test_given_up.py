@@ -1,5 +1,5 @@
-"""A member that was given up is heard again: what was predicted of it has become debt, and what it
-took comes now."""
+"""A member that was given up is seen again: its prediction has become debt, and its real takes
+arrive now."""
 
 from __future__ import annotations
 

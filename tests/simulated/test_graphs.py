@@ -1,4 +1,4 @@
-"""Meshes in which not everybody hears everybody: news gets through, and then it is quiet."""
+"""Meshes in which not all nodes are linked: updates get through, and then nothing more is sent."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ GRAPHS = {
 def test_updates_get_through_and_then_it_is_quiet(graph: str) -> None:
     nodes, links, lost = GRAPHS[graph]
     mesh = Graph(nodes, links, lost)
-    mesh.advance(3.0)  # who does not hear whom is told
+    mesh.advance(3.0)  # which nodes do not see each other is advertised
     for key in range(KEYS):
         mesh["A"].take("b", f"key {key}", 80)
     mesh.advance(1.5)
@@ -128,11 +128,11 @@ def test_a_link_that_was_lost_one_way_has_all_again_when_it_is_back() -> None:
 
 
 def test_a_neighbours_neighbour_is_not_taken_for_dead() -> None:
-    """Its epoch is heard of as running, though no link to it is there."""
+    """Its epoch is announced as running, though there is no link to it."""
     mesh = Graph("ABC", ["AB", "BC"])
     for _ in range(90):
         mesh["A"].take("b", "k", 15)
-        for _ in range(20):  # a mark that is taken back in the next round has cost its column
+        for _ in range(20):  # a tombstone that is withdrawn in the next round has cost its column
             mesh.advance(0.05)
             assert not any(marked for *_, marked in mesh["C"].table.epochs.origins())
     mesh["A"].take("b", "k", 15)
@@ -142,7 +142,7 @@ def test_a_neighbours_neighbour_is_not_taken_for_dead() -> None:
 
 @pytest.mark.parametrize("size", [4, 7])
 def test_the_ends_of_a_chain_count_each_other_for_ever(size: int) -> None:
-    """Nobody that an end hears is linked with the other one: its age comes from relay to relay."""
+    """No node that an end sees is linked with the other end: its age comes from relay to relay."""
     nodes = "ABCDEFG"[:size]
     mesh = Graph(nodes, [a + b for a, b in pairwise(nodes)])
     ends = nodes[0], nodes[-1]
@@ -163,9 +163,8 @@ def test_the_ends_of_a_chain_count_each_other_for_ever(size: int) -> None:
 def test_a_slow_chain_that_loses_frames_takes_nobody_for_dead(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An age comes to an end only when every node in between has been told who hears whom: what is
-    lost of that may not wait until all is told again anyway. In half of the rounds that there are
-    for it."""
+    """An age ends only when every node in between knows who sees whom: a lost update about that
+    must not wait until all is sent again anyway. It has half of these rounds."""
     monkeypatch.setattr(pruning, "ROUNDS", pruning.ROUNDS // 2)
     mesh = Network(
         "ABCDE",

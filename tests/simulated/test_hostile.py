@@ -1,4 +1,4 @@
-"""Each act of a hostile member leaves the bounds standing; and a bound that is gone is found."""
+"""Each act of a hostile member stays within the bounds; and a missing bound is found."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_a_hostile_member_is_believed_within_its_bounds() -> None:
 def _with_tombstones(
     pruner: Pruner, link: PeerState, epochs: tuple[int, ...], running: set[int], now: int
 ) -> None:
-    """Believes tombstones, whoever runs."""
+    """Believes tombstones even of running epochs."""
     pruner._add_tombstones([*epochs], now)
 
 
@@ -100,7 +100,7 @@ BROKEN = {
     "name": ("name", OwnName, "established", lambda *_: False),
     "columns": ("tombstones", Pruner, "advertised", _with_tombstones),
 }
-"""By rule: what is stated, and the bound that is gone."""
+"""By rule: what the member sends, and the bound that is removed."""
 
 
 @pytest.mark.parametrize("rule", BROKEN)

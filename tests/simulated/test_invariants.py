@@ -1,4 +1,4 @@
-"""The named invariants, where they speak of a whole mesh."""
+"""The named invariants that are about a whole mesh."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_full_bucket_states_no_debt_whatever_it_keeps_for_silent_peers() -> No
 
 @pytest.mark.parametrize("silent", [0.0, 10.0, 100.0])
 def test_what_is_kept_for_a_silent_peer_is_not_paid_to_a_newcomer(silent: float) -> None:
-    """Who keeps nothing itself would be told that the bucket is full, again and again: of a limit
+    """A node that keeps no credit would again and again adopt that the bucket is full: of a limit
     of 600 the newcomer alone got 1,700."""
     mesh = mesh_of(3, BucketSpec("b", 100, 50), latency=0.05)
     drive(mesh, {"A": 5.0, "B": 5.0, "C": 30.0}, 10.0)
@@ -101,7 +101,7 @@ def test_nodes_that_keep_the_same_do_not_answer_each_other() -> None:
     drive(mesh, {"A": 20.0, "B": 20.0, "C": 40.0, "D": 10.0}, 10.0)
     mesh.partition(["A", "B", "D"], ["C"])
     drive(mesh, {"A": 20.0, "B": 20.0, "D": 10.0}, 10.0)
-    mesh.restart("D")  # it keeps nothing, so it is told what the others decide by
+    mesh.restart("D")  # it keeps no credit, so it gets the debt by which the others decide
     drive(mesh, {"A": 20.0, "B": 20.0, "D": 10.0}, 5.0)
     frames = mesh.frames_sent
     drive(mesh, {"A": 20.0, "B": 20.0, "D": 10.0}, 10.0)
@@ -183,7 +183,8 @@ def test_definition_change_keeps_tokens() -> None:
 
 @pytest.mark.parametrize("size", [2, 3, 5])
 def test_cold_burst_admits_little_more_than_the_capacity(size: int) -> None:
-    """Everybody at once, from nothing: at most what is admitted before the first news is extra."""
+    """All nodes at once, from nothing: at most what is admitted before the first updates is
+    extra."""
     mesh = mesh_of(size, FAST, latency=0.05, jitter=0.0)
     names = [f"{n}" for n in "ABCDE"[:size]]
     result = drive(mesh, dict.fromkeys(names, 4000.0), 2.0)

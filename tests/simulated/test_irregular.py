@@ -1,4 +1,4 @@
-"""What happens rarely is played as it was drawn, and judged."""
+"""Rare events are played as they were drawn, and judged."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_a_bucket_that_is_added_lacks_nothing_of_keys_that_were_full_and_gone_be
 
 
 def test_a_bucket_that_is_added_may_lack_what_others_took_of_keys_that_are_asked_for() -> None:
-    """The calls are denied, and their node tells its own column alone."""
+    """The calls are denied, and their node sends only its own column."""
     times = [(19.0, "n1"), (19.01, "n2"), (22.5, "n2")]
     spent = [Event(at, "spend", (name,)) for at, name in times]
     Run(plan_of(*spent[:2], Event(20.0, "add", ("n0",)), spent[2])).play()

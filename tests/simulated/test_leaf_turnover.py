@@ -1,4 +1,5 @@
-"""Leaves of a star that end and begin anew, one after the other, for ever: the last is counted."""
+"""Leaves of a star that end and start again, one after the other, for ever: the last one is
+counted."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ LEAVES = "bcde"
 
 @pytest.fixture(autouse=True)
 def few_places(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else it takes six minutes until all are in use."""
+    """Reduces the places, as it would take six minutes until all are in use."""
     monkeypatch.setattr(introductions, "PLACES", 64)
     monkeypatch.setattr(introductions, "MEMBER_PLACES", 72)
     monkeypatch.setattr(wire, "MAX_MEMBERS", 48)
@@ -28,7 +29,7 @@ def star(spec: BucketSpec) -> Network:
 
 
 def take(mesh: Network, name: str) -> None:
-    """So that its column stands in a key that owes."""
+    """Takes a token, so that the node has a column on a key in debt."""
     mesh[name].bucket("b").settle("k", 1_000)
 
 

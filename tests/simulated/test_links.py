@@ -1,4 +1,4 @@
-"""Meshes in which not every node hears every other one, but all are connected over some."""
+"""Meshes in which not every node sees every other one, but all are connected by some."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_a_cut_pair_under_a_light_load_denies_nothing(case: str) -> None:
 
 
 def test_what_a_relay_knows_of_an_idle_node_counts() -> None:
-    """C was hot and is idle since the cut: A, which does not hear it, soon has the whole limit."""
+    """C was hot and is idle since the cut: A, which does not see it, soon has the whole limit."""
     mesh = mesh_of(3, SPEC)
     drive(mesh, {"C": 200.0}, 30.0)
     mesh.drop_frames(("A", "C"), ("C", "A"))
@@ -87,7 +87,7 @@ def test_a_relay_passes_rates_on_so_that_shares_stay_fair() -> None:
 
 
 def connected(names: str, ways: set[Way]) -> bool:
-    """Whether news of every node reach every other one, over whatever way is left."""
+    """Whether updates of every node reach every other one, over whatever way is left."""
     for start in names:
         reached = {start}
         while more := {
@@ -102,7 +102,7 @@ def connected(names: str, ways: set[Way]) -> bool:
 
 
 def cut_ways(rng: random.Random, names: str) -> set[Way]:
-    """As many ways as the mesh can lose and stay connected, one after the other at random."""
+    """Draws ways to cut: as many as the mesh can lose and stay connected."""
     ways = list(itertools.permutations(names, 2))
     rng.shuffle(ways)
     gone: set[Way] = set()
@@ -130,7 +130,7 @@ def weights(rng: random.Random, names: str) -> dict[str, float]:
 
 
 def test_a_way_that_is_cut_for_long_hides_nobody_whom_others_see() -> None:
-    """A hears nothing and goes on to send. B knows then that it asks for nothing any more."""
+    """A receives nothing and goes on to send. So B knows that it asks for nothing any more."""
     mesh, asks = mesh_of(2, SPEC), {"A": 40.0, "B": 20.0}
     drive(mesh, asks, 10.0)
     mesh.drop_frames(("B", "A"))

@@ -18,7 +18,7 @@ def network(linked: list[tuple[str, str]] = ALL, **options: Any) -> Network:
 
 
 def refusals(mesh: Network) -> list[tuple[str, str]]:
-    """Filled with (who called, who was called) of every dial that is refused from now on."""
+    """A list of (caller, called) of every dial that is refused from now on."""
     found: list[tuple[str, str]] = []
     dial_failed = mesh._dial_failed
 

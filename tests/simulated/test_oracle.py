@@ -1,4 +1,4 @@
-"""What the oracle compares with, knows of the mesh, counts, and allows for."""
+"""The oracle: what it compares with, knows of the mesh, counts, and allows."""
 
 from __future__ import annotations
 
@@ -288,8 +288,8 @@ def test_bursts_that_come_again_before_the_last_one_is_forgotten_are_expected(
     ("cut", "rate", "expects"),
     [
         (3.2, 0.4, DOES),
-        # What it may have taken leaves enough; the end of its burst was heard; and it is silent
-        # beyond the near horizon by then.
+        # What it may have taken leaves enough; the end of its burst was seen; and by then it is
+        # silent beyond the near horizon.
         (3.2, 0.02, pytest.raises(Broken, match="as one")),
         (3.9, 0.4, pytest.raises(Broken, match="as one")),
         (2.2, 0.4, pytest.raises(Broken, match="as one")),

@@ -1,4 +1,4 @@
-"""What is measured beyond the capacity is never more than lag explains, and often something."""
+"""The measured over-admission is never more than lag explains, and often not zero."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NAMES = ("A", "B", "C", "D")
 
 
 def bound(mesh: SimulatedMesh, name: str) -> float:
-    """As the metric of this name reckons it."""
+    """The bound as the metric of this name computes it."""
     node = mesh[name]
     lags = node.node.members.lags(node.local_ns(mesh.now_ns)).values()
     longest = sum(ns for _, ns in lags) / 1e9

@@ -1,5 +1,5 @@
-"""The limit is the limit when all is over, whatever has happened before: the oracle sees where it
-is not."""
+"""At the end of a run the limit holds, whatever happened before: the oracle notices where it does
+not."""
 
 from __future__ import annotations
 
@@ -94,9 +94,9 @@ def test_a_mesh_that_does_not_keep_to_it(
 
 
 def fits(plan: Plan) -> bool:
-    """Whether it is one of several nodes with a reload, in which no member lies, and with a bucket
-    of which it can be said how it is shared: it holds some calls of each, updates travel faster
-    than it fills, and that takes no longer than half a minute."""
+    """Whether a plan has several nodes and a reload, no member lies, and it is known how its bucket
+    is shared: it holds some calls of each node, updates travel faster than it fills, and that takes
+    no longer than half a minute."""
     limits = [event.args[0] for event in plan.events if event.what == "reload"]
     if not limits or plan.has("lie", "write") or len(plan.nodes) < 2:
         return False
@@ -111,7 +111,7 @@ def plans() -> list[Plan]:
 
 
 def test_enough_seeds_of_the_suite_are_overloaded() -> None:
-    """What is wrong from a reload on is noticed in most of these."""
+    """A fault from a reload on is noticed in most of these."""
     drawn = [plan for plan in map(draw, range(SEEDS)) if fits(plan)]
     assert sum("overloaded" in plan.endings for plan in drawn) >= MANY
 
@@ -145,8 +145,8 @@ def is_noticed(plan: Plan, planted: Planted) -> bool:
 def test_what_is_wrong_from_a_reload_on_is_noticed(
     wrong: Callable[[SimulatedNode, Burst, int, int], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In most plans: in some a part is kept for who may still run, some buckets fill for too long,
-    and some hold too few calls to be shared evenly."""
+    """In most plans: in some a part is kept for nodes that may still run, some buckets fill too
+    slowly, and some hold too few calls to be shared evenly."""
     planted = Planted(monkeypatch, wrong)
     noticed = [is_noticed(plan, planted) for plan in plans()]
     assert sum(noticed) >= LEAST * MANY, noticed

@@ -1,4 +1,4 @@
-"""What is unexpected news at the end of a partition, as the oracle has it."""
+"""What arrives unexpectedly at the end of a partition, as the oracle reckons it."""
 
 from __future__ import annotations
 

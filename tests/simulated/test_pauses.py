@@ -166,7 +166,7 @@ def test_a_burst_is_charged_where_the_peers_took_nothing_in_the_pause(
 
 
 def test_what_was_given_back_after_a_pause_is_not_charged_again() -> None:
-    """A burst that a round has noted, before the peer is heard of again."""
+    """A burst that a round has noted, before the peer is seen again."""
     mesh = mesh_of(2, SHORT, latency=0.001)
     drive(mesh, dict.fromkeys("AB", 360.0), 5.0)
     mesh.suspend("A", 3.0, unread=0.1)

@@ -158,7 +158,7 @@ WANTED: dict[str, tuple[Callable[[Plan], bool], float]] = {
 
 
 def test_every_dimension_is_drawn(plans: list[Plan]) -> None:
-    """In at least so large a part of the plans."""
+    """The least part of the plans that must have it."""
     rare = {
         what: share(of, plans) for what, (of, least) in WANTED.items() if share(of, plans) < least
     }
@@ -178,8 +178,8 @@ def test_dimensions_are_drawn_independently(first: str, plans: list[Plan]) -> No
 
 
 def gone_behind(plan: Plan) -> bool:
-    """Whether a cut lasts until the epoch of who ends in it has its tombstone, in a bucket that
-    does not fill meanwhile."""
+    """Whether a cut lasts until the epoch of a node that ends in it has its tombstone, in a bucket
+    that does not fill meanwhile."""
     cuts = [event for event in plan.events if event.what == "cut"]
     mends = {event.args: event.at for event in plan.events if event.what == "mend"}
     ends = [e for e in plan.events if e.what in ("die", "leave")]
@@ -192,7 +192,8 @@ def gone_behind(plan: Plan) -> bool:
 
 
 def test_who_is_given_up_behind_a_cut_is_gone_by_its_end() -> None:
-    """By chance that is drawn in one plan of a thousand, where nobody takes what it may lose."""
+    """By chance that is drawn in one plan of a thousand, in which no node takes what it may
+    lose."""
     made = [plan for plan in map(draw, range(3000)) if ASKED in (p.amount for p in plan.phases)]
     assert 10 <= len(made) <= 60
     assert all(map(gone_behind, made))

@@ -1,4 +1,5 @@
-"""Who only hears of a node counts it: when it is back after a death, or is not heard for long."""
+"""A node whose takes come only by relays counts: when it is back after a death, or was silent for
+long."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ HOUR = BucketSpec("b", 1000, 1000, "1h")
 
 def test_who_is_not_linked_with_it_counts_it_again() -> None:
     """A device cuts A off from B and C. D comes, linked with A alone, and A takes both others for
-    dead: their tombstones are told to D, and so must it be that they are back."""
+    dead: D gets their tombstones, and so it must get that they are back."""
     mesh = Network("ABC", [QUICK, HOUR], linked=["AB", "AC", "BC"], latency=0.02, seed=1)
     mesh.advance(2.0)
     for name in "BC":
@@ -42,7 +43,7 @@ def test_who_is_not_linked_with_it_counts_it_again() -> None:
 
 
 def marked(mesh: Network, name: str) -> set[int]:
-    """Epochs that count no more at this node."""
+    """The epochs that have a tombstone at this node."""
     return {epoch for _, _, epoch, dead in mesh[name].table.epochs.origins() if dead}
 
 
@@ -57,7 +58,7 @@ def counted(mesh: Network, seconds: int) -> None:
     for _ in range(seconds):
         mesh["C"].take("quick", "k", 6)
         mesh["B"].take("quick", "k", 6)
-        for _ in range(20):  # a mark that is taken back in the next round has cost its column
+        for _ in range(20):  # a tombstone that is withdrawn in the next round has cost its column
             mesh.advance(0.05)
             assert not any(epoch in marked(mesh, name) for name in mesh.nodes)
     assert mesh["C"].take("b", "k", 300).allowed
@@ -68,8 +69,8 @@ def counted(mesh: Network, seconds: int) -> None:
 @pytest.mark.parametrize("ends", [False, True])
 @pytest.mark.parametrize("linked", [TRIANGLE, SQUARE])
 def test_a_later_epoch_behind_a_cut_way_is_counted(linked: tuple[str, ...], ends: bool) -> None:
-    """C returns while A can reach it over relays only: A's link is to the life before, which A has
-    taken for dead where its end was told."""
+    """C returns while A can reach it over relays only: the link of A is to the epoch before, which
+    A has taken for dead where its end was relayed."""
     mesh = Network("ABCD"[: len(linked)], [QUICK, HOUR], linked=linked, latency=0.02, seed=1)
     mesh.advance(2.0)
     mesh["C"].take("quick", "k", 5)
@@ -96,8 +97,8 @@ def test_a_node_that_relays_see_is_counted_however_long_a_way_is_cut(
 
 
 def test_a_node_that_is_back_is_counted_at_the_far_end_of_a_chain() -> None:
-    """A has no link to C, nor to any that hears it: that it runs again comes from relay to relay,
-    like its age."""
+    """A has no link to C, nor to any node that sees it: that it runs again comes from relay to
+    relay, like its age."""
     mesh = Network(
         "ABCD", [QUICK, HOUR], linked=["AB", "BD", "DC"], latency=0.02, seed=1, forget_after=10.0
     )
@@ -116,7 +117,7 @@ def test_a_node_that_is_back_is_counted_at_the_far_end_of_a_chain() -> None:
 
 
 def test_a_node_that_is_back_behind_a_bridge_is_counted_for_ever() -> None:
-    """A hears C through B alone. All have taken C for dead, and announced their epochs without it
+    """A sees C through B alone. All have taken C for dead, and announced their epochs without it
     when D came."""
     mesh = Network("ABC", [QUICK, HOUR], linked=["AB", "BC"], latency=0.02, seed=1, forget_after=10)
     mesh.advance(2.0)

@@ -13,7 +13,7 @@ SPEC = BucketSpec("b", CAPACITY, 100)
 
 
 def cut_in_overload(**options: object) -> SimulatedMesh:
-    """Two nodes that both asked for the whole refill until they could not hear each other."""
+    """Two nodes that both asked for the whole refill until they were cut off from each other."""
     mesh = mesh_of(2, SPEC, latency=0.08, **options)
     overload(mesh, 20)
     mesh.partition(["A"], ["B"])

@@ -1,4 +1,4 @@
-"""A failing plan is made small, and said how it is run again."""
+"""A failing plan is made small, and printed with the command that runs it again."""
 
 from __future__ import annotations
 

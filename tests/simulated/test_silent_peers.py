@@ -1,4 +1,4 @@
-"""A peer that is silent for good: the credit that is kept for it denies nobody."""
+"""A peer that is silent for good: the credit for it denies no call."""
 
 from __future__ import annotations
 
@@ -71,8 +71,9 @@ def test_a_bucket_that_holds_less_than_silent_peers_ask_for_in_three_rounds(
 def test_a_light_load_is_not_denied_after_a_partition(
     size: int, gossip: float, seconds: float, times_out: bool
 ) -> None:
-    """What each side took is told before it stops to be predicted, full as the key may be, and be
-    the silence longer than the log of versions is kept. Links end meanwhile, or stay."""
+    """The takes of each side are sent before they are no longer predicted, even if the key is full,
+    and even if the silence is longer than the log of versions is kept. Links end meanwhile, or
+    stay."""
     names, half = NAMES[:size], size // 2
     spec, linked = BucketSpec("b", 10, 10), list(combinations(names, 2))
     mesh = Network(names, [spec], linked=linked, latency=0.02, seed=1, gossip_interval=gossip)
@@ -137,7 +138,7 @@ def test_a_newcomer_takes_no_more_than_a_bucket_of_its_own_where_nobody_else_ask
 
 
 def apart(spec: BucketSpec, load: float, how: str) -> Network:
-    """Two nodes that do not hear each other, and a third that heard both and is killed."""
+    """Two nodes that do not see each other, and a third that saw both and is killed."""
     linked = [("A", "B"), ("A", "C"), ("B", "C")]
     mesh = Network("ABC", [spec], linked=linked, latency=0.02, gossip_interval=0.1, seed=1)
     drive(mesh, dict.fromkeys("ABC", load), 10.0)
@@ -152,8 +153,8 @@ def apart(spec: BucketSpec, load: float, how: str) -> Network:
 def test_a_node_that_begins_anew_between_two_that_do_not_see_each_other_denies_nobody(
     rate: int, apart_for: float, quiet: float, how: str
 ) -> None:
-    """What both took meanwhile is news to it, and has refilled; of keys that are full it has to
-    tell each of them, whose credit for the other ends with its rounds."""
+    """It lacks what both took meanwhile, which has refilled. Of full keys it has to send these
+    takes to each of them, whose credit for the other ends with its rounds."""
     mesh, load = apart(BucketSpec("b", 1000, rate), rate / 6, how), rate / 6
     drive(mesh, dict.fromkeys("BC", load), apart_for)
     mesh.back("A", None)
@@ -258,7 +259,7 @@ def test_calls_that_move_to_a_side_that_was_asked_for_less_deny_nothing_at_the_e
 
 @pytest.mark.parametrize("size", [3, 5])
 def test_who_were_all_cut_off_from_each_other_are_denied_nothing_at_the_end(size: int) -> None:
-    """Each hears the others one after the other, when more was asked for than it keeps for them."""
+    """Each sees the others one after the other, when more was asked for than it keeps for them."""
     mesh, names = mesh_of(size), NAMES[:size]
     drive(mesh, dict.fromkeys(names, 80 / size), 10.0)
     mesh.partition(*names)

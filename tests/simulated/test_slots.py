@@ -1,7 +1,7 @@
 """Slots over a mesh: histories of holds against an oracle that knows each hold by itself.
 
 The oracle counts holds and shares nothing with the core: it knows who acquired what and when, who
-was killed, and who can have heard of whom.
+was killed, and which takes each node may have merged.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ SLOTS, TTL = 3, 3.0
 SPEC = BucketSpec.concurrency("llm", SLOTS, ttl=TTL)
 KEY = "tenant-42"
 HEARD = 1.0
-"""Within this time all that are connected have heard of a hold, or of its end."""
+"""Seconds within which all connected nodes have merged a hold, or its end."""
 CONNECTED = 1.5
 """The same after a cut, or the start of a process: connections are tried twice a second."""
 ROUNDING = 0.99
-"""Of its ttl a hold keeps so much at least, beside others that are released."""
+"""The least part of its ttl that a hold keeps when others are released."""
 
 
 @dataclass(eq=False)
@@ -39,12 +39,12 @@ class Hold:
     end: float
     slot: Slot
     process: SlotBucket
-    """By whom: a node that starts again is another one."""
+    """The process that holds: a node that starts again is another one."""
     blind: bool = False
-    """Whether another hold may not have been heard of when this one was admitted."""
+    """Whether another hold may not have been merged when this one was admitted."""
     released: float | None = None
     lost: bool = False
-    """Its process was killed before others were sure to have heard of it."""
+    """Whether its process was killed before others were sure to have merged it."""
 
     def live(self, now: float) -> bool:
         sure = self.begin + (self.end - self.begin) * ROUNDING
@@ -66,7 +66,7 @@ class World(CutMesh):
         return [hold for hold in self.holds if hold.live(self.now)]
 
     def not_merged(self, node: str, hold: Hold) -> bool:
-        """Whether `node` may not have heard of a hold of another one."""
+        """Whether `node` may not have merged a hold of another one."""
         if hold.process is self.bucket(node):
             return False
         return hold.lost or self.not_merged_by(node, hold.begin, CONNECTED)

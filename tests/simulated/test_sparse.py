@@ -1,4 +1,4 @@
-"""Meshes in which some pairs can never be linked: one limit, and the same part for everybody."""
+"""Meshes in which some pairs can never be linked: one limit, and the same share for every node."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def test_everybody_gets_the_same_part_in_overload(shape: str, gossip: float) -> 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_cut_link_is_no_second_limit(shape: str) -> None:
-    """Those behind the cut link were only ever told of: half of the limit more would be given out,
-    for as long as the cut lasts."""
+    """The nodes behind the cut link were only ever relayed: half of the limit more would be
+    admitted, for as long as the cut lasts."""
     mesh, pair = sparse(shape)
     demand = dict.fromkeys(mesh.nodes, 80.0 / len(mesh.nodes))
     drive(mesh, demand, 10.0)
@@ -58,7 +58,7 @@ def test_a_cut_link_is_no_second_limit(shape: str) -> None:
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_light_load_is_not_denied_at_the_end_of_a_cut(shape: str) -> None:
-    """What was predicted is not charged when it comes."""
+    """What was predicted is not charged once more when the takes arrive."""
     mesh, pair = sparse(shape)
     demand = dict.fromkeys(mesh.nodes, 30.0 / len(mesh.nodes))
     drive(mesh, demand, 10.0)
@@ -90,8 +90,8 @@ def test_a_large_sparse_mesh_in_heavy_overload_holds_the_limit(shape: str) -> No
 
 @pytest.mark.slow
 def test_cliques_behind_one_gateway_each_hold_the_limit_when_their_number_is_known() -> None:
-    """A gateway that alone sees others cannot be told from a member that invents them: each node
-    counts its own clique, and is guaranteed a quarter of the limit at least."""
+    """A gateway that alone sees others cannot be distinguished from a member that invents them:
+    each node counts its own clique, and is guaranteed a quarter of the limit at least."""
     cliques = ["Aabc", "Bdef", "Cghi", "Djkl"]
     linked = [pair for clique in cliques for pair in itertools.combinations(clique, 2)]
     linked += itertools.combinations("ABCD", 2)

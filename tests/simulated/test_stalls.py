@@ -1,4 +1,4 @@
-"""Links and engines that hold frames and hand them on late: news is as old as it is."""
+"""Links and engines that hold frames and deliver them late: an update counts with its true age."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_late_frames_under_a_light_load_deny_nothing(
 def test_late_frames_deny_nothing_where_a_key_was_asked_for_first_while_they_were_held(
     before: float, idle: float, held: float
 ) -> None:
-    """The first that come tell how much was asked for, and are some seconds old."""
+    """The first ones show how much was asked for, and are some seconds old."""
     mesh, demand = mesh_of(3), dict.fromkeys(NAMES[:3], 0.9 * 100 / 3)
     drive(mesh, demand, before)
     mesh.advance(idle)
@@ -107,7 +107,7 @@ def test_late_frames_are_no_jump_of_a_clock(
 
 @pytest.mark.parametrize("source", ["A", "B"])
 def test_one_way_that_stalls_makes_nothing_older_on_the_other(source: str) -> None:
-    most = 0.2 + UNREACHED_NS / 1e9  # who acknowledges nothing is told all but once in that time
+    most = 0.2 + UNREACHED_NS / 1e9  # one that acknowledges nothing gets it all once in that time
     mesh = mesh_of(3, SPEC)
     mesh.advance(5.0)
     mesh.stall(3.0, 6.0, *((source, other) for other in NAMES[:3] if other != source))

@@ -1,5 +1,5 @@
 """One side of a cut gives up a member that goes on taking behind it, and adds a tombstone to its
-epoch: what was taken there is charged on both sides once the cut is over, and pruned in the end."""
+epoch. What was taken there is charged on both sides once the cut is over, and pruned in the end."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Cut:
         self.mesh.advance(2.0)
 
     def end(self, how: str) -> None:
-        """X leaves, is killed, or begins anew with a snapshot."""
+        """X leaves, is killed, or starts again with a snapshot."""
         memory = b"".join(self.mesh["X"].node.memory.snapshot())
         if how == "leaves":
             self.mesh.leave("X")
@@ -109,7 +109,7 @@ def test_what_a_process_took_alone_behind_a_cut_is_charged_though_it_is_another_
 
 @pytest.mark.parametrize("apart", [36.0, 40.0, 44.0, 48.0])
 def test_a_tombstone_that_is_a_moment_old_when_the_cut_ends(apart: float) -> None:
-    """Who has got it so late cannot tell a peer that has not got it yet from one that will not."""
+    """A node that got it so late cannot know whether a peer has not got it yet or never will."""
     cut = Cut(HOUR, "resets")
     cut.take(300)
     cut.end("is killed")
@@ -177,7 +177,8 @@ def test_a_tombstone_is_not_believed_of_who_gets_no_frames_from_here() -> None:
 
 
 def test_the_epoch_is_pruned_once_its_takes_are_refilled() -> None:
-    """By all together: who had no columns that others have could take over none of their debts."""
+    """All prune it together: a node that lacks columns which others have could adopt none of their
+    debts."""
     cut = Cut(BucketSpec("b", 100, 100, "60s"), "resets")
     cut.mesh.advance(45.0)
     cut.take(80)

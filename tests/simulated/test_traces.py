@@ -264,8 +264,8 @@ def test_y_jitter_in_a_ring() -> None:
 
 @pytest.mark.parametrize("older", [True, False])
 def test_z_two_processes_with_one_name(older: bool) -> None:
-    """Both are told; of two that are no part of the mesh the younger refuses to serve, for as long
-    as they meet."""
+    """Both are informed. Of two that are no part of the mesh the younger refuses to serve, for as
+    long as they meet."""
     mesh = mesh_of(2)
     mesh.advance(5.0)
     node = mesh["A"].node

@@ -1,4 +1,4 @@
-"""The parts of a mesh whose nodes hear each other are found in any graph, whatever is cut."""
+"""The parts of a mesh whose nodes see each other are found in any graph, whatever is cut."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NAMES = "ABCDEF"
 
 
 def hears(mesh: Network) -> dict[str, set[str]]:
-    """By running node, whom its updates reach: the closure of what single ways carry."""
+    """By running node, the nodes that its updates reach: the closure of what single ways carry."""
     up = [name for name in mesh.nodes if mesh.nodes[name].up]
     reached = {name: {name} for name in up}
     for _ in up:

@@ -16,10 +16,10 @@ SECOND = 10**9
 
 
 class IdealBucket:
-    """One bucket on one clock that sees every take at once; whole numbers, nothing is rounded.
+    """One bucket on one clock that sees every take at once, in whole numbers without rounding.
 
-    Its refill may run fast, by `ppm` millionths. `part` makes another one of it: one with so much
-    of the capacity and of the rate, in percent.
+    Its refill may run fast, by `ppm` millionths. `part`: the fraction of the capacity and of the
+    rate that it has, as (numerator, denominator).
     """
 
     def __init__(
@@ -28,13 +28,13 @@ class IdealBucket:
         self.ppm, self.part = ppm, part
         self._debt = self._at = 0
         self.token = spec.interval_ns * PPM * self.part[1]
-        """Units of one token, so many that a nanosecond refills a whole number of them."""
+        """The units in one token: so many that a nanosecond refills a whole number of units."""
         self._refill = spec.refill_rate * (PPM + self.ppm) * self.part[0]
         self.capacity = max(1, spec.capacity * self.part[0] // self.part[1])
         self._ceiling = (self.capacity + max_debt) * self.token
 
     def debt(self, now: int) -> int:
-        """In units, at a time of the mesh (ns)."""
+        """The debt in units, at a time of the mesh (ns)."""
         self._debt = max(0, self._debt - (now - self._at) * self._refill)
         self._at = now
         return self._debt
@@ -44,11 +44,12 @@ class IdealBucket:
         return self.capacity - self.debt(now) / self.token
 
     def charge(self, tokens: int, now: int) -> None:
-        """So many were taken, or, below zero, given back; what is above the ceiling is forgiven."""
+        """So many tokens were taken or, if negative, given back; what is above the ceiling is
+        forgiven."""
         self._debt = min(max(0, self.debt(now) + tokens * self.token), self._ceiling)
 
     def admits(self, calls: int, cost: int, now: int) -> int:
-        """Takes what one bucket for all would have given to these calls: how many of them."""
+        """Takes as many of these calls as the bucket has tokens for; returns their number."""
         room = self.capacity * self.token - self.debt(now)
         given = max(0, min(calls, room // (cost * self.token)))
         self._debt += given * cost * self.token
@@ -56,24 +57,23 @@ class IdealBucket:
 
 
 class LateBucket:
-    """One bucket that sees every take at once, and of what time has refilled only what is older
-    than `late`: as a node hears of what the others took all at once, that long afterwards, although
-    some of it has come back by then. What it gives, no node has a reason to deny.
-    """
+    """One bucket that sees every take at once, but refill only up to `late` ago. A node may merge
+    the takes of others all at once, that late, when a part of them has already refilled. So no node
+    has a reason to deny what this bucket admits."""
 
     def __init__(self, bucket: IdealBucket, late: int) -> None:
         self._before, self._late = bucket, late
         self._recent: deque[tuple[int, int]] = deque()
         self._tokens = 0
-        """Of all in `recent`: (when, tokens) that were taken since `late` ago."""
+        """The tokens in `_recent`: (when, tokens) of what was taken since `late` ago."""
 
     def charge(self, tokens: int, now: int) -> None:
-        """So many were taken."""
+        """So many tokens were taken."""
         self._recent.append((now, tokens))
         self._tokens += tokens
 
     def admits(self, calls: int, cost: int, now: int) -> int:
-        """How many of these calls it gives, and charges."""
+        """Takes as many of these calls as it admits; returns their number."""
         while self._recent and self._recent[0][0] <= now - self._late:
             at, tokens = self._recent.popleft()
             self._before.charge(tokens, at)
@@ -86,16 +86,16 @@ class LateBucket:
 
 
 class Missing:
-    """A node that takes nothing any more, which its peers cannot know yet: they keep for it what it
-    would be taking."""
+    """A node that takes nothing any more, which its peers cannot know yet: they keep credit for
+    it."""
 
     def __init__(self, rate: float, since: int, until: int) -> None:
-        """`rate`: tokens/s that it was asked for; times in ns."""
+        """`rate`: the tokens/s that it was asked for. Times are ns."""
         self._rate, self._at, self._until = rate, since, until
         self._owing = 0.0
 
     def offers(self, now: int) -> int:
-        """Whole tokens that it would have been asked for since this was called last."""
+        """The whole tokens that it would have been asked for since the last call of this."""
         self._owing += self._rate * max(0, min(now, self._until) - self._at) / SECOND
         self._at = max(self._at, min(now, self._until))
         tokens = int(self._owing)

@@ -1,4 +1,4 @@
-"""What the oracle knows of the mesh: who is connected with whom, and when something happened."""
+"""What the oracle knows of the mesh: which nodes are connected, and when something happened."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ class Broken(AssertionError):
 
 
 class Jumps(logging.Handler):
-    """Collects what nodes say of clocks that jump; none does in a simulation."""
+    """Collects the log lines of nodes about clocks that jump; without such events there must be
+    none."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -36,40 +37,42 @@ class Jumps(logging.Handler):
 
 
 RESET_IS_DEAD_NS = 10 * SECOND
-"""So long after its connection was reset, and while its dials are, a running node may be given
-up."""
+"""After its connection was reset and while its dials are, a running node may be given up so late
+(ns)."""
 ENDED_NS = 12 * SECOND
-"""A node whose connections have ended takes no part any more after so long."""
+"""After so long (ns) a node whose connections have ended has no part in the limit any more."""
 
 
 class View:
     jumped = "clock jumped"
-    """What a node says of a jump."""
+    """The words by which a node logs a jump."""
 
     def __init__(self, plan: Plan, mesh: Network) -> None:
         self.plan, self.mesh = plan, mesh
         self.disturbed = 0
-        """When something last happened, ns; the time that it takes to be settled is in it."""
+        """When the last event has ended, ns: what it brings with it has settled by then."""
         self.first = -1
         """When something first happened, ns."""
         self.gone_silently: set[str] = set()
         self._ended: dict[str, int] = {}
         """When nodes ended, ns."""
         self._empty: dict[str, int] = {}
-        """The places of members that have died, and since when (ns) they are empty, oldest first.
-        One that comes under a new name takes the oldest."""
+        """Members that have died, and since when (ns) their places are empty, oldest first. One
+        that comes under a new name takes the oldest place."""
         self.mistaken = -1
-        """When somebody was last heard again that others had given up although it was running, ns:
-        nothing was kept for what it took meanwhile."""
+        """When a running node that others had given up was last seen again, ns: no credit was kept
+        for what it took meanwhile."""
         self.began_beside_silent = False
-        """Whether a process began while others were silent: it owes what is kept for these."""
+        """Whether a process began while others were silent: it owes the credit that is kept for
+        these."""
         self._cuts = self._cut = self._resets = 0
-        """Cuts that are not mended, since when there are any, ns, and how many of them reset."""
+        """The number of cuts that are not mended, since when there are any (ns), and how many of
+        them reset."""
         self._hops = 0
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """What nodes log meanwhile is looked at in the end."""
+        """At the end of the block, checks what nodes have logged in it."""
         jumps, log = Jumps(self.jumped), logging.getLogger("crdtbucket.mesh")
         log.addHandler(jumps)
         try:
@@ -82,7 +85,7 @@ class View:
             )
 
     def broken(self, rule: str, text: str) -> None:
-        """A rule does not hold."""
+        """Raises `Broken`: a rule does not hold."""
         raise Broken(rule, text)
 
     def happens(self, what: str, args: tuple[Any, ...]) -> None:
@@ -106,7 +109,7 @@ class View:
             self._goes(what, args[0], *args[1:])
         elif what in ("come", "return"):
             self._begins(args[0])
-        if what == "cut" and args[0] != "resets":  # then nobody refuses dials any more
+        if what == "cut" and args[0] != "resets":  # from then on no host refuses dials
             ways = {name for way in args[1] for name in way}
             lately = [name for name, at in self._ended.items() if now - at < ENDED_NS]
             self.gone_silently |= ways.intersection(lately)
@@ -118,7 +121,8 @@ class View:
         few = not self._are_most(name)
         if (what == "die" and few) or not self._end_is_known(name, ends):
             self.gone_silently.add(name)
-        # Who has just ended is not given up yet, and who goes now will tell nobody.
+        # Nodes that have just ended are not given up yet, and the one that goes now will relay no
+        # end.
         lately = [other for other, at in self._ended.items() if now - at < ENDED_NS]
         self.gone_silently |= {
             other for other in lately if few or not self._end_is_known(other, next_to_go=name)
@@ -141,36 +145,37 @@ class View:
         self._resets += by if how == "resets" else 0
 
     def _way_opens(self, now: int) -> None:
-        """A way is open again, or a node comes that may relay. A device that answers for a node
-        with resets makes it look dead after a while to who has no relay to it; any other silence,
-        after `forget_after`, which may have begun a round before."""
+        """A way is open again, or a node comes that may relay. If a device answers for a node by
+        resets, nodes without a relay to it take it for dead after a while; after any other silence
+        they do after `forget_after`, which may have begun a round before."""
         given_up = round(self.plan.forget_after * SECOND)
         if self._resets and not self.connected():
             given_up = min(given_up, RESET_IS_DEAD_NS)
         long = now - self._cut + round(self.plan.gossip_interval * SECOND) >= given_up
-        # Who was given up stays so until the last way that is cut is open again.
+        # A node that was given up stays so until the last way that is cut is open again.
         if self._cuts and (long or self.mistaken >= self._cut):
             self.mistaken = max(self.mistaken, now)
 
     def forgotten(self, since: int) -> bool:
-        """Whether, since that time (ns), some had not heard each other for so long that they
-        predict nothing of each other any more: relays tell them the counts alone."""
+        """Whether, since that time (ns), some nodes were silent for so long that they predict
+        nothing of each other any more: relays bring only their counts."""
         long = self.plan.forget_after * SECOND
         return self.mistaken > since or (self._cuts > 0 and self.mesh.now_ns - self._cut >= long)
 
     def _links_parts(self, what: str, args: tuple[Any, ...]) -> bool:
-        """Whether a node that comes is linked with several parts that do not hear each other."""
+        """Whether a node that comes is linked with several parts that are not connected."""
         beside = set(args[1] if what == "come" else self.mesh.peers(args[0]))
         return sum(not beside.isdisjoint(part) for part in self.components()) > 1
 
     def settled(self, what: str, args: tuple[Any, ...]) -> int:
-        """Until when (ns) the peers of a node that stops cannot know whether it goes on."""
+        """The time (ns) until which the peers of a node that stops cannot know whether it goes
+        on."""
         if args[0] in self.gone_silently:
             return 2**63
         return self.mesh.now_ns + self._lasts(what, args)
 
     def _lasts(self, what: str, args: tuple[Any, ...]) -> int:
-        """For how long (ns) what an event brings with it goes on."""
+        """The time (ns) for which the effect of an event goes on."""
         if what in ("pause", "still"):
             return round(sum(args[1:]) * SECOND)
         if what == "stall":
@@ -180,8 +185,9 @@ class View:
         return SILENT_NS if what == "cut" and args[0] == "times out" else 0
 
     def _end_is_known(self, name: str, ends: bool = True, *, next_to_go: str = "") -> bool:
-        """Whether all its peers are told that this node ends, and by them all others that run. That
-        dials are refused is told by the other way. `next_to_go` tells nobody, and need not know."""
+        """Whether all peers of this node learn that it ends, and by them all other running nodes. A
+        refused dial needs both ways. `next_to_go`: a node that will not pass it on, and need not
+        know it."""
         gone = {name, next_to_go}
         peers = [
             one for one in self.mesh.peers(name) if self.mesh.nodes[one].up and one not in gone
@@ -194,15 +200,15 @@ class View:
         return up - gone <= told
 
     def _are_most(self, name: str) -> bool:
-        """Whether those that run without this one, which goes now, may declare who died dead: they
-        are more than all whose places are empty, or miss one alone."""
+        """Whether the nodes that run without this one, which goes now, may declare the dead ones
+        dead: they are more than all whose places are empty, or only one place is."""
         now, forget = self.mesh.now_ns, self.plan.forget_after * SECOND
         missing = sum(now - at < forget for at in self._empty.values())
         up = sum(node.up for other, node in self.mesh.nodes.items() if other != name)
         return missing <= 1 or up > missing
 
     def components(self) -> list[list[str]]:
-        """The running nodes, in parts all of which hear each other, by relays perhaps."""
+        """The running nodes in parts; the nodes of a part see each other, perhaps by relays."""
         up = [name for name, node in self.mesh.nodes.items() if node.up]
         parts: list[list[str]] = []
         placed: set[str] = set()
@@ -214,17 +220,18 @@ class View:
         return parts
 
     def connected(self) -> bool:
-        """Whether all running nodes hear each other, by relays perhaps."""
+        """Whether all running nodes see each other, perhaps by relays."""
         up = [name for name, node in self.mesh.nodes.items() if node.up]
         return not up or len(self._beside(up[0])) == len(up)
 
     def _beside(self, name: str) -> set[str]:
-        """The running nodes that this one hears and that hear it, and itself."""
+        """This node, and the running nodes that it sees and that see it."""
         told = self._reached(name)
         return told if self.mesh.undisturbed else told & self._reached(name, back=True)
 
     def _reached(self, start: str, but: Collection[str] = (), *, back: bool = False) -> set[str]:
-        """Whom updates of this node reach, and not through `but`; `back`: whose reach it."""
+        """The nodes that updates of this node reach, but not through `but`; `back`: those whose
+        updates reach it."""
         mesh, found, waiting = self.mesh, {start}, [start]
         all_flow = mesh.undisturbed
         while waiting:
@@ -241,7 +248,7 @@ class View:
 
     @property
     def hops(self) -> int:
-        """Relays on the longest way between running nodes, at most, and one."""
+        """One more than the most relays on a way between running nodes."""
         up = {name for name, node in self.mesh.nodes.items() if node.up}
         linked_with_all = all(
             len(up.intersection(self.mesh.peers(one))) == len(up) - 1 for one in up

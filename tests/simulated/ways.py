@@ -28,24 +28,24 @@ class Ways(SimulatedMesh):
             self._cut -= Counter(ways)
 
     def mend_all(self) -> None:
-        """Every way is open again."""
+        """Opens every way."""
         self._cut.clear()
         self._resetting.clear()
         self.heal()
 
     def passes(self, source: str, target: str) -> bool:
-        """Whether frames pass on this way, were there a connection."""
+        """Whether frames would pass this way on a connection."""
         if (source, target) in self._cut or self.cut(source, target):
             return False
         return not self._resetting or frozenset((source, target)) not in self._resetting
 
     @property
     def undisturbed(self) -> bool:
-        """Whether every way flows."""
+        """Whether frames pass all ways, and in time."""
         late = any(stall.until > self.now_ns for stall in self._stalls)
         return not (self._cut or self._groups or self._resetting or late)
 
     def flows(self, source: str, target: str) -> bool:
-        """Whether frames pass on this way, and in time."""
+        """Whether frames pass this way, and in time."""
         way, now = (source, target), self.now_ns
         return self.passes(*way) and not any(stall.holds(way, now) for stall in self._stalls)

@@ -1,5 +1,5 @@
-"""What callers may expect in a time in which the mesh was undisturbed: that what there is is given
-out, to each a share by demand, and never much more."""
+"""What callers may expect in a time in which the mesh was undisturbed: what is refilled is
+admitted, each node gets a share by demand, and never much more is admitted."""
 
 from __future__ import annotations
 
@@ -10,30 +10,31 @@ from tests.simulated.window import Window
 
 SECOND = 10**9
 CLAIM = 2.0
-"""Demand counts for up to this multiple of the rate in what a node may expect."""
+"""The demand of a node counts for up to this multiple of the rate in what it may expect."""
 PART = 0.5
-"""Of what it may expect, a node gets at least so much."""
+"""The part of what it may expect that a node gets at least."""
 GIVEN = 0.85
-"""Of what an ideal bucket gives out, the mesh gives at least so much."""
+"""The part of what an ideal bucket admits that the mesh admits at least."""
 GIVEN_BESIDE_BURSTS = 0.75
-"""The same where one goes on while others ask in bursts: it leaves room for the next one."""
+"""The same where one node has steady demand beside bursts of the others: it leaves room for the
+next burst."""
 REMEMBERED = 10.0
-"""For so long one burst is remembered, in seconds: in so much its memory fades to a seventh."""
+"""Seconds for which a burst is remembered: in that time its memory fades to a seventh."""
 BURSTY = 0.45
-"""Of the capacity, given out beyond the limit at most where bursts come again and again: what one
-was says what the next will be."""
+"""The most over-admission, as a share of the capacity, where bursts repeat: each shows what the
+next will be."""
 
 
 class WindowRules:
     """The rules on such a time, and what they need to know of the demand."""
 
     def __init__(self, plan: Plan, mesh: Network, view: View, lag: float) -> None:
-        """`lag`: seconds that news take from any node to any other."""
+        """`lag`: the seconds in which updates reach every node."""
         self.plan, self.mesh, self.view, self.lag = plan, mesh, view, lag
         self.rate = plan.main.rate_per_second
 
     def rate_of(self, name: str, now: int | None = None) -> float:
-        """Tokens a second that a node is asked for at a time, or now, at most."""
+        """The most tokens a second that a node is asked for at a time, now by default."""
         plan, number = self.plan, list(self.mesh.nodes).index(name)
         at = (self.mesh.now_ns if now is None else now) / SECOND
         phase = max((p for p in plan.phases if p.at <= at), key=lambda p: p.at)
@@ -49,8 +50,8 @@ class WindowRules:
         return sum(node.bucket("main").counters()["forgiven"] for node in up)
 
     def check(self, window: Window, *, unlearned: bool) -> None:
-        """Checks a window that has ended. `unlearned`: nodes could not hear each other before they
-        knew their rates, long ago."""
+        """Checks a window that has ended. `unlearned`: nodes were cut off from each other before
+        they knew their rates, long ago."""
         seconds = (self.mesh.now_ns - window.since) / SECOND
         capacity, cost = self.plan.main.capacity, self.plan.cost
         given, nodes = sum(window.given.values()), len(window.offered)
@@ -60,8 +61,8 @@ class WindowRules:
         ideal = window.ideal_shared + part * (window.ideal_given - window.ideal_shared)
         given_part = GIVEN_BESIDE_BURSTS if self.plan.storm and self.plan.period else GIVEN
         least = given_part * self._reached * ideal - 0.3 * capacity - for_steps
-        # In a storm, calls that need most of the bucket fill it for each other: who asks just after
-        # another passes never, and the storm keeps to its half.
+        # In a storm, calls that need most of the bucket fill it for each other: a caller that asks
+        # just after another never passes, and the storm keeps to its half.
         large = self.plan.storm is not None and 2 * cost > capacity
         if given < least and not unlearned and not large:
             self.view.broken(
@@ -69,11 +70,11 @@ class WindowRules:
                 f"{given} tokens in {seconds:.1f} s, one bucket would give {window.ideal_given}",
             )
         self.check_over_admission(window, seconds)
-        # Bursts claim what they ask for while they last, of what is given in that time.
+        # Bursts claim the rate that they have while they last, of what is admitted in that time.
         peak = 1 / BURST_PART if self.plan.period else 1.0
         claims = {n: min(o * peak, CLAIM * self.rate * seconds) for n, o in window.offered.items()}
         if self.plan.arrivals[0] == "even" and 2 * cost > capacity:
-            return  # calls in step: who asks just after another passes never, in one bucket neither
+            return  # calls in step: one just after another never passes, nor would it in one bucket
         for name, offered in window.offered.items():
             due = min(offered, window.ideal_shared * claims[name] / max(1, sum(claims.values())))
             least = PART * due - 0.1 * capacity - for_steps - 3 * due**0.5
@@ -86,11 +87,11 @@ class WindowRules:
             self._check_waits(window, name, due, seconds)
 
     def _check_waits(self, window: Window, name: str, due: float, seconds: float) -> None:
-        """Nobody waits for as long as fifteen calls of its part take, on the average of the window
-        and in what one bucket gives meanwhile: of what it held at first, calls come much sooner
-        than of what is refilled. Who got nothing at the end of a burst waits for the next one; and
-        what was given out beyond the limit is refilled first, for as long nobody is due anything.
-        """
+        """No node waits for as long as fifteen calls of its part take: on the average of the
+        window, and by what one bucket admits meanwhile, since calls come much more quickly from
+        what the bucket held at first than from what is refilled. A node that got nothing at the end
+        of a burst waits for the next one. And what was admitted beyond the limit is refilled first;
+        for so long no node is due anything."""
         part, cost = due / max(1, window.ideal_shared), self.plan.cost
         refilled = (window.owed + window.beyond) / self.rate
         known = 2.0 + 10 * self.lag + self.plan.period + refilled
@@ -106,9 +107,10 @@ class WindowRules:
                 )
 
     def _share_alone(self, at: int) -> float:
-        """The part of a burst that belongs to who goes on when it is over: in overload it keeps to
-        that until the memory of the burst fades (rule 7 of the predictions in docs/model.md). So
-        a time shorter than from one burst to the next one may see nothing else."""
+        """The part of a burst that is due to the node which goes on when the burst is over. In
+        overload that node keeps to this part until the memory of the burst fades (rule 7 of the
+        predictions in docs/model.md). So in a time that is shorter than the period of the bursts it
+        may get nothing else."""
         if self.plan.storm is None:
             return 1.0
         number, storm = self.plan.storm
@@ -118,10 +120,10 @@ class WindowRules:
         return min(1.0, alone / max(1.0, sum(min(most, rate) for rate in rates.values())))
 
     def part_alone(self, share: float) -> float:
-        """What is given, of what is refilled between two bursts, to who goes on then. While it
-        remembers a burst, it leaves the others what they would take until their next news come:
-        of what it takes in that time and what is left, no more than its share is its own (rule 5).
-        """
+        """The part of what is refilled between two bursts that is admitted to the node which goes
+        on then. While it remembers a burst, it leaves the others what they would take until their
+        next update: only its share of what it takes in that time, and of what is left, is its own
+        (rule 5)."""
         if share >= 1 or not self.plan.period:
             return 1.0
         remembered = min(1.0, REMEMBERED / self.plan.period)
@@ -130,23 +132,23 @@ class WindowRules:
 
     @property
     def _reached(self) -> float:
-        """Of what is refilled, the part that calls can be given: they come step by step, and are
-        decided by news that have travelled. What is refilled above the capacity is lost."""
+        """The part of what is refilled that calls can get: they come step by step, and are decided
+        by updates that have travelled. What is refilled above the capacity is lost."""
         plan = self.plan
         late = plan.step + plan.one_way * self.view.hops
         lost = max(0.0, self.rate * late - (plan.main.capacity - plan.cost))
         return plan.cost / (plan.cost + lost)
 
     def check_over_admission(self, window: Window, seconds: float) -> None:
-        """Beyond the limit goes what is given in the time that news take there and back, a call on
-        each node, and what was owed beyond the ceiling (see `Window`); and less where bursts have
-        been seen before."""
+        """Beyond the limit may be admitted what is taken while updates travel there and back, a
+        call on each node, and what was owed beyond the ceiling (see `Window`); less where bursts
+        repeat."""
         plan, nodes = self.plan, len(self.mesh.nodes)
         forgiven = self.forgiven() - window.forgiven
         most = window.unseen + plan.cost * nodes + 0.1 * plan.main.capacity
         evicted = any(n.table.stats()["evicted_indebted"] for n in self.mesh.nodes.values())
         if evicted:
-            return  # more keys owe than the table holds: what was taken of some is not known
+            return  # more keys are in debt than the table holds, so some takes are not known
         if not window.explained(most, forgiven):
             self.view.broken(
                 "over-admission",
@@ -154,7 +156,7 @@ class WindowRules:
             )
         quick = self.lag <= 0.2 and not plan.loss[0] and plan.storm is None
         again = plan.arrivals[0] == "bursts" and seconds > 5 * plan.period
-        again = again and plan.period <= REMEMBERED / 2  # else the last one is as good as forgotten
+        again = again and plan.period <= REMEMBERED / 2  # else the last burst has faded
         seen = again and sum(window.offered.values()) < 3 * self.rate * seconds
         roomy = plan.main.capacity >= 25 * plan.cost * nodes
         if quick and seen and roomy and window.beyond > BURSTY * plan.main.capacity:

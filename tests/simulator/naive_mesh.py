@@ -1,7 +1,9 @@
-"""The simplest rule that the bound holds for: counters per node, merged by maximum, no prediction.
+"""The simplest rule for which the bound holds: counters of each node, merged by maximum, no
+prediction.
 
-It shares nothing with the library but the small network: whole state in each round, levels counted
-late, debt capped, a newcomer takes over its first sender's debt and serves its share until then.
+It shares nothing with the library but the small network. Each round has the whole state, levels are
+counted late, debt is capped, and a newcomer adopts the debt of its first sender and serves its
+share until then.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ class NaiveMesh(Gossip):
 
     def __init__(self, forget: float = 0.0) -> None:
         self.forget = forget
-        """A planted bug: this fraction of what is heard is charged to nobody."""
+        """A planted bug: the fraction of merged takes that is charged to nobody."""
 
     def start(self, scenario: Scenario, settings: Settings) -> None:
         self._nodes = [_State() for _ in range(settings.regions)]

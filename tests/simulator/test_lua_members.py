@@ -1,4 +1,4 @@
-"""Members in memory: the scripts compute there what they compute on a server."""
+"""Members in memory: scripts compute the same there as on a server."""
 
 from __future__ import annotations
 

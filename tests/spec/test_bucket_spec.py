@@ -1,4 +1,4 @@
-"""Definitions of buckets: what is accepted, what is refused, and what it means in integers."""
+"""Definitions of buckets: which are accepted, which are refused, and their integers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks that definitions, and what is made for frameworks, have in common."""
+"""Checks that definitions, and the adapters for frameworks, have in common."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Overrides: which keys they are for, and what a definition of them must be."""
+"""Overrides: which keys they are for, and which definitions they may have."""
 
 from __future__ import annotations
 

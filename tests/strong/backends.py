@@ -26,7 +26,7 @@ REPLACED = {
 
 
 def at_test_time(text: str) -> str:
-    """This part of the script as it runs at a test's time."""
+    """This part of the script as it runs at the time of a test."""
     for old, new in REPLACED.items():
         text = text.replace(old, new)
     return text
@@ -38,7 +38,7 @@ START_US = 1_700_000_000_000_000
 
 
 class Stored(NamedTuple):
-    """All that is kept of a key: debt in ns as of `at_us`, ns a token, records by owner as
+    """All that is stored of a key: the debt in ns as of `at_us`, ns a token, records by owner as
     (generation, taken, refunded, fence, seen_s), and when it expires."""
 
     at_us: int
@@ -65,7 +65,7 @@ class Backend(Protocol):
 
 
 class Line:
-    """One connection to a server: commands out, replies in."""
+    """One connection to a server, for commands and replies."""
 
     def __init__(self, server: Server) -> None:
         self._socket = socket.socket(socket.AF_UNIX)

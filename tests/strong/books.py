@@ -1,6 +1,8 @@
-"""Several nodes' books with one Redis, and all that may happen to a call: real but for the network.
+"""Books of several nodes with one Redis, and all that may happen to a call; only the network is
+simulated.
 
-Nodes are real desks on real tables, without a mesh. What callers were given is counted apart.
+Nodes are real ledgers on real tables, without a mesh. What callers were granted is counted
+separately.
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ class Node:
         self.place = self.bucket.hash(KEY)
         self.owner = owner_name(epoch, name)
         self.consumed = 0
-        """Tokens that callers got, less what they gave back."""
+        """Tokens that callers were granted, less what they gave back."""
         self.latest: list[Decision] = []
 
     def set_time(self, us: int) -> None:
@@ -69,10 +71,10 @@ class Books:
     us: int = 0
     nodes: list[Node] = field(default_factory=list)
     dead: dict[bytes, tuple[int, int]] = field(default_factory=dict)
-    """What processes that are gone had given out less refunds, and all that they had counted as
-    taken; it was settled."""
+    """By owner that is gone: the tokens that it had granted less refunds, and all that it had
+    counted as taken, which was settled."""
     forgotten: set[bytes] = field(default_factory=set)
-    """Of these the store may have lost counts since they are gone."""
+    """Owners of which the store may have lost counts since they are gone."""
     flying: list[tuple[Node, StoreRequest]] = field(default_factory=list)
     images: list[Any] = field(default_factory=list)
     epochs: int = 0
@@ -106,12 +108,12 @@ class Books:
         return decision
 
     def open(self, node: Node, cost: int) -> StoreRequest | None:
-        """A call that has left, not run yet."""
+        """Sends a call, which has not run yet."""
         opened = node.ledger.open(node.bucket, KEY, cost, node.fence)
         return opened if isinstance(opened, StoreRequest) else None
 
     def lose(self, node: Node, cost: int, how: str, wanted: bool) -> None:
-        """A call whose answer never comes: it `ran`, it was `lost`, or it runs `later`."""
+        """Makes a call whose answer never comes: it `ran`, it was `lost`, or it runs `later`."""
         ask = self.open(node, cost)
         if ask is None:
             return
@@ -124,7 +126,7 @@ class Books:
         node.got(node.ledger.give_up(ask, Mode.FALLBACK, wanted))
 
     def land(self) -> None:
-        """The oldest call that was given up and still flies runs after all, unheard."""
+        """Runs the oldest call that was given up and is still in flight; nobody gets its answer."""
         if self.flying:
             _, ask = self.flying.pop(0)
             self.store.run(ask.rules.arguments, ask.call)
@@ -145,7 +147,8 @@ class Books:
             self.ask(node, ask)
 
     def restart(self, number: int) -> None:
-        """An orderly end: what is owed is settled, and calls that fly are gone with it."""
+        """Ends a process in order and starts another one: what is owed is settled, and calls in
+        flight are lost."""
         node = self.nodes[number]
         self.settle(node)
         self.flying = [(one, ask) for one, ask in self.flying if one is not node]
@@ -176,7 +179,7 @@ class Books:
     # ---- what holds in the end ----
 
     def charged(self) -> dict[bytes, int]:
-        """Tokens by owner, less what was refunded."""
+        """By owner, the charged tokens less what was refunded."""
         stored = self.store.stored(self.key())
         records = stored.records if stored else {}
         return {owner: taken - back for owner, (_, taken, back, _, _) in records.items()}
@@ -186,13 +189,13 @@ class Books:
             self.settle(node)
 
     def check(self) -> None:
-        """`settle_exact`: charged is what was consumed less refunded."""
+        """`settle_exact`: the charged tokens are those that were consumed less those refunded."""
         charged = self.charged()
         for node in self.nodes:
             assert charged.pop(node.owner, 0) == node.consumed
         for owner, (consumed, taken) in self.dead.items():
             net = charged.pop(owner, 0)
-            # nobody is left to say what the store forgot, of takes or of refunds
+            # No process is left to send again what the store forgot, of takes or of refunds.
             assert net == consumed or (owner in self.forgotten and 0 <= net <= taken)
         assert not charged
 

@@ -19,7 +19,7 @@ def shared() -> Iterator[Server]:
 
 @pytest.fixture
 def server(shared: Server) -> Server:
-    """The shared one, empty."""
+    """The shared server, emptied."""
     shared.thaw()  # a test that failed may have left it frozen
     shared.call("FLUSHALL")
     return shared

@@ -1,4 +1,4 @@
-"""Callers, a server and a mode controller in virtual time: no loop, no clock, no socket."""
+"""Callers, a server and a mode controller in virtual time, without a loop, a clock or a socket."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ S = 1_000 * MS
 DEADLINE_NS = 50 * MS
 
 Outcome = int | Failure | None
-"""A latency in ns, a failure told after 1 ms, or silence for ever."""
+"""A latency in ns, a failure that shows after 1 ms, or silence for ever."""
 Server = Callable[[int], Outcome]
 
 
 class ControllerWorld:
-    """Drives a controller as an endpoint does: deadlines, late answers, probes, due ticks."""
+    """Drives a controller as an endpoint does: with deadlines, late answers, probes and ticks that
+    are due."""
 
     def __init__(
         self,
@@ -43,12 +44,12 @@ class ControllerWorld:
         heapq.heappush(self._events, (when, next(self._order), what, arguments))
 
     def callers(self, gap_ns: int, start: int, end: int) -> None:
-        """A call each `gap_ns`, asked only while the mode is strong."""
+        """Schedules a call each `gap_ns`, which asks the server only while the mode is strong."""
         for when in range(start, end, gap_ns):
             self.at(when, self._call)
 
     def run(self, end: int) -> list[Change]:
-        """All that happens up to `end`; the changes so far."""
+        """Plays up to `end`; returns the changes so far."""
         while True:
             due = self.controller.next_tick(self.now)
             first = self._events[0][0] if self._events else end
@@ -113,7 +114,8 @@ class ControllerWorld:
 
 
 def within_budget(times: Sequence[int], gap_ns: int) -> bool:
-    """At most 2 k + 1 switches in any k gaps: of 2 k + 2, the first and last are k gaps apart."""
+    """Whether there are at most 2 k + 1 switches in any k gaps: of any 2 k + 2, the first and the
+    last are k gaps apart."""
     return all(
         times[i + 2 * k + 1] - times[i] >= k * gap_ns
         for k in range(1, len(times) // 2)
@@ -122,5 +124,5 @@ def within_budget(times: Sequence[int], gap_ns: int) -> bool:
 
 
 def good_until(when: int, then: Outcome, until: int = 1 << 62, latency: int = MS) -> Server:
-    """Answers in `latency` ns, but from `when` to `until` as `then`."""
+    """A server that answers in `latency` ns, except as `then` from `when` to `until`."""
     return lambda now: then if when <= now < until else latency

@@ -1,4 +1,4 @@
-"""A server that says what a test tells it to: any bytes, at any time, or nothing."""
+"""A server that sends what a test gives it: any bytes, at any time, or nothing."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ ScriptAnswer = Callable[[Command], bytes]
 
 
 class FakeServer:
-    """Answers every command with the bytes of `answer`; b"" answers nothing.
+    """Answers every command with the bytes of `answer`; b"" means no answer.
 
-    `commands` are those that came, `writes` how many pieces they came in.
+    `commands`: those that arrived. `writes`: the number of pieces in which they arrived.
     """
 
     def __init__(self, answer: ScriptAnswer) -> None:
@@ -52,7 +52,7 @@ def friendly(command: Command) -> bytes:
 
 
 def echo(command: Command) -> bytes:
-    """A handshake is answered; the answer to another command is its last word."""
+    """Answers a handshake; it answers any other command with the last word of that command."""
     if command[0] in (b"PING", b"CLIENT", b"AUTH", b"SELECT"):
         return friendly(command)
     return b"$%d\r\n%b\r\n" % (len(command[-1]), command[-1])
@@ -72,8 +72,8 @@ async def fake(answer: ScriptAnswer = friendly) -> AsyncIterator[FakeServer]:
 
 
 def given_up_at_once(silent: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """This sentinel has 50 ms to answer. The others have what the settings say, because they do
-    answer, sooner or later."""
+    """Gives this sentinel 50 ms to answer. The others have the time of the settings, since they do
+    answer sooner or later."""
     ask_sentinel = locator.ask_sentinel
 
     def ask(

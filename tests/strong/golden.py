@@ -1,7 +1,7 @@
-"""Golden cases of strong mode: what a call must be answered, worked out by hand.
+"""Golden cases of strong mode: the answer that a call must get, worked out by hand.
 
-`Take`, `Refund` and `Spend` are what one node does by itself: they hold for the compiled core as
-for the script. `Ask` is one call of the script, as it is. Times in seconds after the start.
+`Take`, `Refund` and `Spend` are what one node does by itself: they hold for the compiled core and
+for the script alike. `Ask` is one call of the script. Times are seconds after the start.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ DENIED, ALLOWED, UNKNOWN, FENCED = ScriptStatus
 
 
 class Take(NamedTuple):
-    """A take and its decision; `debt_ns` after it, rounded up; `wait_ns` until it would pass."""
+    """A take and its decision. `debt_ns`: the debt after it, rounded up. `wait_ns`: the time until
+    it would pass."""
 
     at: float
     cost: int
@@ -58,10 +59,10 @@ class Ask(NamedTuple):
     stated_ns: int = 0
     others: tuple[Column, ...] | None = None
     columns: tuple[Column, ...] = ()
-    """As answered to a whole call, in any order."""
+    """The columns in the answer to a whole call, in any order."""
     fence: int = 1
     spec: BucketSpec | None = None
-    """Another definition than the case's."""
+    """A definition in place of the case's."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Case:
 
     @property
     def single(self) -> bool:
-        """Whether one node without Redis can tell it."""
+        """Whether one node without Redis can play it."""
         return not any(isinstance(step, Ask) for step in self.steps)
 
 
@@ -88,7 +89,7 @@ DAY = 86_400 * NS
 
 
 def crowded(others: int, kept: bool) -> tuple[Ask, ...]:
-    """So many processes and A leave records; when these are past the retention, B comes."""
+    """So many processes and A leave records; when these are older than the retention, B comes."""
     crowd = tuple(Column(owner_name(100 + i, "x"), 1, 1, 0) for i in range(others))
     own = (1, 200 - others, 0)
     return (

@@ -1,4 +1,4 @@
-"""An address that leads to another server from some moment on, as a name or a balancer does."""
+"""An address that at some moment begins to lead to another server, as a name or a balancer does."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.strong.redis_server import Server
 
 
 class MovedAddress:
-    """An address that leads to one server, and later to another; connections that stand, stay."""
+    """An address that leads to one server, and later to another; open connections stay."""
 
     def __init__(self, server: Server) -> None:
         self.leads_to = server

@@ -41,7 +41,8 @@ def _knows_all(sentinel: Server) -> bool:
 async def cluster(
     program: str = "redis-server", *options: str, replicas: bool = False
 ) -> AsyncIterator[list[Server]]:
-    """Three primaries that share the slots; then, with `replicas`, one of each, in their order."""
+    """Three primaries that share the slots; with `replicas` also a replica of each, in their
+    order."""
     count = 6 if replicas else 3
     with contextlib.ExitStack() as stack:
         nodes = [

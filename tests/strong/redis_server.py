@@ -1,4 +1,4 @@
-"""Real servers for tests: on free ports, empty at every start, ended with the test process."""
+"""Real servers for tests: on free ports, empty at every start, and ended with the test process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from crdtbucket.strong.controller.degradation import Degradation
 from tests.server_process import BOUND, ServerProcess
 
 PROGRAMS = [name for name in ("redis-server", "valkey-server") if shutil.which(name)]
-"""What is installed here, by `make redis valkey`. Tests with real servers run on each of these."""
+"""The programs that are installed here, by `make redis valkey`. Tests with real servers run on each
+of them."""
 
 PATIENT = {"latency_limit": 5.0, "outage_after": 20.0}
 """Time-outs that a busy machine does not reach, for tests that are about something else."""
@@ -33,7 +34,8 @@ EAGER = {
     "latency_limit": 5.0,
     "outage_after": 5.1,
 }
-"""No latency is too long, and strong mode is left and come back to as soon as it may be."""
+"""Settings by which no latency is too long, and strong mode is left and regained as soon as
+possible."""
 
 MOST_PORT = 65_535
 LEAST_PORT = 10_000
@@ -42,10 +44,11 @@ _dice = random.Random(os.urandom(16))
 
 
 class Server(ServerProcess):
-    """One server: a port on 127.0.0.1 and a unix socket, the same over all its starts.
+    """One server, with a port on 127.0.0.1 and a unix socket that are the same over all its starts.
 
     `options` are lines of its configuration file, such as "maxmemory 4mb". Nothing is kept on disk,
-    so a restart is empty; a cluster's nodes.conf and what a Sentinel writes stay.
+    so it is empty after a restart; only the nodes.conf of a cluster and the file of a Sentinel
+    stay.
     """
 
     def __init__(
@@ -55,7 +58,8 @@ class Server(ServerProcess):
         self.host = "127.0.0.1"
         self.port = port or free_port()
         if any(line.startswith("cluster-enabled") for line in options):
-            # By itself a node takes the port that is 10,000 above, whether it is free or not.
+            # Without this option a node takes the port that is 10,000 higher, even if it is not
+            # free.
             options = (*options, f"cluster-port {free_port()}")
         self.path = self.folder / "socket"
         self._config, self._sentinel = self.folder / "server.conf", sentinel
@@ -72,8 +76,8 @@ class Server(ServerProcess):
         return f"unix://{self.path}?db=0"
 
     def patient(self, **degradation: Any) -> dict[str, Any]:
-        """Arguments of a limiter that asks this server and waits for its answer on a busy machine,
-        too. `degradation`: more settings of its `Degradation`."""
+        """Arguments of a limiter that asks this server and waits for its answer even on a busy
+        machine. `degradation`: more settings of its `Degradation`."""
         how = Degradation(modes=ControllerSettings(**PATIENT), **degradation)  # type: ignore[arg-type]
         return {"redis": RedisConfig(url=self.url, deadline=10.0), "degradation": how}
 
@@ -82,15 +86,13 @@ class Server(ServerProcess):
         return self.program, str(self._config), *(["--sentinel"] if self._sentinel else [])
 
     def restart(self) -> Server:
-        """`kill`, then an empty server on the same port."""
+        """Kills it, and starts an empty server on the same port."""
         self.kill()
         return self.start()
 
     def call(self, *words: str | bytes | int | float, seconds: float = BOUND) -> Any:
-        """The reply to one command, over a connection of its own; errors of the server are raised.
-
-        `TimeoutError` after `seconds`, `OSError` when there is no connection.
-        """
+        """The reply to one command, over a connection of its own. Raises the errors of the server,
+        `TimeoutError` after `seconds`, and `OSError` when there is no connection."""
         reader = hiredis.Reader()
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(seconds)
@@ -115,9 +117,9 @@ class Server(ServerProcess):
 
 
 def free_port() -> int:
-    """A port that nobody listens on and no other test is given, in this process or another, while
-    this one lives. The kernel gives none of them to a connection that goes out, as it does with the
-    ports above: so who asks for one may take its time before it listens."""
+    """A port on which nobody listens, and that no other test in any process is given while this
+    process lives. The kernel gives these ports to no outgoing connection, unlike higher ones, so
+    there is no hurry to listen on it."""
     RESERVED.mkdir(mode=0o700, exist_ok=True)
     while True:
         port = _dice.randrange(LEAST_PORT, _first_of_the_kernels())
@@ -129,7 +131,7 @@ def free_port() -> int:
 
 
 def _reserved(port: int) -> bool:
-    """Takes the lock of a port, which the kernel gives up with this process."""
+    """Takes the lock of a port, which the kernel releases when this process ends."""
     lock = os.open(RESERVED / str(port), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

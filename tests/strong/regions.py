@@ -1,4 +1,4 @@
-"""Limiters in several regions, each with a real server of its own, and the replicator between."""
+"""Limiters in several regions, each with a real server, and the replicator between these."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ QUICK = ReplicationFaults(lag=0.005)
 
 @dataclass
 class RegionWorld:
-    """The servers by region, and what copies between them."""
+    """The servers by region, and the replicator."""
 
     servers: dict[str, Server]
     replicator: TriedReplicator
@@ -45,7 +45,7 @@ class RegionWorld:
         redis: RedisConfig | None = None,
         **degradation: Any,
     ) -> AsyncIterator[Limiter]:
-        """A node of a region, at the server of `at` where that is called otherwise."""
+        """A node of a region; `at`: the region of its server, if another."""
         limiter = Limiter(
             [SPEC],
             node=node or f"{region}-1",
@@ -69,7 +69,7 @@ class RegionWorld:
         return read_beat(self.servers[member].call("GET", f"crdtbucket:{{0}}:beat@{region}"))
 
     def entry(self, member: str, region: str = "", bucket: str = "b") -> HeldEntry | None:
-        """A region's key of the one key in use, as a member holds it."""
+        """The entry of a region's key, for the one key in use, as a member holds it."""
         server = self.servers[member]
         names = server.call("KEYS", f"crdtbucket:{{{bucket}:*}}@{region or member}")
         assert len(names) <= 1, names
@@ -79,8 +79,8 @@ class RegionWorld:
         return read_entry(dict(zip(flat[::2], flat[1::2], strict=True)))
 
     def counts(self, member: str) -> dict[str, int]:
-        """What a member has counted of each node where that is not 0: taken less refunded tokens,
-        of all its epochs."""
+        """The tokens (taken less refunded, of all epochs) that a member has counted of each node,
+        where not 0."""
         found: dict[str, int] = {}
         entry = self.entry(member)
         for owner, one in ({} if entry is None else entry.records).items():
@@ -89,7 +89,7 @@ class RegionWorld:
         return {node: net for node, net in found.items() if net}
 
     async def settled(self, *limiters: Limiter) -> None:
-        """Until nothing is unsettled in these."""
+        """Returns when nothing is unsettled in these."""
         await eventually(lambda: not any(one.stats()["strong"]["unsettled"] for one in limiters))
 
 
@@ -97,7 +97,7 @@ class RegionWorld:
 async def region_world(
     *names: str, faults: ReplicationFaults = QUICK
 ) -> AsyncIterator[RegionWorld]:
-    """A server for each region, of the programs that are installed by turns."""
+    """A server for each region; the installed programs take turns."""
     with contextlib.ExitStack() as stack:
         servers = {
             region: stack.enter_context(Server(program=PROGRAMS[number % len(PROGRAMS)]))
@@ -112,7 +112,7 @@ async def region_world(
 
 
 def state(limiter: Limiter, region: str) -> str:
-    """What a node says of another region."""
+    """The state of another region that a node shows."""
     told: str = limiter.stats()["regions"][region]["state"]
     return told
 

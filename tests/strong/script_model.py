@@ -1,7 +1,7 @@
 """A Redis with the script, in memory and in fractions: the oracle of the script.
 
-It follows the same rules and shares no arithmetic with the script, so that a comparison means
-something. Its clock is an argument, which may be set back as that of a real server may.
+It follows the same rules and shares no arithmetic with the script, so that a comparison is
+meaningful. Its clock is an argument, which may be set back as that of a real server may.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ LONGEST_NS = 2**62 // 10**9 * 10**9
 
 @dataclass
 class Record:
-    """One process' column as it is kept; `fence` is its newest connection's, `seen_s` when it
-    rose."""
+    """The stored column of one process. `fence`: that of its newest connection; `seen_s`: when it
+    last rose."""
 
     generation: int
     taken: int
@@ -44,15 +44,15 @@ class Entry:
 
 
 class ScriptModel:
-    """What `script.lua` does, on keys that are kept here. Calls run one after another, as there."""
+    """Does what `script.lua` does, on keys in memory. Calls run one after another, as there."""
 
     def __init__(self, clock_us: Callable[[], int]) -> None:
-        """`clock_us` tells the time of this Redis in microseconds; it may go back."""
+        """`clock_us` returns the time of this Redis in microseconds, which may go back."""
         self._clock_us = clock_us
         self.entries: dict[bytes, Entry] = {}
 
     def run(self, arguments: Arguments, call: ScriptCall) -> ScriptAnswer:
-        """The answer of one call, which is carried out."""
+        """Runs one call and returns its answer."""
         now_us = self._clock_us()
         held = self.held(call.key)
         entry = _advanced(held, arguments, now_us)
@@ -78,7 +78,7 @@ class ScriptModel:
         return _answer(status, entry, call)
 
     def held(self, key: bytes) -> Entry | None:
-        """What is kept of a key, None when there is nothing or its time to live is over."""
+        """The entry of a key; None when there is none or it has expired."""
         entry = self.entries.get(key)
         if entry is not None and entry.expires_ms <= self._clock_us() // 1000:
             del self.entries[key]
@@ -90,7 +90,7 @@ class ScriptModel:
         return copy.deepcopy(self.entries)
 
     def restore(self, entries: Mapping[bytes, Entry]) -> None:
-        """What a replica that was behind does when it becomes the master."""
+        """Does what happens when a replica that was behind becomes the primary."""
         self.entries = copy.deepcopy(dict(entries))
 
     def flush(self) -> None:
@@ -112,7 +112,7 @@ def _clamped(debt: Fraction, entry: Entry) -> Fraction:
 
 
 def rescaled(debt: Fraction, old: Fraction, new: Fraction) -> Fraction:
-    """As many tokens of debt after the emission changed, in whole ns, rounded up. The script does
+    """The same tokens of debt after the emission changed, in whole ns, rounded up. The script does
     this in doubles, and may come out higher by 2^-48 of it and a ns."""
     return Fraction(math.ceil(debt / old * new))
 
@@ -141,7 +141,7 @@ def _gain(news: Record | Column, known: Record | Column | None) -> int:
 
 
 def _joined(column: Column, record: Record | None) -> Record | None:
-    """The record merged with a column; the higher generation wins whole. None for no counts."""
+    """The record merged with a column: the higher generation wins whole. None for no counts."""
     if record is None:
         counts = column.taken or column.refunded
         return Record(column.generation, column.taken, column.refunded) if counts else None
@@ -154,8 +154,8 @@ def _joined(column: Column, record: Record | None) -> Record | None:
 
 
 def _must_compare(own: Record | None, arguments: Arguments, call: ScriptCall) -> bool:
-    """Whether the column alone does not tell what is owed: of what was taken long ago, refill has
-    paid a part."""
+    """Whether the column alone does not show what is owed, since refill has paid a part of older
+    takes."""
     column = Column(call.owner, call.generation, call.taken, call.refunded)
     if own is None:
         return call.taken > call.refunded and call.debt_ns > 0
@@ -165,7 +165,8 @@ def _must_compare(own: Record | None, arguments: Arguments, call: ScriptCall) ->
 
 
 def _merge(entry: Entry, arguments: Arguments, call: ScriptCall, comparable: bool) -> bool:
-    """The caller's news raise the records and the debt; whether the caller's level was adopted."""
+    """Raises the records and the debt by what the caller brings; returns whether the level of the
+    caller was adopted."""
     own = Column(call.owner, call.generation, call.taken, call.refunded)
     columns = {column.owner: column for column in (own, *(call.others or ()))}
     before = dict(entry.records)
@@ -184,7 +185,7 @@ def _merge(entry: Entry, arguments: Arguments, call: ScriptCall, comparable: boo
     if call.others is None:
         if call.owner in before:
             entry.debt = _clamped(entry.debt + entry.emission * (brings + strange), entry)
-        return False  # of a new owner nothing is known but that it states that nothing is owed
+        return False  # all that a new owner shows is that it states no debt
     stated = Fraction(call.debt_ns)
     debt = _clamped(entry.debt + entry.emission * brings, entry)
     debt = _clamped(debt + min(entry.emission * strange, stated), entry)
@@ -209,7 +210,8 @@ def _decide(entry: Entry, arguments: Arguments, call: ScriptCall) -> ScriptStatu
 
 
 def _forget_old(entry: Entry, retention_ms: int, now_us: int) -> None:
-    """Beyond a number of records, those that have not changed for the retention go."""
+    """Drops records that have not changed for the retention, if there are more than a number of
+    them."""
     if len(entry.records) > MANY_RECORDS:
         oldest = Fraction(now_us // 1_000_000) - Fraction(retention_ms, 1000)
         kept = {e: r for e, r in entry.records.items() if r.seen_s >= oldest}

@@ -1,5 +1,5 @@
-"""Nodes that hold slots with one Redis, and all that may happen to a call: real but for network and
-server. What callers hold is counted apart."""
+"""Nodes that hold slots with one Redis, and all that may happen to a call; only network and server
+are simulated. What callers hold is counted separately."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TTL_S = 10
 
 
 class SlotScriptModel:
-    """What the script for slots keeps of one key and answers, written once more."""
+    """A second implementation of the script for slots, for one key."""
 
     def __init__(self) -> None:
         self.now_us = START_US
@@ -78,7 +78,7 @@ class SlotScriptModel:
 
 @dataclass
 class Called:
-    """A request on its way; its answer, once the server has run it."""
+    """A request on its way, and its answer once the server has run it."""
 
     node: SlotNode
     request: SlotRequest
@@ -98,15 +98,15 @@ class SlotNode:
         self.rules = SlotRules(slots, on_outage, Fraction(1, 2), False)
         rules: dict[BucketCore, SlotRules] = {self.bucket: self.rules}
         self.due: list[None] = []
-        """As often as something had to be settled that was not before."""
+        """One item for each time that something had to be settled that was settled before."""
         self.ledger = SlotLedger(
             self.table, names, rules, lambda: nodes, lambda: self.due.append(None)
         )
         self.away = False
         self.holding: list[tuple[SlotHold, bool]] = []
-        """What callers hold, and whether Redis admitted it."""
+        """The slots that callers hold, and whether Redis admitted each."""
         self.late: set[bytes] = set()
-        """Holds that have ended here by time: what was on its way ends in Redis that much later."""
+        """Holds that have ended here by time; those in flight then end in Redis that much later."""
 
     def set_time(self, us: int) -> None:
         self.table.set_time(us * 1000)
@@ -134,18 +134,18 @@ class SlotBooks:
         self.calls: list[Called] = []
         self.after = after
         self.lost = 0
-        """Holds whose records were lost, at most."""
+        """The most holds whose records were lost."""
 
     @property
     def share(self) -> int:
-        """What all nodes together may hold without Redis."""
+        """The slots that all nodes together may hold without Redis."""
         return sum(node.rules.share(len(self.nodes)) for node in self.nodes)
 
     def in_flight(self, by_redis: bool | None = None) -> int:
         return sum(by_redis in (None, by) for node in self.nodes for _, by in node.held())
 
     def ask(self, n: int) -> None:
-        """A caller wants a slot."""
+        """A caller asks for a slot."""
         node = self.nodes[n % len(self.nodes)]
         hold = node.ledger.new(node.bucket, node.bucket.search, KEY, TTL_S * 10**9)
         if node.away:
@@ -164,8 +164,7 @@ class SlotBooks:
                 self.calls.append(Called(node, request))
 
     def run(self, n: int) -> None:
-        """Redis runs a call that it has not run: the first of its node, or one of a connection that
-        has ended."""
+        """Redis runs a call: the first of a node, or one of a connection that has ended."""
         waiting = [one for one in self.calls if one.answer is None]
         if waiting:
             one = waiting[n % len(waiting)]
@@ -186,7 +185,7 @@ class SlotBooks:
                 assert self.redis.holds == held
 
     def again(self, n: int) -> None:
-        """The network delivers a call once more, late: what it records then is of nobody."""
+        """The network delivers a call once more, late: nobody owns what it records then."""
         done = [one for one in self.calls if one.answer is not None]
         if done:
             self.redis.run(done[n % len(done)].request.call)
@@ -233,13 +232,13 @@ class SlotBooks:
                 self.calls.append(Called(node, request))
 
     def wait(self, n: int) -> None:
-        """Time passes, for all."""
+        """Lets time pass for all."""
         self.redis.now_us += (n % 4 + 1) * 1_000_000
         for node in self.nodes:
             node.set_time(self.redis.now_us)
 
     def flush(self, n: int) -> None:
-        """Redis loses all records: each of what is in flight may be out of them now."""
+        """Redis loses all records, so each call in flight may be missing in them."""
         self.lost += self.in_flight() + sum(one.answer is not None for one in self.calls)
         self.redis.flush()
 
@@ -249,7 +248,7 @@ class SlotBooks:
             self.after()
 
     def quiet(self) -> None:
-        """All calls run and are heard, all nodes reach Redis, and nothing is due."""
+        """Lets all calls run and be answered, until all nodes reach Redis and nothing is due."""
         for n in range(len(self.nodes)):
             self.find(n)
         for _ in range(4):

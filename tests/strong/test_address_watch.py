@@ -33,7 +33,7 @@ class Link:
 
 
 class Names:
-    """What a name leads to: one text for each question, in turns; "" raises, as a resolver does."""
+    """A resolver: one text for each question, in turns; "" raises, as a resolver does."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.leads_to = ["10.0.0.1"]
@@ -96,7 +96,7 @@ async def test_it_moves_when_the_name_has_the_address_no_more(
 async def test_addresses_that_take_turns_are_no_move(
     monkeypatch: pytest.MonkeyPatch, count: int, shown: int
 ) -> None:
-    """As of a name with some of several addresses in each answer."""
+    """The answers for a name with several addresses, some of them in each."""
     watch = Watch(Names(monkeypatch))
     each = [f"10.0.0.{number + 1}" for number in range(count)]
     turns = [" ".join((each * 2)[at : at + shown]) for at in range(count)]
@@ -106,8 +106,8 @@ async def test_addresses_that_take_turns_are_no_move(
 async def test_addresses_that_take_long_turns_are_known_soon(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """As where a resolver keeps each answer for a while: then nothing tells the first turns of each
-    address from a move."""
+    """As where a resolver keeps each answer for a while: then the first turns of each address look
+    like a move."""
     watch = Watch(Names(monkeypatch))
     turns = ["10.0.0.1", "10.0.0.2", "10.0.0.3"]
     assert await watch.sees(*turns, *turns, every_ns=10**11) == 3

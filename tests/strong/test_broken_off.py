@@ -1,4 +1,5 @@
-"""An exception that breaks into a thread's call on Redis, such as a handler of a signal raises."""
+"""An exception that interrupts a thread's call of Redis, such as one that a signal handler
+raises."""
 
 from __future__ import annotations
 

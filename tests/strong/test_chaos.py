@@ -1,6 +1,6 @@
 """The short form of `make chaos`: real servers fail under load, and every token is accounted for.
 
-Nothing here is timed; that is what `python -m tests.chaos` is for.
+Nothing here is timed; `python -m tests.chaos` measures times.
 """
 
 from __future__ import annotations

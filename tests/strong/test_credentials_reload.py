@@ -1,4 +1,5 @@
-"""The password for Redis is changed while a limiter works: in Redis, in the file, and out again."""
+"""The password of Redis is changed while a limiter works: in Redis, in the file, and the old one
+removed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""When a deadline has passed: counted from the writing, and only once the socket was looked at."""
+"""When a deadline has passed: it counts from the writing, and is checked only after the socket was
+read."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""Calls that Redis does not answer, and that cannot be decided without it: the limiter was closed
-meanwhile, or a reload left a capacity below their cost. They raise, and Redis gets all back."""
+"""Calls that Redis does not answer, and that cannot be decided without it, since the limiter was
+closed meanwhile or a reload left a capacity below their cost. They raise, and Redis gets all tokens
+back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Calls of one node over several connections: run and booked in any order, the books stay exact."""
+"""Calls of one node over several connections: they run and are booked in any order, and the books
+stay exact."""
 
 from __future__ import annotations
 

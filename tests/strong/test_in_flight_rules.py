@@ -1,4 +1,4 @@
-"""What is in flight beside a request, rule by rule: counted by hand, without a store."""
+"""What else is in flight beside a request, rule by rule: counted by hand, without a store."""
 
 from __future__ import annotations
 

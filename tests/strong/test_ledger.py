@@ -44,7 +44,7 @@ class Three:
 
 
 class Book:
-    """A ledger of one bucket, and what it was asked and told."""
+    """A ledger of one bucket, with its requests and answers."""
 
     def __init__(self, on_outage: OnOutage = "eventual", spec: BucketSpec = SPEC) -> None:
         self.table = Table(max_keys=64, virtual=True, hash_key=bytes(16), grace=0.0, epoch=EPOCH)

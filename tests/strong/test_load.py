@@ -1,4 +1,4 @@
-"""A Redis that is well, beside callers who ask for much or block the loop; and a slow one."""
+"""A Redis that works, with callers who ask for much or block the event loop; and a slow Redis."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.waits import eventually
 
 WIDE = BucketSpec("b", 100_000, 1, "1h")
 UNHURRIED = {"latency_limit": 5.0, "latency_window": 60.0, "outage_after": 60.0}
-"""What a busy machine does not reach: the deadline is what these tests are about."""
+"""Settings that a busy machine does not reach: these tests are about the deadline."""
 QUICKLY = {
     "latency_limit": 0.1,
     "latency_window": 0.2,
@@ -120,7 +120,7 @@ async def test_who_waits_for_room_is_decided_when_strong_is_left(server: Server)
 async def test_who_waits_for_room_waits_no_longer_than_two_deadlines_for_a_silent_redis(
     server: Server,
 ) -> None:
-    """The outage is not established yet, so only the deadlines can tell."""
+    """The outage is not established yet, so only the deadlines show it."""
     async with opened(server.url, WIDE, deadline=0.1, modes=UNHURRIED) as limiter:
         bucket = limiter.bucket("b")
         admitted = bool(await bucket.acquire("k"))
@@ -304,7 +304,7 @@ async def test_a_thread_that_waited_while_the_process_was_stopped_is_given_time(
 
 @asynccontextmanager
 async def turns() -> AsyncIterator[Iterator[int]]:
-    """Another task counts the turns that it gets; what is given tells how many there were."""
+    """Another task counts the turns that it gets; the iterator has their number."""
     count = itertools.count()
 
     async def other() -> None:

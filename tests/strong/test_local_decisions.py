@@ -1,4 +1,4 @@
-"""What a strong bucket decides without the store, by `on_outage`, and what quotas are charged."""
+"""Decisions of a strong bucket without the store, by `on_outage`, and what quotas are charged."""
 
 from __future__ import annotations
 

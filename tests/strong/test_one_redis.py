@@ -1,4 +1,4 @@
-"""All who use one Redis share its limits: in any mesh, under one name, and when Redis is gone."""
+"""All users of one Redis share its limits: in any mesh, with one name, and when Redis is gone."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def refused(one: Limiter) -> bool:
 async def test_processes_of_one_name_stay_within_the_limit_together(
     server: Server, short_beats: None
 ) -> None:
-    """Also when Redis goes before all have heard of the one that came last."""
+    """Also when Redis goes before all know of the one that came last."""
     several = [limiter(server, "web") for _ in range(12)]
     async with AsyncExitStack() as stack:
         for one in several:

@@ -1,4 +1,4 @@
-"""The share of an outage: what each node gives, and that the fleet never gives out the limit."""
+"""The share of an outage: what each node admits, and that the fleet never admits the limit."""
 
 from __future__ import annotations
 
@@ -311,7 +311,7 @@ def test_no_cost_above_the_share_is_given(spec: BucketSpec, ratio: Fraction, nod
 
 @given(specs(), RATIOS, st.integers(1, 100))
 def test_the_share_is_given_in_full(spec: BucketSpec, ratio: Fraction, nodes: int) -> None:
-    """But for what the rounding of a price loses, which is a part of a token each."""
+    """The rounding of a price may lose a part of a token each time."""
     share = int(spec.capacity * min(ratio, Fraction(1, nodes)))
     loss = spec.interval_ns // spec.refill_rate < 1_000 or spec.capacity > MAX_TOKENS // 1_000
     if not share or loss:

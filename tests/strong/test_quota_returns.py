@@ -1,4 +1,5 @@
-"""The quota of an outage follows what calls really cost: refunds come back, settled costs count."""
+"""The quota of an outage follows the true costs of calls: refunds come back, settled costs
+count."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one read brought is told of in one call for each latency."""
+"""The answers of one read are reported in one call for each latency."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from crdtbucket.strong.window import START, Window
 
 
 class RecordingHealth:
-    """Writes down what it is told."""
+    """Records its calls."""
 
     def __init__(self) -> None:
         self.told: list[tuple[int, dict[str, Any]]] = []

@@ -1,4 +1,4 @@
-"""What follows from a read that brings many replies at once, or none that is whole."""
+"""Reads that bring many replies at once, or no whole one."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class HeldServer:
         self.held: list[bytes] = []
         self.holds = False
         self.first = b""
-        """What comes before the next answer to the script, and is none."""
+        """Bytes before the next answer to the script that are no answer to it."""
         self.fake: FakeServer
         self.endpoint: Endpoint
 

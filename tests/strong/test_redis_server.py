@@ -1,4 +1,4 @@
-"""The helper that other tests stand on: a server that is really there, frozen, killed, empty."""
+"""The helper for real servers, on which other tests depend: running, frozen, killed, empty."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The watch of regions: what it asks a server, and what it makes of the answers."""
+"""The watch of regions: its requests to a server, and its conclusions from the answers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HOUR_US = 3_600_000_000
 
 
 class Connection:
-    """What was sent, and who waits for the answers."""
+    """A connection that keeps what was sent, and who waits for the answers."""
 
     closed = congested = False
 
@@ -37,7 +37,7 @@ class Connection:
 
 
 class Link:
-    """What the watch knows of a server."""
+    """The parts of a server that the watch uses."""
 
     address = "10.0.0.5:6379"
 
@@ -60,7 +60,7 @@ def watch(link: Link) -> RegionWatch:
 
 
 def beat(late_us: int, nodes: int = 4) -> bytes:
-    """The text of this region's beat, when the news of us is so late."""
+    """The text of this region's beat, in which the beats of us are so late."""
     now = 2 * HOUR_US
     return b"9 %d 3|us 5 %d %d %d " % (now, now - HOUR_US - late_us, HOUR_US, nodes)
 

@@ -1,4 +1,4 @@
-"""Keys that move from one server of a cluster to another, and servers that say so wrongly."""
+"""Keys that move from one server of a cluster to another, and servers that claim it wrongly."""
 
 from __future__ import annotations
 

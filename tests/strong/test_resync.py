@@ -1,4 +1,4 @@
-"""What is settled with a server is logged, and does not flood the log."""
+"""Settlements with a server are logged, and do not flood the log."""
 
 from __future__ import annotations
 

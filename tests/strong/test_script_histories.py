@@ -111,7 +111,7 @@ single = st.one_of(
 
 
 class Alone:
-    """One node's core, and a model that is told by plain calls what the core counted."""
+    """One node's core, and a model that gets by plain calls what the core counted."""
 
     def __init__(self, spec: BucketSpec) -> None:
         self.core = bucket_of(spec)

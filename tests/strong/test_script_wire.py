@@ -1,4 +1,4 @@
-"""Calls as bytes, and that an answer is what the script can have said, or an error."""
+"""Calls as bytes; an answer is one that the script can have given, or an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Whatever happens to calls, nodes and Redis: once all have settled, what is charged is exact."""
+"""Whatever happens to calls, nodes and Redis: once all have settled, the charged tokens are
+exact."""
 
 from __future__ import annotations
 
@@ -157,8 +158,8 @@ def test_a_key_has_the_prefix_and_one_tag(prefix: bytes, name: str) -> None:
 
 
 def test_a_caller_with_a_lower_ceiling_forgives_nothing(store: Backend) -> None:
-    """Such as a node with a smaller capacity, while a new configuration reaches one after another.
-    It changes the level when it tells what it has taken."""
+    """Such as a node with a smaller capacity, while the nodes get a new configuration one after
+    another. It changes the level when it sends what it has taken."""
     large, small = (Arguments(BucketSpec("b", n, 10), n) for n in (1_000, 10))
     key = golden.KEY
     assert store.run(large, ScriptCall(key, 1_000, A, 1, 1, 0, 0, 0)).status is ScriptStatus.ALLOWED
@@ -194,7 +195,7 @@ def test_q_a_time_out_that_ran_and_was_denied(store: Backend) -> None:
     assert one.charged() == {first.owner: 30}
     assert debt(store, one.key()) == 300 * MS
     before = store.stored(one.key())
-    # what reconciles writes the join of all columns back, and nothing is behind any more
+    # a reconciliation writes all columns back, merged, and nothing is behind any more
     own = Column(first.owner, 1, 50, 20)
     for owner in (second.owner, third.owner):
         call = ScriptCall(one.key(), 0, owner, 1, 1, 0, 0, 300 * MS, (own,))
@@ -288,8 +289,8 @@ def test_w_a_settle_of_2_to_the_62_saturates(store: Backend) -> None:
 
 
 def test_a_long_outage_is_compared_not_charged(store: Backend) -> None:
-    """Ten minutes at the full rate without Redis: a call that comes before the settle is told what
-    is owed, not what was taken."""
+    """Ten minutes at the full rate without Redis: a call that comes before the settle sends what is
+    owed, not what was taken."""
     one = Books(store, EDGE)
     node = one.nodes[0]
     one.take(node, 50)

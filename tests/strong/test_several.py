@@ -1,4 +1,4 @@
-"""Takes of several buckets at once before a real server: nothing lost, nothing minted."""
+"""Takes from several buckets at once at a real server: nothing is lost, nothing is minted."""
 
 from __future__ import annotations
 

@@ -183,7 +183,7 @@ ALLOWED, DENIED, UNKNOWN = ScriptStatus.ALLOWED, ScriptStatus.DENIED, ScriptStat
 
 
 class OneNode(SlotNode):
-    """A node of two that hears what a test says."""
+    """One node of two that gets what a test sends."""
 
     def __init__(self, slots: int = 4, on_outage: str = "quota") -> None:
         super().__init__("n", 1, slots, 2, on_outage)
@@ -375,7 +375,7 @@ def test_a_hold_is_released_once_and_needs_no_call_where_redis_has_none() -> Non
 
 
 def test_nothing_is_kept_of_a_key_that_nobody_holds() -> None:
-    """Keys come and go for ever."""
+    """Keys come and go without end."""
 
     def kept() -> list[str]:
         return [

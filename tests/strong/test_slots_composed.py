@@ -1,4 +1,4 @@
-"""Strong slots together with what else happens to a fleet: real processes and a real Redis."""
+"""Strong slots in all that happens to a fleet: real processes and a real Redis."""
 
 from __future__ import annotations
 

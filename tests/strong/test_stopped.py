@@ -1,5 +1,5 @@
-"""A process that is stopped in a burst, at any moment, together with its Redis: as on a machine
-that stands still. The time for which nothing runs is nobody's latency."""
+"""A process that is stopped in a burst, at any moment, together with its Redis, as on a machine
+that stands still. The time in which nothing runs is no latency."""
 
 from __future__ import annotations
 

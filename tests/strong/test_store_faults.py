@@ -1,4 +1,4 @@
-"""What runs beside the decisions goes on, whatever Redis says or does not say."""
+"""The tasks beside the decisions go on, whatever Redis answers or does not answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Strong buckets of whole limiters before real servers."""
+"""Strong buckets of whole limiters at real servers."""
 
 from __future__ import annotations
 
@@ -62,7 +62,8 @@ async def opened(
 
 
 def records(server: Server, bucket: str = "b") -> dict[str, tuple[int, int]]:
-    """What Redis holds of a bucket: each node's taken and refunded tokens, all keys and lives."""
+    """The records in Redis of a bucket: each node's taken and refunded tokens, over all keys and
+    epochs."""
     out: dict[str, tuple[int, int]] = {}
     literally = bucket.replace("[", r"\[").replace("*", r"\*")
     for key in server.call("KEYS", f"crdtbucket:{{{literally}:*"):
@@ -77,7 +78,7 @@ def records(server: Server, bucket: str = "b") -> dict[str, tuple[int, int]]:
 
 
 async def endpoint(limiter: Limiter) -> Endpoint:
-    strong = limiter._in_force.strong
+    strong = limiter.in_force.strong
     assert strong is not None
     assert strong.store is not None
     (found,) = strong.store.endpoints.values()
@@ -517,7 +518,7 @@ async def test_a_frozen_server_runs_what_was_given_up_and_nothing_is_charged_twi
             assert sum(200 - bucket.peek(f"k{i}").remaining for i in range(10)) == admitted
 
 
-# ---- who else is there ----
+# ---- other nodes ----
 
 
 async def test_nodes_that_share_a_redis_share_the_quota(server: Server) -> None:

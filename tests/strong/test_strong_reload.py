@@ -136,12 +136,12 @@ async def test_a_bucket_that_comes_while_the_mode_changes_is_in_the_new_mode(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with opened(server.url, BucketSpec("b", 200, 1, "1h")) as one:
-        side = one._in_force.strong
+        side = one.in_force.strong
         assert side is not None
         changes = iter([Mode.FALLBACK])
 
         def mode(store: Store) -> Mode:
-            for new in changes:  # the loop's thread tells all buckets just after it was asked
+            for new in changes:  # the loop's thread informs all buckets just after it was asked
                 side.worst_mode_changed(new)
                 return Mode.STRONG
             return Mode.FALLBACK
@@ -163,7 +163,7 @@ async def test_what_an_outage_does_changes_too(server: Server) -> None:
         assert await bucket.acquire(KEY)
         more = {"fallback_ratio": 0.5, "webhook": webhook}
         limiter.reload(config_of(spec, on_outage="quota", **more))
-        strong = limiter._in_force.strong
+        strong = limiter.in_force.strong
         assert strong is not None
         assert strong.rule_maker.degradation.webhook is None, "it holds for the life of a limiter"
         # What was allowed before cost ten parts of the share a token, and costs two now.

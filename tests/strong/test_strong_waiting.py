@@ -1,4 +1,4 @@
-"""Callers that wait for a strong bucket, before a store that answers when the test says so."""
+"""Callers that wait for a strong bucket, at a store that answers when the test wants it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A connection that outlives what its address led to is given up for a new one."""
+"""A connection to a server that its address no longer leads to is replaced by a new one."""
 
 from __future__ import annotations
 

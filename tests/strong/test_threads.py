@@ -371,7 +371,7 @@ def test_over_tls(tmp_path: Path) -> None:
 def test_a_call_from_within_a_call_of_the_same_thread_reads_no_answer_of_it(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As a signal handler or a finalizer may make one while the thread waits."""
+    """A signal handler or a finalizer may make one while the thread waits."""
     with limiter(server.url) as one:
         bucket = one.bucket("b")
         warm(bucket)

@@ -1,4 +1,5 @@
-"""What Redis was not told of is not lost with the process: it is kept on disk, or counted aloud."""
+"""What was not sent to Redis is not lost with the process: it is kept on disk, or its loss is
+logged."""
 
 from __future__ import annotations
 
@@ -35,7 +36,7 @@ def limiter(
 
 
 async def charged(server: Server, key: str = "k") -> int:
-    """What Redis charges for a key, as a stranger to all earlier takes is told."""
+    """The tokens that Redis charges for a key, by a call that knows none of the earlier takes."""
     async with limiter(server, None, "judge") as judge:
         decision = await judge.bucket("b").acquire(key)
         assert decision.mode is Mode.STRONG

@@ -1,4 +1,4 @@
-"""What is still to be settled with the store, rule by rule: a table, and no store."""
+"""What is still to be settled with the store, rule by rule: a table, without a store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many calls are in flight, against a server whose answers take what the model of it says."""
+"""The number of calls in flight, at a server whose answers take the time that a model says."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ def test_peers_may_read_a_take_from_redis_before_its_taker_has_the_answer() -> N
     other = world.nodes[1]
     for _ in range(20):
         world.mesh.advance(0.2)
-        # A settle reads all records, and its node tells the mesh of them.
+        # A settle reads all records, and its node sends them to the mesh.
         other.ledger.unsettled.add(other.bucket, other.bucket.hash("k"))
         other.settle_all()
     world.mesh.advance(2.0)

@@ -1,4 +1,4 @@
-"""A replication between Redis servers with which the engine's worst can be tried."""
+"""A replication between Redis servers that can fail in the worst ways of the engine."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from crdtbucket.testing.replicator import Replicator, State
 
 
 class TriedReplicator(Replicator):
-    """Ways that forget, and servers that come back from an image or from the others' copies."""
+    """A replicator with ways that drop copies, and servers that come back from an image or from
+    copies."""
 
     def disregard(self, region: str) -> None:
-        """The others take no write of this region, and it takes theirs: as where wall clocks decide
-        who has written last, and this region's was set back."""
+        """The others accept no write of this region, while it accepts theirs, as where wall clocks
+        decide who wrote last and the clock of this region was set back."""
         for other in self._others(region):
             self._ways[region, other].queue.cut(recorded=False)
 
     def resend(self, region: str) -> None:
-        """The copies on this region's member are lost: they are sent once more."""
+        """Sends the copies on this region's member once more, since they were lost."""
         for other in self._others(region):
             self._ways[other, region].queue.resend(now_ns())
             self._ways[other, region].changed.set()
@@ -32,7 +33,7 @@ class TriedReplicator(Replicator):
                     await fill_gaps(own, version)
 
     async def restore(self, region: str, state: State) -> None:
-        """The region's own keys become again what they were; newer keys of its own are gone."""
+        """Sets the own keys of the region back to this state; its newer keys are removed."""
         async with self.members[region].asking() as own:
             for key in (await keys_of(own, region)).keys() - state.keys():
                 await replies(own, ("DEL", key))
@@ -42,7 +43,7 @@ class TriedReplicator(Replicator):
     # -- what has arrived
 
     async def differences(self) -> list[tuple[str, str, bytes]]:
-        """(region, other, key) of each key of a region of which another's copy is not the same."""
+        """(region, other, key) for each key of a region whose copy at `other` differs."""
         found = []
         for source, target in self._ways:
             own, copies = await self.held(source, source), await self.held(target, source)
@@ -55,7 +56,7 @@ class TriedReplicator(Replicator):
 
 
 async def fill_gaps(connection: RedisConnection, version: KeyVersion) -> None:
-    """Fields that the server's key lacks come back; those that it has stay."""
+    """Writes the fields that the key on the server lacks; the others stay."""
     if STRING in version.fields:
         commands: list[Command] = [("SET", version.key, version.fields[STRING], "NX")]
     else:

@@ -1,4 +1,4 @@
-"""Strong nodes of a simulated mesh and Redis: all real but clock, network and server."""
+"""Strong nodes of a simulated mesh with a Redis; only clock, network and server are simulated."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Done = Callable[[Decision], None]
 
 
 class KeyInFlight:
-    """An ask under way."""
+    """A request in flight."""
 
     def __init__(self, ask: StoreRequest, done: Done | None) -> None:
         self.ask, self.done, self.over = ask, done, False
@@ -60,7 +60,7 @@ class StrongNode:
         self._settle_later()
 
     def acquire(self, key: str, cost: int, done: Done) -> None:
-        """A decision, now or when its answer is here."""
+        """Makes a decision, now or when the answer is here."""
         self._present()
         if self.away:
             done(self.ledger.decide_here(self.bucket, key, cost, Mode.FALLBACK))
@@ -72,8 +72,8 @@ class StrongNode:
             self._ask(opened, done)
 
     def lose_redis(self) -> None:
-        """Cut off from Redis, its connection ended: what is under way is given up and runs,
-        unheard."""
+        """The connection to Redis ends: requests in flight are given up, and run without an
+        answer."""
         self.away = True
         self.sim.node.advertise_store(reachable=False)
         self.fence += 1
@@ -81,7 +81,8 @@ class StrongNode:
             self.ledger.connection_ended(flight.ask)
 
     def time_out(self) -> None:
-        """Redis is silent for too long: what is under way is given up, and heard late."""
+        """Redis does not answer for too long: requests in flight are given up, and their answers
+        come late."""
         self.away = True
         self.sim.node.advertise_store(reachable=False)
         self._give_up()
@@ -126,7 +127,7 @@ class StrongNode:
         self.world.later(half, self.world.arrive, self, run)
 
     def settle_all(self) -> None:
-        """Tells Redis what it lacks."""
+        """Sends Redis what it lacks."""
         self._present()
         self.ledger.unsettled.carry()
         for item in list(self.ledger.unsettled.pending):
@@ -171,25 +172,25 @@ class World:
         self.mesh.schedule(self.mesh.now_ns + ns, call, *args)
 
     def arrive(self, node: StrongNode, run: Callable[[], None]) -> None:
-        """A call is at Redis, which carries it out unless it is frozen."""
+        """A call arrives at Redis, which runs it unless it is frozen."""
         if self.frozen is None:
             run()
         else:
             self.frozen.setdefault(node, []).append(run)
 
     def freeze(self) -> None:
-        """Redis stands still; what arrives waits on its connection."""
+        """Freezes Redis; what arrives waits on its connection."""
         self.frozen = {}
 
     def thaw(self) -> None:
-        """What waits is carried out, connection by connection, the later nodes' last."""
+        """Runs what waits, connection by connection, the later nodes last."""
         waiting, self.frozen = self.frozen or {}, None
         for node in self.nodes:
             for run in waiting.get(node, []):
                 run()
 
     def load(self, number: int, per_second: float, cost: int, until: float, key: str = "k") -> None:
-        """Calls of one node, at random times, up to a time."""
+        """Makes the calls of one node, at random times, up to a time."""
         if per_second <= 0:
             return
         mesh, node = self.mesh, self.nodes[number]

@@ -1,4 +1,4 @@
-"""The proxy between the regions: bytes pass, late, held back or not at all, as it is told."""
+"""The proxy between two processes: bytes pass at once, late or not at all, as it is set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The replicator between real servers: what one member writes the others hold, late or broken."""
+"""The replicator between real servers: what one member writes reaches the others, late or
+damaged."""
 
 from __future__ import annotations
 
@@ -161,7 +162,7 @@ async def test_a_member_that_refuses_writes_gets_the_copies_later() -> None:
 
 
 async def test_an_error_of_a_server_is_reported() -> None:
-    with pytest.raises(ValueError, match="only hashes and strings"):  # noqa: PT012 - the end may tell it, too
+    with pytest.raises(ValueError, match="only hashes and strings"):  # noqa: PT012 - the end may raise it, too
         async with three() as (servers, replicator):
             servers["eu"].call("RPUSH", "k@eu", "no hash")
             await replicator.caught_up(BOUND)

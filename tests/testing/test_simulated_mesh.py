@@ -1,4 +1,4 @@
-"""The simulated mesh that users test with: a mistyped test must fail, not pass."""
+"""The simulated mesh for the tests of users: a test with a mistyped name must fail, not pass."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from crdtbucket.upstream.requests_adapter import UpstreamAdapter
 from crdtbucket.upstream.upstream import Upstream
 
 LEFT = {"x-ratelimit-remaining-requests": "3"}
-"""What the service says in each answer."""
+"""The header fields of each answer of the service."""
 
 
 def upstream() -> tuple[Upstream, Any]:

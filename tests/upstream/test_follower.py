@@ -25,7 +25,7 @@ def left(tokens: int) -> UpstreamState:
 
 
 def level(bucket: BucketCore, key: str = "k") -> float:
-    """In tokens, below zero in debt."""
+    """The level in tokens, below zero in debt."""
     decision = bucket.peek(key)
     q, p = bucket.spec.emission
     return decision.limit - decision.debt * p / q

@@ -1,4 +1,4 @@
-"""Calls wait for tokens and for the end of a pause, within the caller's patience."""
+"""Calls wait for tokens and for the end of a pause, for as long as the caller allows."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ async def test_tokens_go_back_at_a_pause_where_the_key_has_another_limit_meanwhi
     await asyncio.sleep(0)
 
     def change() -> None:
-        """In the moment in which the caller has its token, and does not run yet."""
+        """Is called when the caller has its token, and does not run yet."""
         first.answered(429, RETRY.items())
         world.limiter.overrides.set("api", "k", "1/s burst 10")
 

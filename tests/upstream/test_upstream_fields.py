@@ -1,4 +1,4 @@
-"""What services write of their limits is read, and what cannot be read says nothing."""
+"""The fields in which services describe their limits are read; unreadable ones are ignored."""
 
 from __future__ import annotations
 

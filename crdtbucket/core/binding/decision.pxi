@@ -111,13 +111,6 @@ cdef class Decision:
         """The confirmed debt in ns: the time until the bucket is full."""
         return self.debt_ns + (self.rest > 0)
 
-    def _show(self, int64_t debt, /):
-        # Used when a smaller limit binds the call as well: shows the larger debt. What a refund
-        # gives back stays as it is.
-        if debt > self.debt_ns:
-            self.debt_ns, self.rest = debt, 0
-        return self
-
     @property
     def next_token(self):
         """Whole seconds, rounded up, until one token more is left; 0 when the bucket is full."""
@@ -234,6 +227,14 @@ def _loaded_decision(*state):
     made.allowed, made.shadowed, made.mode, made.cost = allowed, shadowed, Mode(mode), cost
     made.wait_ns, made.debt_ns, made.rest, made.given_back = wait, debt, rest, 0
     return made
+
+
+def show_debt(Decision decision not None, int64_t debt, /):
+    """The decision with a debt of at least `debt` ns: a smaller limit, which binds the call as
+    well, owes so much. What a refund gives back stays as it is."""
+    if debt > decision.debt_ns:
+        decision.debt_ns, decision.rest = debt, 0
+    return decision
 
 
 cdef Decision one_decision(object decision):

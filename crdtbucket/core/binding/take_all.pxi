@@ -23,21 +23,21 @@ cdef class MultiCore:
     `in_force.buckets` has those in force, by name; `in_force.bucket(name)` finds one by any other
     spelling of its name, and `in_force.group(name)` one or more."""
 
-    cdef readonly object _in_force
+    cdef readonly object in_force
 
     def __init__(self, in_force not None):
-        self._in_force = in_force
+        self.in_force = in_force
 
     def bucket(self, name):
         """The bucket with this name, whatever kind of hyphens it is spelt with.
 
         Raises `UnknownBucket`, which lists the names that there are.
         """
-        cdef dict buckets = self._in_force.buckets
+        cdef dict buckets = self.in_force.buckets
         cdef PyObject *found = NULL
         if type(name) is str:                           # most callers write the canonical name
             found = PyDict_GetItemWithError(buckets, name)
-        return self._in_force.bucket(name) if found is NULL else <object>found
+        return self.in_force.bucket(name) if found is NULL else <object>found
 
     def take_all(self, wanted):
         """Takes from several buckets, all or nothing: (bucket, key), (bucket, key, cost) or
@@ -55,14 +55,14 @@ cdef class MultiCore:
         """(bucket that decides, key, cost[, floor]) for each (name, key[, cost[, floor]]) in
         `wanted`, and a list that says how many of these each item of `wanted` became. Raises
         InvalidKey."""
-        cdef dict buckets = self._in_force.buckets
+        cdef dict buckets = self.in_force.buckets
         cdef list parts = [], sizes = []
         cdef tuple row
         for item in all_of(wanted):
             row = row_of(item)
             name, rest = row[0], row[2:] or (_ONE,)
             bucket = buckets.get(name) if type(name) is str else None
-            group = self._in_force.group(name) if bucket is None else (bucket,)
+            group = self.in_force.group(name) if bucket is None else (bucket,)
             for bucket in group:
                 parts.append((deciding(bucket, row[1]), row[1], *rest))
             sizes.append(len(group))
@@ -73,7 +73,7 @@ cdef class MultiCore:
     cdef AllDecision take_named(self, tuple wanted, list sizes):
         """As `take_all`. `sizes` stays empty where each item is of one bucket; else it gets the
         list of `_asked`."""
-        cdef dict buckets = self._in_force.buckets
+        cdef dict buckets = self.in_force.buckets
         cdef tuple rows = rows_of(wanted)
         cdef call_t call
         cdef PyObject *bucket

@@ -49,14 +49,14 @@ GLANCES static inline void foresee_overload(const table_t *t, uint32_t e, const 
               * smaller(p->not_silent * reserve_most(t, d, 1.0), ((double)d->capacity - 1.0) / 4.0);
     int64_t since = stamp_ns(cold->peak_at, now);
     double peak = unpack_rate(cold->peak),
-           tokens = p->overload * remembered(peak, since, now) * p->slow_ns / 1e9;
+           tokens = p->overload * faded_peak(peak, since, now) * p->slow_ns / 1e9;
     if (tokens > p->near) {
         double claimed = smaller(peak, CLAIM_PEAK * d->per_second * p->rated),
                most = CLAIM_MOST * d->per_second * p->rated;
         p->near = tokens;
         p->near_ns = p->slow_ns;
-        p->fast_claims = smaller(p->overload * remembered(claimed, since, now), most);
-        p->own_peak = p->overload * remembered(unpack_rate(cold->own_peak), cold->rated_ns, now);
+        p->fast_claims = smaller(p->overload * faded_peak(claimed, since, now), most);
+        p->own_peak = p->overload * faded_peak(unpack_rate(cold->own_peak), cold->rated_ns, now);
     }
 }
 

@@ -123,7 +123,7 @@ GLANCES static inline double fast_rate(const table_t *t, const node_t *n, const 
 }
 
 /* What is left at `now` of a peak rate that was seen at the time `since`. */
-GLANCES static inline double remembered(double peak, int64_t since, int64_t now)
+GLANCES static inline double faded_peak(double peak, int64_t since, int64_t now)
 {
     return peak > 0 && now - since < 40 * PEAK_NS ? peak * exp((double)(since - now) / PEAK_NS)
                                                   : 0.0;

@@ -12,7 +12,7 @@
 #include "renew.h"
 #include "reserve.h"
 
-/* Weights of a step of `ns`; nearly all keys of a round have the same. */
+/* The weights of an averaging step of `ns`; nearly all keys of a round have the same. */
 typedef struct {
     double ns, fast, slow, peak;
 } weights_t;
@@ -35,9 +35,9 @@ static inline void average_step(cold_t *c, const definition_t *d, double offered
     c->weight += (float)(wl * (1.0 - c->weight));
 }
 
-/* A silence ended since the last averaging, and with it room for the takes of a peer, beyond the
- * `far` tokens that are kept for others: what was taken of it here is owed. No bucket owes less
- * than what was taken from it, less what was refilled since. */
+/* A silence ended since the last averaging, and with it the credit for that peer; `far` tokens
+ * are kept for others. What was taken here out of that room is owed: no bucket owes less than
+ * what was taken from it, less what was refilled since. */
 COLD static void charge_own(table_t *t, uint32_t e, const definition_t *d, double far, int64_t now)
 {
     i128 cap = cap_units(d), least = taken_lately(t, e, d, cap, now) - far_units(d, far);
@@ -129,11 +129,11 @@ static inline void advertised_rates(const table_t *t, uint32_t e, int64_t now, f
                        / (weight > (float)SEEN_LEAST ? weight : (float)SEEN_LEAST));
 }
 
-/* Remembers the highest sum of the peers' fast rates, as it is for a while after a burst. */
+/* Remembers the highest sum of the peers' fast rates, which counts for a while after a burst. */
 static inline void note_peak(table_t *t, uint32_t e, int64_t now)
 {
     cold_t *cold = &t->cold[e];
-    double sum = 0, before = remembered(unpack_rate(cold->peak), stamp_ns(cold->peak_at, now), now);
+    double sum = 0, before = faded_peak(unpack_rate(cold->peak), stamp_ns(cold->peak_at, now), now);
     for (column_t c = {0}; column_next(t, e, &c);) {
         const node_t *n = &t->nodes[t->origins[column_origin(&c)].node];
         if (c.c->fast[c.i])
@@ -145,8 +145,8 @@ static inline void note_peak(table_t *t, uint32_t e, int64_t now)
     }
 }
 
-/* A power of two that bounds `near` for this entry for any age, so that a take can often skip the
- * prediction. */
+/* Sets the power of two that bounds `near` for this entry for any age, so that a take can often
+ * skip the prediction. */
 static inline void refresh_near_class(table_t *t, uint32_t e)
 {
     double bound = 0;
@@ -161,11 +161,11 @@ static inline void refresh_near_class(table_t *t, uint32_t e)
         double d;
         uint64_t u;
     } word = {bound};
-    /* Bound < 2^exponent; 0 and less is far below 1. */
+    /* The bound is below 2^exponent. A bound of 0 has an exponent far below 0. */
     int exponent = (int)(word.u >> 52) - 1022;
     STORE(t->hot[e].near_class, (uint8_t)(!rated ? 0 : exponent < 0 ? 1 : exponent + 1));
     if (!rated == !(LOAD(t->hot[e].flags) & ENTRY_RATED))
-        return; /* a locked operation less */
+        return; /* saves a locked operation */
     if (rated)
         OR(t->hot[e].flags, ENTRY_RATED);
     else

@@ -7,23 +7,24 @@
 #include "../memory/mapping.h"
 #include "predict.h"
 
-/* Of an entry, so of one key at a time: what a key was not charged must not be forgotten for what
- * peers state of other keys. It is of the key that has this hash; another key may have the entry by
- * now, which shares the budgets. */
+/* There is one for each entry, since what a key was not charged must not be forgotten for what
+ * peers advertise of other keys. It belongs to the key that has this hash; a later key of the
+ * same entry goes on with its budgets. */
 struct remembered {
     uint64_t hash_lo;
-    /* What peers took and what was not charged, as the ns in which that much is refilled; and the
-     * local ns of the last change. */
+    /* What peers took and was not charged, as the ns in which that much is refilled, and the
+     * local ns of its last change. */
     int64_t uncounted, uncounted_at;
     /* Local ns at which all is refilled that was taken while peers were silent here; 0: nothing is
      * noted. */
     int64_t taken_until;
-    /* The parts of two budgets that are spent, and the local ns until which they have refilled; see
-     * merge/lowering.h. */
+    /* The fractions of the two budgets of merge/lowering.h that are spent, and the local ns up
+     * to which their refill is counted. */
     double spent, agreed;
     int64_t spent_at;
-    /* Local ns at which the bucket is full, as `peer` advertised last, and as it was here after
-     * that. Only the time between them is agreed on: what was charged since was not known to it. */
+    /* The local ns at which the bucket is full: by the debt that `peer` advertised last, and by
+     * the debt here after that. Another peer can agree only on the time between both, since
+     * `peer` did not know what was charged later. */
     int64_t proposed, held;
     uint32_t proposed_at; /* a stamp */
     uint32_t peer;        /* its number, 0: none */
@@ -31,7 +32,7 @@ struct remembered {
 
 _Static_assert(sizeof(struct remembered) == 80, "it lies on two cache lines at most");
 
-/* NULL where nothing is remembered of the key of this entry. */
+/* What is remembered of the key of this entry; NULL: nothing. */
 static inline struct remembered *remembered_held(const table_t *t, uint32_t e)
 {
     struct remembered *r = t->remembered ? &t->remembered[e] : NULL;
@@ -64,17 +65,17 @@ static i128 uncounted_units(const struct remembered *r, const definition_t *d)
     return (i128)r->uncounted * d->p;
 }
 
-/* When all is refilled that is noted of takes, in local ns, which may be negative. */
+/* The local ns, which may be negative, at which all noted takes are refilled. */
 static int64_t taken_until(const table_t *t, uint32_t e)
 {
     const struct remembered *r = remembered_held(t, e);
     return r && r->taken_until ? r->taken_until : INT64_MIN;
 }
 
-/* Units of what was taken while peers are silent, and of what was taken here since the last
- * averaging, that are not refilled. `owed`: what this node owes by itself, which is never less.
- * Takes count from that averaging on; where it is so long ago that this node may have stood still,
- * as made now. */
+/* The units of takes that are not refilled: those that are noted, and those made here since the
+ * last averaging; at most `owed`, which is what this node owes by itself. The latter count as
+ * made at that averaging, or as made now if it is so long ago that this node may have stood
+ * still. */
 COLD static i128 taken_lately(const table_t *t, uint32_t e, const definition_t *d, i128 owed,
                               int64_t now)
 {
@@ -85,8 +86,8 @@ COLD static i128 taken_lately(const table_t *t, uint32_t e, const definition_t *
     return units > 0 ? units : 0;
 }
 
-/* What was noted of takes counts no more: the debt has it, or was given back, or its definition
- * is another one. */
+/* Drops the noted takes: the debt includes them, they were given back, or the definition is
+ * another one. */
 static inline void forget_taken(table_t *t, uint32_t e)
 {
     struct remembered *r = remembered_held(t, e);
@@ -94,7 +95,7 @@ static inline void forget_taken(table_t *t, uint32_t e)
         r->taken_until = 0;
 }
 
-/* Tokens that were taken here came back: they are noted no longer. */
+/* Notes that tokens that were taken here came back. */
 static inline void note_given_back(table_t *t, uint32_t e, const definition_t *d, int64_t tokens)
 {
     struct remembered *r = remembered_held(t, e);
@@ -108,7 +109,7 @@ COLD static void note_taken(table_t *t, uint32_t e, const definition_t *d, i128 
 {
     struct remembered *r = remembered_of(t, e);
     i128 cap = cap_units(d);
-    if (r) /* without memory for it they are hidden as others are */
+    if (r) /* without memory, these takes may be hidden as others are */
         r->taken_until = now + (int64_t)units_to_ns(d, units < cap ? units : cap);
 }
 

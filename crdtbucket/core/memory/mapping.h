@@ -12,7 +12,8 @@
 #include "platform.h"
 #include "regions.h"
 
-/* Only for the regions that fill from their start: a huge page is then never mostly empty. */
+/* Asks for huge pages. Only regions that fill from their start get them, as a page is then never
+ * mostly empty. */
 static inline void advise_huge(char *start, size_t bytes)
 {
     if (bytes >= HUGE_PAGE)
@@ -42,7 +43,7 @@ static int table_begin(table_t *t, const plan_t *p, int64_t max_keys, const uint
     h->max_blocks = p->max_blocks;
     h->backed_entries = is_shared(t) ? 0 : max_keys;
     h->backed_blocks = is_shared(t) ? 0 : p->max_blocks;
-    h->backed_log = 0; /* grows by what it holds: else it would be used from end to end in time */
+    h->backed_log = 0; /* grows as the log fills: in time all of a whole log would be used */
     h->grace_ns = 15 * SECOND;
     h->near_ns = h->near_bound_ns = SECOND / 2;
     h->trust_ns = INT64_MAX;
@@ -56,14 +57,15 @@ static int table_begin(table_t *t, const plan_t *p, int64_t max_keys, const uint
     return 0;
 }
 
-/* Zeros of this process' own, which take memory as they are touched; MAP_FAILED with an errno. */
+/* Maps zeros for this process alone, which take memory as they are touched. Returns MAP_FAILED,
+ * and sets errno, when that fails. */
 static void *map_zeros(size_t bytes)
 {
     return mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
                 -1, 0);
 }
 
-/* A table in memory of its own. Returns an errno or 0. */
+/* Opens a table in memory of its own. Returns an errno or 0. */
 static int table_open(table_t *t, int64_t max_keys, const uint64_t hash_key[2], int is_virtual)
 {
     plan_t p = plan_table(max_keys);
@@ -80,7 +82,7 @@ static int table_open(table_t *t, int64_t max_keys, const uint64_t hash_key[2], 
     return table_begin(t, &p, max_keys, hash_key);
 }
 
-/* Maps a file of `fd` that is as long as the plan says. Returns an errno or 0. */
+/* Maps the file `fd`, which is as long as the plan says. Returns an errno or 0. */
 static int table_map(table_t *t, int fd, int64_t max_keys, int is_virtual)
 {
     plan_t p = plan_table(max_keys);
@@ -96,15 +98,15 @@ static int table_map(table_t *t, int fd, int64_t max_keys, int is_virtual)
     return 0;
 }
 
-/* An empty file becomes a table. What is used from the start gets its memory now: a file system
- * that is full must say so here, since a page that cannot be had later kills the process. Returns
- * an errno or 0. */
+/* Makes a table of an empty file. What is used from the start gets its memory now: a file system
+ * that is full must say so here, since a page that cannot be had later kills the process.
+ * Returns an errno or 0. */
 static int table_create(table_t *t, int fd, int64_t max_keys, const uint64_t hash_key[2],
                         int is_virtual)
 {
     plan_t p = plan_table(max_keys);
-    /* Before anything else, so that a process that is killed here leaves no file that might be
-     * somebody else's. */
+    /* This comes first, so that a process that is killed here leaves no file that might belong
+     * to somebody else. */
     uint64_t ours = TABLE_UNFINISHED;
     int error;
     if (pwrite(fd, &ours, sizeof ours, 0) != (ssize_t)sizeof ours)
@@ -117,8 +119,8 @@ static int table_create(table_t *t, int fd, int64_t max_keys, const uint64_t has
     return table_begin(t, &p, max_keys, hash_key);
 }
 
-/* Maps the same file under another description of it, in place: a mapping keeps a description, and
- * its locks, alive. */
+/* Maps the same file again, in place, by another file description: a mapping keeps its
+ * description, and the locks of that, alive. */
 static int table_remap(table_t *t, int fd)
 {
     if (mmap(t->memory, t->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0)
@@ -132,8 +134,8 @@ static void table_close(table_t *t)
 {
     if (t->memory)
         munmap(t->memory, t->size);
-    if (t->rare)
-        munmap(t->rare, t->rare_size);
+    if (t->debt_notes)
+        munmap(t->debt_notes, t->debt_notes_size);
     if (t->remembered)
         munmap(t->remembered, t->remembered_size);
     memset(t, 0, sizeof *t);

@@ -39,15 +39,15 @@ typedef struct {
     int is_virtual;
     ticker_t *ticker; /* this process' clock */
     int fd;           /* of a shared table, else -1 */
-    /* What few keys need: see merge/lowering.h. NULL until one did. */
-    struct rare *rare; /* from 1 on */
-    uint32_t *rare_at; /* by entry, 0 while it has none */
-    size_t rare_size;  /* bytes of both */
-    uint32_t rare_count;
-    /* By entry, see level/remembered.h. NULL until something was. */
+    /* Notes about debts, which few keys need: see merge/lowering.h. NULL until one does. */
+    struct debt_notes *debt_notes; /* by number, from 1 on */
+    uint32_t *debt_notes_at;       /* by entry, 0 while it has none */
+    size_t debt_notes_size;        /* bytes of both */
+    uint32_t debt_notes_count;
+    /* By entry, see level/remembered.h. NULL until something is remembered. */
     struct remembered *remembered;
     size_t remembered_size; /* bytes */
-    /* Local ns at which a peer that was silent was last heard of again. */
+    /* Local ns at which a peer that was silent was last seen again. */
     int64_t silence_ended;
 } table_t;
 
@@ -55,10 +55,10 @@ typedef struct {
 /* Room for the columns of 50 nodes in every entry; touched only as it is used. */
 #define BLOCKS_A_KEY 12
 #define TABLE_MAGIC UINT64_C(0x63726474626b7431)
-/* Stands in its place until the table is whole. */
+/* Stands in the place of the magic number until the table is whole. */
 #define TABLE_UNFINISHED UINT64_C(0x63726474626b7430)
 #define TABLE_LAYOUT 17
-/* Memory of a shared table is set aside for so many more at a time. */
+/* The memory of a shared table is set aside for so many more at a time. */
 #define GROW_ENTRIES 8192
 #define GROW_BLOCKS 4096
 #define GROW_LOG 1024 /* or by half of what it has */
@@ -69,8 +69,9 @@ static inline int64_t clock_ns(const table_t *t)
 }
 
 static inline int is_shared(const table_t *t) { return t->fd >= 0; }
-/* Whether no other processor changes entries. Whoever does holds the interpreter's lock, so in a
- * private table plain loads and stores do, at a fraction of what locked operations cost. */
+/* Whether no other processor changes entries. Every thread that does so in a private table holds
+ * the lock of the interpreter, so that plain loads and stores suffice, at a fraction of the cost
+ * of locked operations. */
 static inline int only_here(const table_t *t) { return LIKELY(!is_shared(t)); }
 
 #define HUGE_PAGE ((size_t)2 << 20)
@@ -94,7 +95,7 @@ typedef struct {
  * items are old ones of their entries, whose places can be had. */
 static inline int64_t log_slots(int64_t max_keys) { return 2 * max_keys + 64; }
 
-/* Leads `t` to the regions of a table whose memory begins at `m`. */
+/* Points `t` to the regions of a table whose memory begins at `m`. */
 static plan_t lay_out(table_t *t, char *m, int64_t max_keys)
 {
     plan_t p = {.slots = max_keys + max_keys / 4 + 16};
@@ -109,7 +110,7 @@ static plan_t lay_out(table_t *t, char *m, int64_t max_keys)
     t->flush = place(m, &at, sizeof(uint32_t) * FLUSH_SLOTS);
     t->attempts = place(m, &at, ((size_t)max_keys + 63) / 64 * 8);
     t->index = place(m, &at, (size_t)p.slots * 8);
-    /* What lies before is used from the start. */
+    /* All regions up to here are used from the start. */
     p.begun = at;
     t->names = place(m, &at, sizeof(node_name_t) * MAX_NODES);
     t->handoff = place(m, &at, 2 * HANDOFF_BYTES);

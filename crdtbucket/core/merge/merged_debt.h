@@ -17,9 +17,10 @@ static int brings_of(const table_t *t, const comparison_t *g, uint32_t node)
     return 0;
 }
 
-/* Credit, in units, that is kept for silent nodes once an entry is merged: all of those of which it
- * brings nothing, and what belongs to the others since the frame was sent, which may be long ago.
- * One that was too long under way says of nobody since when it is silent. */
+/* The credit, in units, that is still kept for silent nodes once an entry is merged. For a node
+ * of which the entry brings takes it counts from when the frame was sent, which may be long ago;
+ * for all others it stays as it is. A frame that was under way too long does not show since when
+ * a node is silent. */
 COLD static i128 far_left(const table_t *t, uint32_t e, const definition_t *d,
                           const merge_context_t *m, const comparison_t *g, int64_t now)
 {
@@ -38,14 +39,14 @@ COLD static i128 far_left(const table_t *t, uint32_t e, const definition_t *d,
 
 #define UNBOUNDED ((i128)1 << 126)
 
-/* Whether the sender of an entry has merged takes of this node, or of one that is seen here: then
- * it lacks only what was taken on this side in its silence. */
+/* Whether the sender of an entry has merged takes of this node, or of one that is not silent
+ * here. If so, it lacks only what was taken on this side while it was silent. */
 COLD static int knows_this_side(const table_t *t, const comparison_t *g, int64_t now)
 {
     const held_t *h = &g->held;
     for (uint32_t i = 0; i < h->count; i++) {
         uint32_t origin = (uint32_t)(h->taken[i] >> TOKEN_BITS);
-        /* Of two with my origin the first has my refunds. */
+        /* Two columns may have the origin of this node; the first has its refunds. */
         int counts = origin && (origin != h->own || i == h->count - 1);
         if (counts && h->shown[i] && !is_silent(t, t->origins[origin].node, now))
             return 1;
@@ -53,17 +54,18 @@ COLD static int knows_this_side(const table_t *t, const comparison_t *g, int64_t
     return 0;
 }
 
-/* Demand of both sides together, in refill rates, at which calls are denied in any case. It is
- * above 1, since measured rates vary. */
+/* From this demand of both sides together on, in refill rates, calls are denied in any case. It
+ * is above 1, since measured rates vary. */
 #define DENIES_SOME 1.25
 
-/* What is owed at most where the sender was silent: what each side owes by itself, `here` and
- * `there` with what either keeps for silent peers, and what both took beyond the refill of that
- * time. Of a column that is not held here, since its owner was forgotten or never met, so much was
- * taken then as its rate explains, or what it owes; the rest is history. Credit follows the rates
- * that were known before, and calls may move to nodes that were not asked then. Where both sides
- * ask now for more than is refilled, there is no bound: they have asked for as much lately, so what
- * was refilled earlier in the silence is gone. */
+/* The most that may be owed after the sender was silent: what each side owes by itself (`here`
+ * and `there`, with what either keeps for silent peers), and what both took in that time beyond
+ * its refill. Of a column that is not held here, since its owner was forgotten or never met,
+ * only so much counts as taken then as its rate explains, or as is owed; the rest is older. The
+ * bound is needed since credit follows the rates that were known before, while calls may have
+ * moved to nodes that had none. There is no bound where both sides now ask for more than is
+ * refilled: they have done so lately, too, so what was refilled earlier in the silence has been
+ * used. */
 COLD static i128 debt_apart(const table_t *t, uint32_t e, const definition_t *d,
                             const merge_context_t *m, const wire_entry_t *w, const comparison_t *g,
                             i128 here, i128 there, i128 rest, int64_t now)
@@ -91,20 +93,21 @@ COLD static i128 debt_apart(const table_t *t, uint32_t e, const definition_t *d,
     return here + there + (beyond > 0 ? beyond : 0) - rest;
 }
 
-/* What the sender owes by itself, of what it hides, as far as that is certain; in units. It takes
- * what it keeps for others as taken until its bucket has been full. The bucket has been, where it
- * would have owed more than a capacity when the silence began: what it hides now, and what those
- * whose takes it brings have left of what was `kept` for them here. Both sides reckon that a little
- * differently. */
+/* The part of the `hidden` debt of the sender that it certainly owes by itself, in units. Until
+ * its bucket has been full, the sender counts as taken what it keeps for others, so it may hide
+ * no more than that. But the bucket has been full if the sender would otherwise have owed more
+ * than a capacity when the silence began: what it hides now, and that part of what was `kept`
+ * here for the nodes whose takes it brings which they did not take. The margin of a quarter is
+ * there since both sides reckon a little differently. */
 COLD static i128 surely_hidden(const definition_t *d, const comparison_t *g, i128 hidden, i128 kept)
 {
     i128 unused = kept - token_units(d, g->brings_silent);
     return unused > 0 && 4 * (unused + hidden) > 5 * full_units(d) ? hidden : 0;
 }
 
-/* The debt after the merge, in units, before the clamp. `debt` is signed; `there`: what the sender
- * certainly owes by itself; `rest`: credit that is kept afterwards; `apart`: what is owed at most
- * since the sender was silent. */
+/* The debt after the merge, in units, before the clamp. `debt` is signed. `there`: what the
+ * sender certainly owes by itself. `rest`: the credit that is kept afterwards. `apart`: the most
+ * that may be owed after the sender was silent. */
 static i128 merged_debt(const definition_t *d, i128 debt, i128 advertised, i128 there,
                         const comparison_t *g, const merge_context_t *m, const wire_definition_t *w,
                         i128 rest, i128 apart)
@@ -119,8 +122,8 @@ static i128 merged_debt(const definition_t *d, i128 debt, i128 advertised, i128 
         out = debt + token_units(d, g->brings_held) - g->charged_before
               + (lacking < advertised ? lacking : advertised);
     } else {
-        /* A frame that was long under way brings takes; the debt in it is out of date. One that
-         * shows an older generation may know of takes that are hidden here, see sender.h. */
+        /* A frame that was under way for long brings takes, but its debt is out of date. One
+         * that shows an older generation may include takes that are hidden here, see sender.h. */
         out = (count < adopt && !g->older) || m->late ? count : adopt;
         out = apart < out ? apart : out;
     }
@@ -128,7 +131,7 @@ static i128 merged_debt(const definition_t *d, i128 debt, i128 advertised, i128 
         i128 full = full_units(d), least = adopt < full ? adopt : full;
         out = out < least ? least : out;
     }
-    /* A burst at the end of a partition is not hidden by what was kept for it. */
+    /* A burst at the end of a partition is not hidden by the credit that was kept for it. */
     if (debt < g->charged_before && g->brings_silent > 0 && there > 0) {
         i128 brought = token_units(d, g->brings_silent), least = there < brought ? there : brought;
         if (adopt < least)
@@ -139,10 +142,10 @@ static i128 merged_debt(const definition_t *d, i128 debt, i128 advertised, i128 
     return out;
 }
 
-/* The debt after a merge with an entry of a peer that stood still, and at least what was taken
- * lately: here, where `owed` is owed, and by the silent nodes of which the entry brings takes. Of
- * those it is as much as the sender owes by itself (`there`), less what was refilled since the
- * frame was sent. */
+/* The debt after a merge with an entry of a peer that stood still: `after`, but at least what
+ * was taken lately, here (where `owed` is owed) and by the silent nodes of which the entry
+ * brings takes. The takes of those count for as much as the sender owes by itself (`there`),
+ * less what was refilled since the frame was sent. */
 COLD static i128 charge_lately(table_t *t, uint32_t e, const definition_t *d,
                                const merge_context_t *m, const comparison_t *g, i128 owed,
                                i128 there, i128 rest, i128 after, int64_t now)
@@ -157,11 +160,11 @@ COLD static i128 charge_lately(table_t *t, uint32_t e, const definition_t *d,
     return after < least ? least : after;
 }
 
-/* The debt after a merge with tokens that were taken, in part, under an earlier limit. How much of
- * these that limit has refilled is not known, so they empty the bucket and charge no more: at the
- * present rate, what a larger limit admitted would block the key for hours. What is beyond a full
- * bucket is forgiven, unless this node or the sender owes it already, or other tokens of the same
- * entry make it up, which no earlier limit has to explain. */
+/* The debt after a merge with tokens of which some were taken under an earlier limit. How much
+ * of these that limit has refilled is not known, so they empty the bucket and charge no more: at
+ * the present rate, what a larger limit admitted would block the key for hours. What is beyond
+ * an empty bucket is forgiven, unless this node or the sender owes it already, or other tokens
+ * of the same entry explain it. */
 static i128 charged_at_most(definition_t *d, i128 debt, i128 after, i128 advertised,
                             const comparison_t *g)
 {

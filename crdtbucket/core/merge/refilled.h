@@ -19,12 +19,14 @@ RARELY COLD static kept_t kept_for_silent(const table_t *t, uint32_t e, const de
     return (kept_t){claims, far_units(d, far_sum(t, e, d, claims, now))};
 }
 
-/* An update that is old already has raised the rates of its sender, which takes tokens, and is
- * predicted to have taken more since it was sent than the credit `far` of before. Where all
- * together ask for no more than is refilled, that was refilled meanwhile, and the bucket was full:
- * it is hidden, and not owed. Where the credit for what was hidden before has ended without takes,
- * this node may have taken as much: what was forgiven since is owed again. What it owes by itself,
- * less its own takes, and with the time as units, falls by that alone. */
+/* Hides a debt that was refilled while an update was under way. An update that is old when it
+ * arrives has raised the rates of its sender, which is now predicted to have taken more since it
+ * was sent than the credit `far` of before. Where all nodes together ask for no more than is
+ * refilled, that was refilled meanwhile, and the bucket was full: it is hidden, and not owed.
+ *
+ * If the credit for what was hidden before has ended without takes, this node may have taken as
+ * much, so what was forgiven since is owed again. The sum of its debt and the credit, less its own
+ * takes, and with the time as units, falls only when that happens. */
 COLD static void hide_refilled(table_t *t, uint32_t e, definition_t *d, const merge_context_t *m,
                                i128 far, int64_t now)
 {
@@ -34,16 +36,16 @@ COLD static void hide_refilled(table_t *t, uint32_t e, definition_t *d, const me
     if (more <= 0 || kept.claims > d->per_second || !column_find(t, e, m->source_origin, &its)
         || !column_taken(&its))
         return;
-    struct rare *key = rare_of(t, e);
-    if (!key)
+    struct debt_notes *notes = debt_notes_of(t, e);
+    if (!notes)
         return;
     int64_t base = LOAD(t->hot[e].base), net = entry_net(t, e);
-    i128 debt = debt_units(d, base, net, now), hidden = units_until(key->hidden_until, d, now),
-         sum = debt + far - token_units(d, net) + (i128)now * d->p, again = key->hidden_sum - sum;
+    i128 debt = debt_units(d, base, net, now), hidden = units_until(notes->hidden_until, d, now),
+         sum = debt + far - token_units(d, net) + (i128)now * d->p, again = notes->hidden_sum - sum;
     again = again < hidden ? again : hidden;
     again = again > 0 ? again : 0;
-    key->hidden_sum = sum + again;
-    key->hidden_until = now + (int64_t)units_to_ns(d, hidden - again + more);
+    notes->hidden_sum = sum + again;
+    notes->hidden_until = now + (int64_t)units_to_ns(d, hidden - again + more);
     base_move(t, &t->hot[e], base, base_for(d, debt + again - more, net, now));
 }
 

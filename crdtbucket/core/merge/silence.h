@@ -17,9 +17,9 @@ static void refresh_far(table_t *t)
     STORE(t->h->far_free_until, until);
 }
 
-/* An update of this node stands for the time `at`. Only if this node was the first to be silent can
- * `refresh_far` find another time: its loop is left out for all others, as each frame comes here.
- */
+/* Notes that a node was seen at the time `at`. Only if it was the first that would be silent can
+ * `refresh_far` find another time; for all others its loop is left out, since each frame comes
+ * here. */
 static void set_last_seen(table_t *t, node_t *n, int64_t at)
 {
     int was_first = n->last_seen + t->h->near_ns <= LOAD(t->h->far_free_until);
@@ -34,9 +34,9 @@ static void set_last_seen(table_t *t, node_t *n, int64_t at)
         refresh_far(t);
 }
 
-/* Moves the near horizon. A longer one raises the bound by which takes skip the prediction, and is
- * in force when that of every entry has been raised: of `most` places from `from` on, 0 at first.
- * Returns the next place, or -1 at the end. */
+/* Moves the near horizon. A longer one raises the bound of each entry by which takes skip the
+ * prediction, and is in force once all are raised. Looks at `most` places from `from` on, 0 at
+ * first; returns the next one, or -1 at the end. */
 static int64_t set_near(table_t *t, int64_t ns, int64_t from, int64_t most)
 {
     int64_t end = ns <= t->h->near_ns || t->h->bump - from <= most ? t->h->bump : from + most;
@@ -51,8 +51,9 @@ static int64_t set_near(table_t *t, int64_t ns, int64_t from, int64_t most)
     return -1;
 }
 
-/* A node is given up: what was predicted of it becomes debt, so that the level does not move, and
- * its rates go. Looks at `most` places from `from` on; returns the next one, or -1 at the end. */
+/* Gives a node up: what was predicted of it becomes debt, so that the level does not move, and
+ * its rates are dropped. Looks at `most` places from `from` on; returns the next one, or -1 at
+ * the end. */
 COLD static int64_t forget_some(table_t *t, uint32_t node, int64_t now, int64_t from, int64_t most)
 {
     int64_t end = most < t->h->bump - from ? from + most : t->h->bump;
@@ -79,11 +80,11 @@ COLD static int64_t forget_some(table_t *t, uint32_t node, int64_t now, int64_t 
         refresh_near_class(t, e);
         i128 after = debt + before - entry_far(t, e, d, now), cap = cap_units(d);
         after = after < cap ? after : cap;
-        /* Up to zero it hid nothing that is owed. */
+        /* What only brings the debt up to zero is not owed. */
         i128 owed = debt > 0 ? debt : 0;
-        struct rare *l = after > debt ? rare_of(t, e) : NULL;
-        if (l)
-            predict_debt(l, d, after - debt, after > owed ? after - owed : 0, now);
+        struct debt_notes *notes = after > debt ? debt_notes_of(t, e) : NULL;
+        if (notes)
+            predict_debt(notes, d, after - debt, after > owed ? after - owed : 0, now);
         base_move(t, &t->hot[e], base, base_for(d, after, net, now));
     }
     if (end < t->h->bump)
@@ -116,8 +117,9 @@ static void shift_silences(table_t *t, int64_t ns, int64_t since, int64_t now)
     refresh_far(t);
 }
 
-/* The clock jumped by `ns` against the peers': levels stay where they were, and none is beyond the
- * ceiling of debt, so that no number of jumps in a row turns a debt around. `since`: as above. */
+/* The clock jumped by `ns` against those of the peers. Levels stay where they were, but none is
+ * beyond the ceiling of debt, so that no number of jumps in a row overflows. `since`: as in
+ * `shift_silences`. */
 static void shift_all(table_t *t, int64_t ns, int64_t since, int64_t now)
 {
     if (ns > 0)

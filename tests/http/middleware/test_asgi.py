@@ -40,7 +40,7 @@ def scope_of(kind: str = "http", **more: Any) -> Message:
 
 
 class Server:
-    """What a server says and hears of one connection."""
+    """What a server sends and receives on one connection."""
 
     def __init__(self, *says: Message) -> None:
         self.says = [*says]

@@ -42,7 +42,7 @@ class Example:
     def ask(
         self, path: str, method: str = "GET", body: str | None = None, **headers: str
     ) -> Answer:
-        """What it answers, once it is done with the request: what is given back for an answer is
+        """The answer, once the server is done with the request: what is given back for an answer is
         given back after that was sent, and then the server closes the connection."""
         connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
         named = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -67,7 +67,7 @@ class Example:
 
 @contextlib.contextmanager
 def served(name: str) -> Iterator[Example]:
-    """An example that is up; it must end by itself when it is told to."""
+    """An example that serves; it must end by itself when it is told to."""
     path = [str(EXAMPLES.parent), os.environ.get("PYTHONPATH", "")]
     port = free_port()
     process = subprocess.Popen(
@@ -82,14 +82,14 @@ def served(name: str) -> Iterator[Example]:
         yield Example(port)
     finally:
         output = stopped(process)
-    # What uvicorn says of every WebSocket that is answered instead of accepted.
+    # What uvicorn logs of every WebSocket that is answered instead of accepted.
     output = output.replace("ERROR:    ASGI callable returned without completing handshake.\n", "")
     assert "ERROR" not in output, output
     assert "Exception" not in output, output
 
 
 def stopped(process: subprocess.Popen[str]) -> str:
-    """What it printed, all in all."""
+    """Stops it; returns all that it printed."""
     for _ in range(15):  # wsgiref takes one that comes while it answers for an error of the answer
         process.send_signal(signal.SIGINT)
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -1,4 +1,4 @@
-"""Rules about what is in flight: a request holds a slot until it ends, however that is."""
+"""Rules about requests in flight: a request holds a slot until it ends, in whatever way."""
 
 from __future__ import annotations
 

@@ -215,7 +215,7 @@ def test_a_limiter_that_does_not_open_is_an_error_each_time() -> None:
 
 
 def test_a_process_forked_later_is_refused_with_the_fix() -> None:
-    # Opened by nobody, so that no thread of a limiter runs here while the process forks.
+    # The limiter is never opened, so that no thread of it runs here while the process forks.
     app = WSGILimitMiddleware(hello, limits_of, open_limiter=False)
     fresh = WSGILimitMiddleware(hello, limits_of, open_limiter=False)
     assert Answered(app).status == "200 OK"

@@ -1,4 +1,4 @@
-"""Envoys over virtual time: what the filter `rate_limit_quota` does with what it is told."""
+"""Envoys in virtual time: what the filter `rate_limit_quota` does with its assignments."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class VirtualNode:
         self.table = Table(virtual=True)
         self.table.set_time(round(seconds * NS))
         self.limiter = Limiter(specs, _table=self.table)
-        # A limiter without a file has no configuration, so this stands for one.
+        # Stands for the configuration, which a limiter without a file does not have.
         self.seen: Any = SimpleNamespace(bucket=self.limiter.bucket)
         self.rules(rules)
         limits = DescriptorLimits(self.seen, ServeSettings(), lambda *_: None)
@@ -65,7 +65,7 @@ class VirtualNode:
         await self.settle()
 
     async def settle(self) -> None:
-        """Waits for all that was started."""
+        """Waits for all tasks that were started."""
         while self.server.schedule.assigning:
             await asyncio.wait(self.server.schedule.assigning)
 
@@ -90,7 +90,7 @@ class SimulatedEnvoy:
         self.connected = True
         self.allowed = self.denied = 0
         self.total = self.refused = self.unassigned = 0
-        """Requests admitted and denied in all, and admitted without an assignment."""
+        """Numbers of requests: admitted, denied, and admitted without an assignment."""
         self.known = False
         self.action: QuotaAction | None = None
         self._tokens = 0
@@ -121,14 +121,14 @@ class SimulatedEnvoy:
         return passes
 
     def report(self) -> None:
-        """Says what was used; with no connection it is lost."""
+        """Reports the use since the last report; without a connection the report is lost."""
         usage = QuotaUsage(self.id, self.allowed, self.denied)
         self.allowed = self.denied = 0
         if self.connected:
             self.node.server.report(self.stream, "edge", [usage])
 
     def read(self) -> None:
-        """Applies what was sent."""
+        """Applies the assignments that have arrived."""
         for action in self.stream.sent() if self.connected else []:
             self._until = self.node.now + ASSIGNED_S * NS
             if action.abandon:
@@ -137,7 +137,7 @@ class SimulatedEnvoy:
                 self.action, self._tokens = action, action.tokens or 0
 
     def step(self, dt_ns: int) -> int:
-        """The requests of a time and what else is due. Returns how many passed."""
+        """Plays the requests of a time step and all else that is due. Returns how many passed."""
         self.read()
         before = self.total
         rate = self._rate((self.node.now - self._begun) / NS) * dt_ns / NS
@@ -160,7 +160,7 @@ class SimulatedEnvoy:
 
 
 async def assigned(node: VirtualNode, envoy: SimulatedEnvoy) -> int:
-    """The tokens of the assignment after a first request."""
+    """Makes a first request; returns the tokens of the assignment that follows."""
     assert envoy.request()
     await node.tick()
     envoy.read()
@@ -170,7 +170,7 @@ async def assigned(node: VirtualNode, envoy: SimulatedEnvoy) -> int:
 
 
 async def run(node: VirtualNode, envoys: list[SimulatedEnvoy], seconds: float) -> list[int]:
-    """Requests that passed in each step."""
+    """Plays for so many seconds; returns the requests that passed in each step."""
     passed = []
     for _ in range(round(seconds * NS / STEP_NS)):
         node.table.set_time(node.now + STEP_NS)
@@ -182,7 +182,7 @@ async def run(node: VirtualNode, envoys: list[SimulatedEnvoy], seconds: float) -
 
 
 def most_above(passed: list[int], rate: float) -> float:
-    """The most that passed in any window, beyond `rate` tokens a second."""
+    """The most requests that passed in any window beyond `rate` a second."""
     worst = here = 0.0
     for count in passed:
         here = max(0.0, here + count - rate * STEP_NS / NS)

@@ -1,4 +1,4 @@
-"""The admin side: who has the token, what it may do, and the trace that it leaves."""
+"""The admin side: who has the token, what it allows, and what is logged of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the status of a node says when its Redis is gone, or its state cannot be kept."""
+"""The status of a node when its Redis is gone, or when its state cannot be saved."""
 
 from __future__ import annotations
 

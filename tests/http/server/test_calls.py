@@ -1,4 +1,4 @@
-"""Decisions over HTTP, and what is done with them later."""
+"""Decisions over HTTP, and their later use."""
 
 from __future__ import annotations
 

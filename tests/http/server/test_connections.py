@@ -34,7 +34,7 @@ async def to_the_end(reader: asyncio.StreamReader) -> bytes:
 
 
 async def drip(writer: asyncio.StreamWriter, data: bytes) -> None:
-    """A byte at a time, for ever: a clock that starts anew at each byte never ends."""
+    """Sends a byte at a time, for ever: a timer that starts again at each byte never ends."""
     try:
         for place in range(10**6):
             writer.write(data[place % len(data) :][:1])
@@ -257,7 +257,7 @@ async def test_a_surplus_connection_gets_a_place_that_has_become_free() -> None:
 
 
 class FakeConnection:
-    """What `Connections` looks at."""
+    """The parts of a connection that `Connections` uses."""
 
     def __init__(self, address: str | None) -> None:
         self.remote_address = address

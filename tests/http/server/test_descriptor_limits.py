@@ -1,4 +1,4 @@
-"""What descriptors take, and what is answered about them."""
+"""The tokens that descriptors take, and the answers about them."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ async def test_a_request_without_hits_only_asks_whether_any_token_is_left(asker:
 
 
 async def test_what_can_never_be_had_is_over_the_limit_and_no_error(asker: Asker) -> None:
-    # An error would let the request pass: Envoy asks nobody else.
+    # An error would let the request pass, since Envoy asks no other server.
     for cost in (11, 2**64 - 1):
         answer = await asker.ask(user("u", cost), user("other"))
         assert (answer.code, codes(answer)) == ("OVER_LIMIT", ["OVER_LIMIT", "OK"])
@@ -141,7 +141,7 @@ async def test_what_is_settled_is_charged_whatever_the_level(asker: Asker) -> No
 
 
 def of_tenant(name: str, cost: int = 1) -> Descriptor:
-    """Of one key, by the rule about this kind of call."""
+    """A descriptor of one tenant, by the rule about this kind of call."""
     return Descriptor(((name, "t"), ("tenant", "t")), cost)
 
 

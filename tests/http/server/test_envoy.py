@@ -1,4 +1,4 @@
-"""The example for Envoy, with Envoy itself, and the configuration that its page shows."""
+"""The example for Envoy, with Envoy itself, and the configuration on its page."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ async def asked(channel: grpc.aio.Channel, raw: bytes, token: str | None = None)
 
 
 async def status_of(channel: grpc.aio.Channel, raw: bytes, **options: Any) -> tuple[str, str]:
-    """The code of an error, and what it says."""
+    """The code and the text of an error."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await asked(channel, raw, **options)
     return caught.value.code().name, str(caught.value.details())
@@ -222,7 +222,7 @@ async def test_a_unix_socket_is_for_owner_and_group_and_goes_at_the_end(tmp_path
 
 
 async def refuses(port: int) -> None:
-    """Until nobody listens there any more."""
+    """Waits until nobody listens on the port any more."""
     while True:
         try:
             _, writer = await asyncio.open_connection("127.0.0.1", port)

@@ -1,4 +1,4 @@
-"""The limits that operators give to keys, over HTTP: what is given, refused, listed and logged."""
+"""Limits that operators give to keys over HTTP: which are given, refused, listed and logged."""
 
 from __future__ import annotations
 

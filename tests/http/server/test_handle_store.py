@@ -1,4 +1,4 @@
-"""Ids that end: by their time, or for want of room."""
+"""Ids that end: after their time, or when there is no room for more."""
 
 from __future__ import annotations
 

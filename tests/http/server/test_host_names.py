@@ -1,4 +1,4 @@
-"""Which names a server answers to, and whose pages."""
+"""The names that a server answers to, and the sites whose pages may ask it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers in one piece are as HTTP wants them."""
+"""Answers in one piece are correct HTTP."""
 
 from __future__ import annotations
 

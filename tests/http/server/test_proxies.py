@@ -59,7 +59,7 @@ PROXIES: dict[str, tuple[str, Callable[[Path, int], list[str]]]] = {
 
 @asynccontextmanager
 async def application() -> AsyncIterator[tuple[int, list[str]]]:
-    """What the proxy passes requests on to: its port, and the paths that came through."""
+    """An application behind the proxy: its port, and the paths of the requests that arrived."""
     came: list[str] = []
 
     async def answer(request: web.BaseRequest) -> web.StreamResponse:

@@ -1,4 +1,4 @@
-"""Envoys that go, are idle, do not read, or report what no Envoy does."""
+"""Envoys that leave, are idle, do not read, or report what no Envoy does."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from tests.waits import eventually
 
 CAPACITY = 400
 WARMING_UP = CAPACITY // 2 // 4
-"""What a node that knows of nothing yet may hand out at once: a quarter of its share."""
+"""The tokens that a node without any memory may assign at once: a quarter of its share."""
 CONFIG = """
 node: {node}
 services: {{api: {{limit: "1 per 1d burst 400"}}}}
@@ -41,7 +41,7 @@ class Envoy:
     def __init__(self) -> None:
         self.admitted = 0
         self.told = asyncio.Event()
-        """Set when anything has come over the stream."""
+        """Is set when anything has arrived on the stream."""
         self.held = 0
         """Tokens of the last assignment that are left."""
         self._used = 0
@@ -54,7 +54,7 @@ class Envoy:
         self.held = 0
 
     async def report(self, denied: int = 0) -> None:
-        """What was used since the last one."""
+        """Reports what was used since the last report."""
         usage = QUOTA_CLASSES["BucketQuotaUsage"](num_requests_denied=denied)
         usage.bucket_id.bucket.add(key=b"user", value=b"u")
         usage.num_requests_allowed, self._used = self._used, 0
@@ -128,7 +128,7 @@ class Fleet:
             await eventually(ready)
 
     async def left(self) -> list[int]:
-        """What each node knows to be left."""
+        """The tokens that are left by each node."""
         found = []
         for node in self.nodes.values():
             body = {"bucket": "api", "key": "u"}

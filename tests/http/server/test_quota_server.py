@@ -1,4 +1,4 @@
-"""What Envoys are assigned, and what they admit with it, over virtual time."""
+"""The tokens that Envoys are assigned, and what they admit with these, in virtual time."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ async def test_what_passes_without_an_assignment_is_charged_into_debt() -> None:
     assert node.limiter.bucket("api").peek("u").retry_after == pytest.approx(5)
     await node.tick()
     envoy.read()
-    assert not envoy.request()  # nothing is left, and that is told at once
+    assert not envoy.request()  # nothing is left, which the server sends at once
 
 
 async def test_what_a_lost_stream_has_not_reported_stays_charged() -> None:

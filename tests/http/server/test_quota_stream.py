@@ -60,8 +60,8 @@ async def opened(channel: grpc.aio.Channel, token: str | None = None) -> AsyncIt
 
 
 async def code_of(stream: Any, *sent: bytes) -> tuple[str, str]:
-    """With which status the server ends a stream when it gets these messages. That may be told
-    already while the last one is being written."""
+    """The status with which the server ends a stream when it gets these messages. It may arrive
+    while the last one is still being written."""
 
     async def talk() -> None:
         for raw in sent:

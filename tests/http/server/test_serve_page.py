@@ -1,4 +1,4 @@
-"""docs/serve.md is true: its examples run, its tables equal the code."""
+"""docs/serve.md is right: its examples run, and its tables equal the code."""
 
 from __future__ import annotations
 

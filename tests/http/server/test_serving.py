@@ -1,4 +1,4 @@
-"""A server that stops leaves nothing open, whatever has just come."""
+"""A server that stops leaves nothing open, even if a connection has just come."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def test_a_connection_that_was_just_accepted_is_closed(
 
 
 async def test_clients_wait_in_a_queue_while_the_event_loop_is_busy() -> None:
-    """asyncio's own number, 100, replaced ours. Whoever finds no place tries again a second
-    later."""
+    """asyncio's own number, 100, once replaced ours. A client that finds no place tries again a
+    second later."""
     clients = [socket.socket() for _ in range(400)]
     async with serving() as server:
         where = server.url.removeprefix("http://").rpartition(":")

@@ -1,4 +1,5 @@
-"""The admin side where operators sign what moves other nodes: the token alone does not."""
+"""The admin side where operators sign commands that reach other nodes: the token alone does not
+suffice."""
 
 from __future__ import annotations
 

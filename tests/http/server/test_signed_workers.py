@@ -1,4 +1,4 @@
-"""Operators sign, the processes of a node share a table, and the one that leads is killed."""
+"""Operators sign, the processes of a node share a table, and the leading one is killed."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Served:
         return found
 
     async def begin(self, workers: int) -> None:
-        """So many workers serve from now on, and one of all leads."""
+        """Starts so many workers, one of which leads."""
         found = await self.said("listening on", "a serves", each=workers)
         (self.leader,) = found["listening on"]
 

@@ -22,7 +22,7 @@ async def test_a_slot_is_held_until_it_is_released() -> None:
         assert await client.post("/v1/release", id=held["id"]) == {"released": True}
         again = await client.post("/v1/hold", bucket="llm", key="a", ttl=0.5)
         assert again["ttl"] == 0.5
-        # The first release again says the same, and releases nothing of the next holder.
+        # The first release, repeated, has the same answer, and releases nothing of the next holder.
         assert await client.post("/v1/release", id=held["id"]) == {"released": True}
         assert (await client.refused("/v1/hold", bucket="llm", key="a"))[0] == 429
 

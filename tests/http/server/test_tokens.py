@@ -1,4 +1,4 @@
-"""The tokens of a server: which paths ask for which."""
+"""The tokens of a server: which paths need which."""
 
 from __future__ import annotations
 

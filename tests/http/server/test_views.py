@@ -1,4 +1,4 @@
-"""What can be looked at: buckets, heavy keys, peers, readiness, metrics."""
+"""The views of a server: buckets, heavy keys, peers, readiness, metrics."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ async def test_workers_are_one_server(tmp_path: Path, config: str) -> None:
         assert [(one["key"], one["tokens"]) for one in heavy["keys"]] == [("k", taken)]
         count = 'crdtbucket_http_requests_total{path="/v1/take",status="200"}'
         assert [await metric(server, count) for _ in range(4)] == [taken] * 4
-        # The limit is one: what is left is given out once, whoever asks.
+        # There is one limit: what is left is granted once, whoever asks.
         asked = [ask(server, "/v1/take", bucket="api", key="k") for _ in range(120)]
         statuses = [status for status, _ in await asyncio.gather(*asked)]
         assert statuses.count(200) == 100 - taken + 2

@@ -1,4 +1,5 @@
-"""An engine in memory: what a NATS server does for the nodes of one test, on one event loop."""
+"""An engine in memory: it does for the nodes of one test, on one event loop, what a NATS server
+does."""
 
 from __future__ import annotations
 
@@ -22,24 +23,25 @@ class Broker:
         """Pairs (from, to) whose messages are lost."""
 
     def stop(self) -> None:
-        """It is gone for everybody."""
+        """Stops: no node reaches it."""
         self.runs = False
         for node in self.nodes:
             node.lose("the broker has ended")
 
     def start(self, place: str = "server 2") -> None:
-        """It is there again, under another id."""
+        """Starts again, under another id."""
         self.runs, self.place = True, place
         for node in self.nodes:
             node.find()
 
     def carry(self, source: str, target: str, deliver: Callable[[], None]) -> None:
-        """Has a message delivered that goes from one node to another."""
+        """Delivers a message from one node to another."""
         asyncio.get_running_loop().call_soon(deliver)
 
 
 class SimulatedBroker(Broker):
-    """Its messages go over the network of the simulator, whose time is that of the event loop."""
+    """A broker whose messages travel in the simulated network; its time is that of the event
+    loop."""
 
     def __init__(self, settings: SimulationSettings) -> None:
         super().__init__()

@@ -1,5 +1,5 @@
 """Real NATS servers for tests: on free ports, alone, in a cluster, or joined by a gateway; and
-nodes that meet there."""
+nodes that are linked there."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ NUMBERS = itertools.count()
 
 
 class NatsServer(ServerProcess):
-    """`lines`: of its configuration, such as `authorization { token: secret }`."""
+    """A NATS server. `lines`: of its configuration, such as `authorization { token: secret }`."""
 
     def __init__(self, *lines: str) -> None:
-        # Where `make nats` puts it, or the package of Debian.
+        # The places where `make nats`, or the package of Debian, puts it.
         places = f"{os.environ['PATH']}:/usr/sbin:{Path(sys.executable).parent}"
         super().__init__("nats-server", "nats", "make nats", places)
         self.port = free_port()
@@ -66,7 +66,7 @@ async def linked(stack: AsyncExitStack, *meshes: MeshNetwork) -> tuple[MeshNetwo
 
 
 async def frames_go(a: RecordingNode, b: RecordingNode) -> None:
-    """Frames go both ways from now on; those that are lost are sent again."""
+    """Returns when frames go both ways; those that are lost are sent again."""
     new = b"frame %d" % next(NUMBERS)
 
     def arrived() -> bool:

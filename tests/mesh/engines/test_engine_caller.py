@@ -1,4 +1,4 @@
-"""Observers at an engine: two of one name see what is for the other, and disturb nobody."""
+"""Observers at an engine: two with one name receive each other's messages, and disturb nobody."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whole limiters on a NATS server: one limit together, and without the server each is alone."""
+"""Whole limiters on a NATS server: they share one limit; without the server each is alone."""
 
 from __future__ import annotations
 

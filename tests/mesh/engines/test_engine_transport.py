@@ -1,4 +1,4 @@
-"""What a mesh makes of what an engine says, with an engine in memory."""
+"""How a mesh handles the events of an engine, with an engine in memory."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SECRET = "a secret of these tests"
 
 
 def mesh(broker: Broker, node: RecordingNode, called: str = "") -> MeshNetwork:
-    """A network over the broker; `called`: as whom it writes there, if not under its name."""
+    """A network over the broker. `called`: the name under which it writes there, if not its own."""
 
     def carrier(host: MeshEndpoint, config: MeshConfig, rng: random.Random) -> EngineTransport:
         return EngineTransport(host, config, MemoryEngine(broker, called or host.name))
@@ -57,7 +57,7 @@ async def exchanging(stack: AsyncExitStack, broker: Broker) -> tuple[Any, ...]:
 
 
 async def test_a_name_that_makes_its_address_longer_than_frames_take_is_refused() -> None:
-    """The node began, and no peer could read what others said of it."""
+    """The node once started, and no peer could read the frames of others about it."""
     broker, fits = Broker(), RecordingNode("n" * (MOST_CHARACTERS - len("memory:")))
     longer = RecordingNode(f"{fits.info.name[1:]}_")
     fits.info, longer.info = (replace(one.info, region="") for one in (fits, longer))
@@ -190,7 +190,7 @@ async def test_what_another_sends_into_a_channel_ends_it_and_is_no_frame() -> No
 
 
 async def test_who_writes_under_another_name_reaches_no_channel() -> None:
-    """Whoever is let into the engine reads the numbers of channels, where it has no rights."""
+    """A client of the engine can read the numbers of channels where it needs no rights."""
     broker = Broker()
     async with AsyncExitStack() as stack:
         a, b, network, exchange = await exchanging(stack, broker)

@@ -1,4 +1,4 @@
-"""Whom a real NATS server lets in: passwords, tokens, the text of a `.creds` file, TLS."""
+"""Credentials at a real NATS server: passwords, tokens, the text of a `.creds` file, TLS."""
 
 from __future__ import annotations
 

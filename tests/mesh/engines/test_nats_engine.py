@@ -62,7 +62,7 @@ async def test_what_is_sent_while_the_server_is_gone_never_arrives() -> None:
 
 
 class Heard:
-    """What an engine reports."""
+    """A listener that records the reports of an engine."""
 
     def __init__(self) -> None:
         self.ups = self.downs = 0

@@ -1,4 +1,4 @@
-"""A mesh whose NATS server was lost agrees again two rounds after it is back."""
+"""A mesh whose NATS server was lost agrees again two rounds after the server is back."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ NS = 1_000_000_000
 SPEC = BucketSpec("api", 1_000, 1, "1h")
 INTERVAL_S = 0.02
 LOST_ROUNDS, LOST_S = 10, 10.0
-"""Of the outage, on the clocks of the nodes: after so long they send only once a second what is not
-acknowledged, and still keep it."""
+"""The length of the outage, on the clocks of the nodes: after it they send only once a second what
+is not acknowledged, and still keep it."""
 
 
 class TickedNode(MeshNode):

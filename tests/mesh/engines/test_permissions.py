@@ -1,4 +1,5 @@
-"""Nodes run with the printed rights, and a real server refuses what is published in other names."""
+"""Nodes run with the rights that the command prints, and a real server refuses messages in the name
+of others."""
 
 from __future__ import annotations
 

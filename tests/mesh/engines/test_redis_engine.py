@@ -1,4 +1,4 @@
-"""Redis as the engine, on real servers: what only it can have."""
+"""Redis as the engine, on real servers: what differs from other engines."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.strong.redis_server import Server
 async def test_a_node_that_a_failover_has_left_at_a_replica_is_warned(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Its peers are at the new master, and what it publishes does not get there."""
+    """Its peers are at the new primary, and its messages do not get there."""
     with Server() as master, Server(f"replicaof {master.host} {master.port}") as replica:
         told = []
         for server in (master, replica):

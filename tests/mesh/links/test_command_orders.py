@@ -1,4 +1,4 @@
-"""Commands of operators: whose are obeyed, which of two, how often, and what is kept."""
+"""Commands of operators: which are obeyed, which of two counts, how often, and which are kept."""
 
 from __future__ import annotations
 
@@ -208,7 +208,7 @@ class Sent:
 
 
 class Spread:
-    """What one process does with commands."""
+    """The commands of one process."""
 
     def __init__(self, kept: StateFile | None = None) -> None:
         self.obeyed: list[CommandOrder] = []
@@ -231,7 +231,7 @@ class Spread:
 async def test_a_process_without_memory_learns_which_resets_are_past(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Else whoever keeps an old order could have it obeyed by each process that begins."""
+    """Else anybody who keeps an old order could have it obeyed by each new process."""
     caplog.set_level("INFO", "crdtbucket.mesh")
     kept = KeptFile()
     one = Spread(kept)
@@ -242,7 +242,7 @@ async def test_a_process_without_memory_learns_which_resets_are_past(
     await asyncio.sleep(LEARNS_S + 1)
     assert one.spread.order(reset(3, "alone"))
     link = one.link()
-    one.spread.receive(link, packed([reset(4)]))  # a peer begins to tell what it knows
+    one.spread.receive(link, packed([reset(4)]))  # a peer begins to send its orders
     await asyncio.sleep(LEARNS_S + 1)
     one.spread.receive(link, packed([reset(4)]))
     assert one.obeyed == [rollout(2), reset(3, "alone")]

@@ -1,4 +1,4 @@
-"""What becomes of calls that make no link, over real sockets: what does each say of the peer?"""
+"""Calls that make no link, over real sockets, and what each shows about the peer."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def answering(answer: Answer) -> AsyncIterator[str]:
 
 
 async def hangs_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """As the proxy of a process does that has ended."""
+    """Ends the connection, as the proxy of a process does that has ended."""
     writer.close()
 
 

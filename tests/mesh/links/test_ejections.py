@@ -1,4 +1,4 @@
-"""Orders of operators: whose hold, which of two, and what is kept."""
+"""Ejections by operators: which hold, which of two counts, and which are kept."""
 
 from __future__ import annotations
 
@@ -223,7 +223,7 @@ def test_what_a_peer_passes_on_and_does_not_hold_is_said_in_words(
         order("a"),
     ]
     assert orders.merge(packed([lacking, order("d", 3)]), told.append) == [order("d", 3)]
-    assert told == [  # of `first` nothing: the peer was cut off, and learns of the later one now
+    assert told == [  # not of `first`: the peer was cut off, and gets the later one now
         f"{unknown.in_words()}: no key of mesh.operator_keys of this node",
         f"{lacking.in_words()}: there are orders about 3 subjects, and no room for more",
     ]

@@ -1,4 +1,4 @@
-"""What a hello may say: only what the frames of the nodes that met its sender can pass on."""
+"""Hellos: a node accepts only what its own frames can pass on to other nodes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def said(info: NodeInfo) -> bytes:
 
 
 def told(info: NodeInfo) -> NodeInfo:
-    """What the frame of a node that met it says of it."""
+    """What the frame of a node that met it contains about it."""
     row = (info.name, info.region, info.epoch, info.address)
     frame = wire.decode(wire.encode(wire.Frame(1, 2, 3, 4, members=(row,))))
     assert frame.members is not None
@@ -35,8 +35,8 @@ def told(info: NodeInfo) -> NodeInfo:
 @pytest.mark.parametrize("place", ["name", "region", "address"])
 @pytest.mark.parametrize("text", ["x" * 200, "\u00e9" * 127, "x" * 201, "x" * 255, "\u00e9" * 128])
 def test_a_hello_has_room_for_what_frames_have_room_for(place: str, text: str) -> None:
-    """A longer name made every frame malformed that told others of it: after three of them honest
-    nodes had no links to each other any more."""
+    """A longer name made every frame malformed that contained it: after three of them honest nodes
+    had no links to each other any more."""
     info = replace(INFO, **{place: text})
     original = getattr(INFO, place).encode()
     data = said(INFO).replace(
@@ -65,6 +65,6 @@ def test_a_process_has_an_epoch() -> None:
 
 @pytest.mark.parametrize("name", ["\u00e9" * 200, "zero\u200bwidth"])
 def test_a_node_that_cannot_introduce_itself_does_not_begin(name: str) -> None:
-    """It ran alone, and each of its calls ended in an error that nobody had expected."""
+    """It once ran alone, and each of its calls ended in an unexpected error."""
     with pytest.raises(MeshError, match="cannot be said to peers"):
         MeshNetwork(RecordingNode(name), MeshConfig(listen="127.0.0.1:0"))

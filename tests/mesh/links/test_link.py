@@ -1,4 +1,4 @@
-"""A link over a channel that takes nothing, or breaks."""
+"""A link over a channel that accepts nothing, or breaks."""
 
 from __future__ import annotations
 
@@ -173,8 +173,8 @@ async def test_a_link_whose_frames_take_long_lets_others_have_their_turn_sooner(
 
 
 class BrokenWebSocket(StuckWebSocket):
-    """Its peer is gone: whoever waits for it gets an error that the WebSocket keeps, as aiohttp's
-    does."""
+    """Its peer is gone: a task that waits for it gets an error that the WebSocket keeps, as with
+    aiohttp."""
 
     async def send_frame(self, message: bytes, opcode: object) -> None:
         lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -1,4 +1,4 @@
-"""Which of two links with one peer stays, and what a peer is called at."""
+"""Which of two links with one peer stays, and at which address a peer is called."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many names that no key is bound to are linked in an hour."""
+"""How many names without a key may be linked in an hour."""
 
 from __future__ import annotations
 

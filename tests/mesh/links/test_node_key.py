@@ -1,4 +1,4 @@
-"""Keys of nodes: their files, and what is refused."""
+"""Keys of nodes: their files, and which are refused."""
 
 from __future__ import annotations
 

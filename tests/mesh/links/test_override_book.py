@@ -1,4 +1,5 @@
-"""Orders about the limits of keys: whose hold, which of two, and what there is room for."""
+"""Orders about the limits of keys: which hold, which of two counts, and how many there is room
+for."""
 
 from __future__ import annotations
 
@@ -219,7 +220,7 @@ def test_what_was_kept_holds_as_long_as_its_operator_does(caplog: pytest.LogCapt
 
 
 def plain(key: str, counter: int = 1, limit: str | None = "5/s") -> OverrideOrder:
-    """As without a mesh, where nothing is signed."""
+    """An order as without a mesh, where nothing is signed."""
     return OverrideOrder("api", key, counter, limit, b"", b"")
 
 

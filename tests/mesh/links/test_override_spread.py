@@ -1,4 +1,4 @@
-"""How limits travel: at once over links, and by what digests tell to whoever lacks some."""
+"""How limits spread: at once over links, and by digests to nodes that lack some."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Node:
         )
 
     def all(self) -> list[Wire]:
-        """As of a table of links."""
+        """All links, as a table of links returns them."""
         return self.links
 
     def link(self, other: Node, lossy: random.Random | None = None) -> None:

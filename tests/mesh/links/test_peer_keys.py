@@ -1,4 +1,4 @@
-"""Which key belongs to which name, and what is kept of it."""
+"""Which key belongs to which name, and what is saved of that."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_the_first_key_of_a_name_is_pinned_and_said_once(caplog: pytest.LogCaptu
         check(later, "b", KEY)
         assert KEY.fingerprint in refused(later, "b", OTHER)
         assert "it shows no key" in refused(later, "b", None)
-        later.proved(identity("b", OTHER))  # whoever calls this, a pin stays
+        later.proved(identity("b", OTHER))  # a pin stays, whatever calls this
         check(later, "b", KEY)
         assert "take 'b' out of the pins in memory" in refused(later, "b", OTHER)
 
@@ -95,7 +95,7 @@ def test_an_operator_gives_a_name_another_key_and_that_is_pinned() -> None:
     assert keys.order_against(identity("b", KEY)) is not None
     assert keys.order_against(identity("b", OTHER)) is None
     check(keys, "b", OTHER)
-    keys.proved(identity("b", KEY))  # whoever calls this
+    keys.proved(identity("b", KEY))  # whatever calls this
     assert json.loads(kept.data or b"") == {"pins": {"b": KEY.fingerprint}}
     for _ in range(2):
         keys.proved(identity("b", OTHER))

@@ -165,7 +165,7 @@ async def test_a_configured_peer_takes_the_place_of_a_member_that_nobody_named(
 
 @pytest.mark.usefixtures("_dials_again_soon")
 async def test_two_nodes_without_room_that_name_each_other_are_linked() -> None:
-    """Each refuses calls, so who dials must be known at the other end by its host."""
+    """Each refuses calls, so the other end must know the one that dials by its host."""
     nodes = [RecordingNode(name) for name in "ab"]
     meshes = [MeshNetwork(node, config(max_peers=2)) for node in nodes]
     async with running(*meshes), crowded(*meshes):

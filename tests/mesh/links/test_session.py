@@ -76,7 +76,7 @@ def test_both_directions_carry_frames_in_order() -> None:
 
 
 def test_a_seal_is_what_the_page_of_the_wire_says() -> None:
-    """So that nodes of two versions can talk with each other."""
+    """Nodes of two versions need that to understand each other."""
     counter = struct.Struct(">Q")
     hellos = counter.pack(len(b"dialer's")) + b"dialer's" + b"listener's"
     root = blake2b(hellos, key=b"k" * 32, person=b"cb-mesh-session", digest_size=32).digest()

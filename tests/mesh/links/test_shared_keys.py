@@ -68,7 +68,7 @@ async def test_one_process_under_two_names_has_one_link(
                 async with running(dialled):
                     await eventually(lambda: dialled.counters.refused.get("shared_key", 0) >= 3)
                     assert len(dialled.links) == 1
-                    # At first it dials both at once; later it says no before it proves itself.
+                    # At first it dials both at once; later it refuses before it proves itself.
                     assert len([*first.ends, *second.ends]) <= 1
     assert any("'c'" in text and "'b'" in text for text in caplog.messages)
     assert any("give each node" in text for text in caplog.messages)

@@ -1,4 +1,4 @@
-"""Handshakes of nodes that have keys of their own, and what a member can make of them."""
+"""Handshakes of nodes that have keys of their own, and what a member can do with them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which entries of `mesh.peers` no node is linked at, and why."""
+"""Entries of `mesh.peers` at which no node is linked, and why."""
 
 from __future__ import annotations
 

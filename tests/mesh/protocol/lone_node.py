@@ -28,27 +28,28 @@ CONFIG = MeshConfig(peers=["127.0.0.1:1", "127.0.0.1:2"], forget_after=200.0)
 ME = NodeInfo("me", "eu", 7, "10.0.0.1:1", 0)
 PEER = NodeInfo("peer", "us", 9, "10.0.0.2:1", 0)
 NOTHING = Merged(0, 0, 0, 0, 0, 0, 0, False, 0, 0, 0, 0, 0, 0, 0, (), (), (), 0, -1)  # type: ignore[arg-type]
-"""What a merge returns that has found nothing."""
+"""The result of a merge that has found nothing."""
 
 
 PARTS = TableDefinitions, TableEpochs, TableInbox, TableNodes, TableOutbox
 
 
 class RecordingTable:
-    """A table that records all calls, also of its parts; those of properties are left out."""
+    """A table that records all calls of its methods, also of those of its parts."""
 
     def __init__(self, max_keys: int = 64) -> None:
         self.table = Table(max_keys=max_keys, hash_key=bytes(16), virtual=True, epoch=ME.epoch)
         self.bucket = BucketCore(self.table, BucketSpec("b", 100, 100))
         self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
         self.merges: list[Merged] = []
-        """What the next merges return, instead of merging; after that they merge."""
+        """The results of the next merges, which then merge nothing; after these, entries are
+        merged."""
 
     def __getattr__(self, name: str) -> Any:
         return self.recording(self.table, name)
 
     def recording(self, of: object, name: str) -> Any:
-        """This member of the table or of a part, which records its calls."""
+        """A member of the table or of a part, which records its calls."""
         found = getattr(of, name)
         if isinstance(found, PARTS):
             return RecordedPart(self, found)
@@ -63,7 +64,7 @@ class RecordingTable:
         return recorded
 
     def called(self, name: str) -> list[tuple[Any, ...]]:
-        """The arguments, first to last, of all calls of this method so far; they are forgotten."""
+        """The arguments of all calls of this method so far, which are then forgotten."""
         found = [(*args, *values.values()) for method, args, values in self.calls if method == name]
         self.calls = [call for call in self.calls if call[0] != name]
         return found
@@ -86,14 +87,14 @@ def membership(config: MeshConfig = CONFIG) -> tuple[Membership, RecordingTable]
 
 
 def linked(members: Membership, *infos: NodeInfo) -> list[PeerState]:
-    """Links to these peers are made at the time 0."""
+    """Makes links to these peers at the time 0."""
     for info in infos:
         members.connected(info, 0)
     return [members.links[info.name] for info in infos]
 
 
 def named(name: str, epoch: int, address: str = "") -> NodeInfo:
-    """A process that has just started, of no region."""
+    """The info of a process that has just started, without a region."""
     return NodeInfo(name, "", epoch, address, 0)
 
 

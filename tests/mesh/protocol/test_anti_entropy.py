@@ -1,4 +1,4 @@
-"""Digests find what rounds missed, say nothing of what is the same, and cover every hash."""
+"""Digests find what rounds missed, leave out what is the same, and cover every hash."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def link() -> PeerState:
 
 
 def digests(table: Table, peer: PeerState) -> list[tuple[int, int, int, int, int]]:
-    """Of one pass over all hashes."""
+    """The digests of one pass over all hashes."""
     out = []
     while True:
         peer.digest_due = 0
@@ -76,7 +76,8 @@ def test_a_pass_covers_every_hash_once() -> None:
 
 
 def test_a_slice_is_a_small_part_of_the_table_also_where_no_key_is_in_debt() -> None:
-    """Else one digest would go over all keys, under the table's lock, for each link and round."""
+    """Else one digest would visit all keys, under the lock of the table, for each link and
+    round."""
     table, peer = filled(20_000), link()
     full_by = 10 * 3600 * 10**9
     table.set_time(full_by)
@@ -191,7 +192,8 @@ def test_items_over_too_wide_a_range_are_not_compared(
     ],
 )
 def test_a_frame_of_sixty_bytes_is_answered_by_64_kib(asked: dict[str, Any]) -> None:
-    """By 2,048 items, or as many entries, of one column each; docs/security.md states it."""
+    """The answer has 2,048 items, or as many entries of one column each; docs/security.md states
+    that."""
     mesh = SimulatedMesh("A", [SPEC], max_keys=20_000)
     for i in range(3 * MOST_ITEMS):
         mesh["A"].take("b", f"key {i}", 10)

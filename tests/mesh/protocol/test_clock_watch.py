@@ -1,4 +1,5 @@
-"""Jumps of the own clock are told from jumps of a peer's, from delays and from pauses."""
+"""Jumps of this node's clock are distinguished from jumps of a peer's, from delays and from
+pauses."""
 
 from __future__ import annotations
 
@@ -250,7 +251,7 @@ def test_a_jump_in_a_long_silence_is_one_where_no_drift_explains_it() -> None:
 
 
 def test_a_faster_drift_is_corrected_in_steps() -> None:
-    """By what is beyond the drift that is followed."""
+    """A step is what is beyond the drift that is followed."""
     offsets, seconds, ppm = [ClockOffset(), ClockOffset()], 3000, 1_500
     _, undone = drifted(offsets, 0, seconds, ppm)
     beyond = seconds * 1_000 * MS * (ppm - DRIFT_PPM) // 1_000_000
@@ -286,7 +287,7 @@ def test_nonsense_is_no_clock() -> None:
 
 
 def rounds(own: OwnClock, start: int, many: int) -> int:
-    """So many rounds, each 100 ms after the one before; returns the time of the next."""
+    """Plays so many rounds, each 100 ms after the one before; returns the time of the next."""
     for step in range(many):
         own.read(start + step * STEP)
     return start + many * STEP

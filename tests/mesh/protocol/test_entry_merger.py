@@ -1,4 +1,4 @@
-"""What the core is given of a peer's entries, and what a node counts and logs of the result."""
+"""The entries of a peer that the core gets, and what a node counts and logs of the result."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ def test_whom_relays_spoke_for_speaks_for_itself_in_what_it_sends_after_it_is_se
         (((3, 500),), None, True),  # it is silent here, too
         (((3, 500), (4, 500)), 0, True),
         (((4, 500),), 0, True),  # an earlier process of that name
-        ((), 0, True),  # what this one has just told is taken at its word
+        ((), 0, True),  # the last entry of this peer is believed
     ],
 )
 def test_what_a_peer_keeps_for_nodes_that_are_seen_here_is_no_debt(
@@ -272,8 +272,8 @@ def test_a_late_frame_is_merged_as_one_that_is_late_that_brings_nothing_new() ->
 def test_who_says_first_what_refilled_before_this_process_began_says_nothing_wrong(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A process that begins with a table owes what it took before; whoever is linked first says
-    that it has refilled, and others say so a moment later."""
+    """A process that begins with a table owes what it took before; the first linked peer says that
+    this has refilled, and others do a moment later."""
     node = Node()
     read(node, node.link, 1, brought=1)
     began = node.table.now()
@@ -385,7 +385,7 @@ def test_both_warnings_of_columns_may_be_logged_of_each_peer(
 def test_larger_counts_of_the_running_epoch_are_merged_when_a_second_peer_agrees(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """What is full here and was stated beside them is answered all the same."""
+    """A key that is full here and was advertised beside these is answered all the same."""
     node = Node()
     bucket, tables = node.table.bucket, node.tables(1, ("me", ME.epoch), ("third", 3))
     bucket.take("full", 1)

@@ -1,4 +1,4 @@
-"""What the end of a connection proves, rule by rule; see tests/simulated/test_deaths.py for whole
+"""What the end of a connection proves, rule by rule; tests/simulated/test_deaths.py has whole
 meshes."""
 
 from __future__ import annotations
@@ -309,7 +309,7 @@ def test_who_comes_back_takes_its_own_place() -> None:
 
 
 LATER = SECOND + 4 * ALIVE
-"""By then the relay has said how the peer is."""
+"""By then the relay has advertised the state of the peer."""
 
 
 def relayed() -> Around:

@@ -1,5 +1,5 @@
-"""A frame of many entries is merged in parts, and whatever comes between two of them, each of its
-counts is charged once."""
+"""A frame of many entries is merged in parts, and each of its counts is charged once, whatever
+happens between two parts."""
 
 from __future__ import annotations
 
@@ -59,7 +59,8 @@ class Node:
 
 @pytest.fixture
 def trio() -> tuple[Node, Node, Node]:
-    """Three linked nodes; the first two have taken 10 and 5 of each key, and told nobody."""
+    """Three linked nodes; the first two have taken 10 and 5 of each key, and sent nothing of
+    that."""
     one, other, me = Node("one", 11), Node("other", 22), Node("me", 33)
     me.link(one, other)
     for node, cost in ((one, 10), (other, 5)):

@@ -1,4 +1,4 @@
-"""What a node sends when: rounds that need several ticks, and first rounds."""
+"""When a node sends what: rounds that need several ticks, and first rounds."""
 
 from __future__ import annotations
 

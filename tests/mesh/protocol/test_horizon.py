@@ -78,7 +78,7 @@ def test_the_horizon_of_a_table_is_a_time() -> None:
 
 
 class Nodes:
-    """As those of a table with 50 places: from which ones on they were looked at."""
+    """The nodes of a table with 50 places; it notes from which place on they were read."""
 
     def __init__(self) -> None:
         self.near_ns, self.looked_at = 500 * MS, list[int]()

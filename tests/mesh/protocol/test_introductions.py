@@ -1,4 +1,4 @@
-"""Which epochs get a place by whose introduction, rule by rule: a table, and peers by name."""
+"""Which epochs get a place by which introduction, rule by rule: a table, and peers by name."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Node:
             self.table.epochs.origin(0, epoch)
 
     def admits(self, peer: str, epoch: int, name: str = "far") -> bool:
-        """As when a peer's tables are read: an epoch that is admitted is in the table."""
+        """Reads the tables of a peer: an epoch that is admitted is then in the table."""
         admitted = self.introductions.by(peer)(name, epoch)
         if admitted:
             self.table.epochs.origin(1, epoch)
@@ -189,7 +189,7 @@ def test_what_is_gone_gives_its_place_back() -> None:
 
 
 def test_what_a_peer_counts_again_has_a_place_of_its_part() -> None:
-    """But for what somebody has introduced already."""
+    """This does not hold for an epoch that a peer has introduced already."""
     node = Node()
     assert node.admits("b", 99)
     for epoch in (99, 20, 21, 22, 23):
@@ -242,7 +242,7 @@ def test_the_epoch_of_a_linked_peer_has_a_place_whoever_advertised_it() -> None:
     assert node.epochs == {10, 11, 12}
     assert node.admits("a", 13)
     assert not node.admits("a", 14)
-    node.introductions.claimed(2, 12)  # another one told that it is node 1's
+    node.introductions.claimed(2, 12)  # another peer says that it is node 1's
     assert node.epochs == {10, 11, 13}
     assert node.admits("a", 14)
     node.introductions.claimed(2, 50)
@@ -318,7 +318,7 @@ def test_a_peer_that_goes_on_under_another_epoch_introduces_the_one_before() -> 
 
 
 def test_what_a_peer_only_advertised_gives_way_to_an_epoch_of_its_own() -> None:
-    """The newest first, and not one under which somebody runs, as 11 here."""
+    """The newest gives way first, but none under which a process runs, as 11 does here."""
     node = Node()
     assert [node.admits("a", epoch) for epoch in (10, 11, 12)] == [True] * 3
     followed = [node.introductions.follow("a", epoch) for epoch in (20, 21, 22)]
@@ -331,7 +331,7 @@ def test_what_a_peer_only_advertised_gives_way_to_an_epoch_of_its_own() -> None:
 
 
 class Large(Node):
-    """Its table is walked through a part at a time. Peer `a` told of 12 and of 13, which has a
+    """A node whose table is walked through in parts. Peer `a` has announced 12 and 13, and 13 has a
     column on each key."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -357,7 +357,7 @@ def test_what_gives_way_in_a_large_table_is_removed_a_part_at_a_time(
     node = Large(monkeypatch)
     assert node.introductions.follow("a", 20)
     assert node.held == 10
-    assert node.pruner.step([], {7, 10, 12}, 0) == ()  # no peer is told
+    assert node.pruner.step([], {7, 10, 12}, 0) == ()  # nothing is sent to peers
     node.pruner.prune_some()
     assert node.introductions.follow("a", 21)
     for left in (2, 0):
@@ -399,7 +399,7 @@ def test_a_linked_peer_gets_its_place_at_once_in_a_large_table_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     node = Large(monkeypatch)
-    node.introductions.claimed(2, 13)  # another one told that it is node 0's
+    node.introductions.claimed(2, 13)  # another peer says that it is node 0's
     assert node.epochs == {10, 12}
 
 

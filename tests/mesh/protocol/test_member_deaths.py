@@ -1,4 +1,4 @@
-"""Which members count as dead by the end of a connection, and what that asks of the others."""
+"""Members that count as dead by the end of a connection, and what that needs from the others."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_member_that_is_only_advertised_counts_in_the_majority() -> None:
 
 
 def test_who_died_before_a_joiner_came_is_no_member_there() -> None:
-    """Its epoch is not held up by having been told of, nor does it count against a majority."""
+    """That its epoch was announced does not hold it up, nor does it count against a majority."""
     members, table = membership()
     members.connected(PEER, 0)
     link, row = members.links["peer"], ("third", "", 3, "h:1")

@@ -58,7 +58,7 @@ def test_what_others_advertise_ends_when_nobody_sees_the_member_any_more() -> No
 
 
 class Directory(MemberDirectory):
-    """What `me` knows; a test makes links and lets peers advertise members by their names."""
+    """The directory of `me`; a test makes links and lets peers advertise members by their names."""
 
     def __init__(self, config: MeshConfig = CONFIG) -> None:
         super().__init__(config, "me")
@@ -226,7 +226,7 @@ def six_places(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_whoever_has_a_link_here_speaks_for_itself() -> None:
-    """Else one bad peer says where it is to be called, and under which epoch it runs."""
+    """Else one bad peer could say where it is called, and under which epoch it runs."""
     directory = Directory()
     directory.advertise("a")
     link = directory.link("a", connected=True)

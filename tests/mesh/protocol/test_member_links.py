@@ -1,4 +1,4 @@
-"""What a link to a peer begins, and which other process or epoch may be behind it."""
+"""What a link to a peer begins, and how another process or epoch behind it is noticed."""
 
 from __future__ import annotations
 
@@ -100,7 +100,8 @@ def test_who_is_met_has_taken_unseen_since_both_have_run(age: int, began: int) -
 
 
 def test_a_process_has_begun_when_it_had_at_first_however_its_clock_runs() -> None:
-    """Else who began together with this node seems to have begun after another one fell silent."""
+    """Else a process that began together with this node seems to have begun after another one fell
+    silent."""
     members, table = membership()
     (link,) = linked(members, PEER)
     members.disconnected(link, SECOND)
@@ -153,7 +154,7 @@ def dies(members: Membership, begun: int) -> bool:
 
 
 def test_a_link_that_is_made_again_fills_no_place_that_another_left() -> None:
-    """Two of four are missing: of these nobody may be called dead."""
+    """Two of four are missing: so neither may be declared dead."""
     members, _ = membership()
     (peer, third, fourth) = linked(members, PEER, named("third", 3), named("fourth", 4))
     members.disconnected(peer, 0, ended=True)
@@ -219,8 +220,8 @@ def test_tombstones_that_stand_in_the_table_are_kept_from_now_on() -> None:
 def test_who_may_have_taken_before_they_met_sends_full_keys_too(
     now: int, age: int, full: bool
 ) -> None:
-    """What it took has refilled by then. Others that hold the key would have its column, and this
-    peer would not; and when its column comes later, it would be taken for what it took just now."""
+    """Its takes have refilled by then. Others that hold the key would have its column, and this
+    peer would not; and when the column comes later, it would look like takes of just now."""
     members, _ = membership()  # since the time 0
     members.connected(replace(PEER, age_ns=age), now)
     assert members.links["peer"].sync_full == full

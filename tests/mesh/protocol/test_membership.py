@@ -1,4 +1,4 @@
-"""Who is seen, who is silent, who is forgotten, and what the table learns of it."""
+"""Which peers are seen, silent or forgotten, and what the table learns of it."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_a_node_is_given_up_on_a_part_of_a_large_table_in_each_round(
     expected = [(link.node, start, 8) for link in (one, two) for start in (0, 8, 16)]
     assert table.called("forget") == expected
     assert [row[0] for row in member_rows([one, two])] == []
-    one.to_forget = 8  # whoever leads next is to go on with it
+    one.to_forget = 8  # the next leader goes on with it
     assert [row[0] for row in member_rows([one, two])] == ["peer"]
 
 
@@ -327,7 +327,7 @@ def test_the_log_is_kept_for_who_is_seen_and_reached(
     assert link.log_kept == keeps
     begins = keeps and not kept
     assert link.forgotten == (not kept and not begins)
-    syncs = begins or kept != keeps  # it may hear this node although it is not heard
+    syncs = begins or kept != keeps  # it may see this node without being seen
     assert (link.synced, link.acked.prefix) == ((False, synced + 1) if syncs else (True, synced))
     assert members.pruner.tombstones == ({} if begins else {9: 0})
 

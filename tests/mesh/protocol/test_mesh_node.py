@@ -1,4 +1,4 @@
-"""The protocol machine, driven without sockets: what it takes, tells, refuses and forgets."""
+"""The protocol machine, driven without sockets: what it accepts, sends, refuses and forgets."""
 
 from __future__ import annotations
 

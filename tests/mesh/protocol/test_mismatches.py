@@ -1,4 +1,4 @@
-"""Buckets that a peer defines otherwise: told once for each, when it lasts."""
+"""Buckets that a peer defines otherwise: one log line for each, once it lasts."""
 
 from __future__ import annotations
 

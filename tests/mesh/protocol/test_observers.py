@@ -282,7 +282,8 @@ def test_epochs_that_observers_state_take_places_of_one_part() -> None:
 
 
 def test_what_the_core_is_given_of_entries_of_an_observer() -> None:
-    """They come as from this node: nobody's rates are the observer's, and no epoch is opened."""
+    """They are merged as if from this node: no rates are those of the observer, and no epoch is
+    opened."""
     members, table = lone_node.membership()
     core: Any = table
     roster = members._roster

@@ -1,4 +1,4 @@
-"""When peers are believed that the running epoch was counted further than this process knows."""
+"""When peers are believed that they hold larger counts of the running epoch than this process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Another process under this node's name: who goes on, who refuses, and for how long."""
+"""Another process with the name of this node: which goes on, which refuses, and for how long."""
 
 from __future__ import annotations
 
@@ -131,7 +131,8 @@ class Alone:
         address: str = "host:1",
         established: tuple[bool, bool] = (False, False),
     ) -> NodeConflict:
-        """`established`: what this node and the peer said when they introduced themselves."""
+        """`established`: whether this node and the peer each stated in the handshake that it is
+        established."""
         me = NodeInfo("me", "here", 5, "", 0, established[0], BEGAN)
         peer = NodeInfo("me", region, epoch, address, 0, established[1], began)
         return self.own.met(me, peer, now)
@@ -178,14 +179,14 @@ def test_where_the_other_process_is_is_said_as_far_as_it_says_so(
 def test_who_is_established_goes_on_whoever_began_first(
     established: tuple[bool, bool], began: int, yields: bool
 ) -> None:
-    """By what was said in the handshake: this node may have lost its links since."""
+    """The handshake decides, since this node may have lost its links since."""
     alone = Alone()
     alone.met(began, 9, established=established)
     assert alone.refuses is yields
 
 
 def test_of_all_that_meet_just_one_goes_on() -> None:
-    """In any order and number, when each meets each other one."""
+    """This holds in any order and for any number, when each meets each other one."""
     said = [
         NodeInfo("me", f"{at}", epoch, "", 0, established, BEGAN + began)
         for at, (established, began, epoch) in enumerate(

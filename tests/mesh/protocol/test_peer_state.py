@@ -160,7 +160,7 @@ def test_a_link_made_again_takes_the_peers_numbers_from_anywhere() -> None:
 
 
 DRIFT_NS = LATE_NS // 900
-"""So much of what is late may be drift."""
+"""The part of a lateness that may be drift."""
 
 
 def measure(peer: PeerState, now: int, *, addressed: bool = True, **values: int) -> bool:
@@ -219,7 +219,7 @@ def test_links_that_were_slow_from_the_beginning_are_too_old() -> None:
 
 
 def test_a_frame_that_was_held_up_says_nothing_of_clocks() -> None:
-    """After a pause it comes late, and where rounds are slow no other one shows that."""
+    """After a pause it comes late, and where rounds are slow no other frame shows that."""
     peer, interval = link(), 10 * 10**9
     for now in range(interval, 7 * interval, interval):
         late = 3 * 10**9 if now == 4 * interval else 0

@@ -1,4 +1,4 @@
-"""Warnings about peers: one for each peer and cause, and what came meanwhile with the next."""
+"""Warnings about peers: one for each peer and cause, and the next one counts those since."""
 
 from __future__ import annotations
 
@@ -54,5 +54,5 @@ def test_names_may_be_invented_so_only_some_are_counted_apart(
     for peer in ("a", "b", "c", "d", "a"):
         bounded.count(peer, "clock", 1, 0, "is early")
     assert bounded.counts() == {"a": {"clock": 2}, "b": {"clock": 1}, OTHERS: {"clock": 2}}
-    bounded.counts()["a"]["clock"] = 9  # a copy, for whoever asks
+    bounded.counts()["a"]["clock"] = 9  # it is a copy
     assert bounded.counts()["a"] == {"clock": 2}

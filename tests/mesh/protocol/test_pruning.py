@@ -1,4 +1,4 @@
-"""Dead epochs: marked late enough, everywhere, and never a running one."""
+"""Dead epochs get a tombstone late enough, on all nodes, and a running one never does."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ SPEC = BucketSpec("b", 100, 100)
 
 
 def longest_ns(spec: BucketSpec = SPEC) -> int:
-    """In which a key fills from its ceiling of debt."""
+    """The time in which a key fills from its ceiling of debt."""
     return spec.interval_ns * (spec.capacity + spec.max_debt) // spec.refill_rate
 
 
 def table_with(*dead: int) -> Table:
-    """Of the dead the last one has a column on a key that owes."""
+    """A table with these dead epochs, the last of which has a column on a key in debt."""
     table = Table(max_keys=64, hash_key=bytes(16), virtual=True, epoch=dead[-1] if dead else 7)
     bucket = BucketCore(table, SPEC)
     if dead:
@@ -43,7 +43,7 @@ def link(name: str = "peer", epoch: int = 9) -> PeerState:
 
 
 def fresh(peer: PeerState, now: int) -> PeerState:
-    """Its process has just begun."""
+    """The peer as it is when its process has just begun."""
     peer.started = now
     return peer
 
@@ -200,7 +200,7 @@ def test_a_running_epoch_is_never_believed_dead() -> None:
 
 
 def test_a_tombstone_is_withdrawn_where_a_peer_goes_on_counting() -> None:
-    """What that peer showed before is found by a digest. It decides from then on."""
+    """A digest finds what that peer showed before. The peer decides from then on."""
     table, peer, late = table_with(5), link(), 10 * SETTLED_NS + longest_ns()
     pruner = Pruner(table, 0)
     pruner.advertised(link(), [5], {7}, 0)

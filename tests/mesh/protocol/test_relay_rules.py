@@ -1,4 +1,4 @@
-"""What a node relays, states and believes of ages, rule by rule; see test_relays.py for whole
+"""What a node relays, advertises and believes of ages, rule by rule; test_relays.py has whole
 meshes."""
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Node:
         return Relays(self.table, self.members, self.members._roster)  # type: ignore[arg-type]
 
     def entries(self, count: int) -> array[int]:
-        """So many that were merged: one of which something was taken, again and again."""
+        """So many merged entries, all of one from which tokens are taken again and again."""
         self.table.bucket.take("k", 1)
         return array("I", [self.table.find(*self.table.bucket.hash("k"))] * count)
 
@@ -79,8 +79,8 @@ def test_the_table_learns_whose_rates_are_relayed_when_that_changes() -> None:
 def test_the_rates_of_who_is_seen_by_a_relay_alone_are_relayed_to_who_does_not_see_that(
     owner: str,
 ) -> None:
-    """In a chain the next node knows of it from here alone. Nobody relays this node itself, nor an
-    epoch that is nobody's any more."""
+    """In a chain the next node knows the member only from here. No node relays this node itself,
+    nor an epoch that no node has any more."""
     node = Node()
     number = node.members._roster.node(owner) if owner else 0
     if owner:
@@ -125,7 +125,8 @@ def test_what_came_lately_is_relayed_as_well_when_a_peer_does_not_see_its_sender
 def test_what_came_lately_begins_to_be_relayed_a_part_in_each_round(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """No age is stated before all of it is: who hears the age keeps nothing for what it lacks."""
+    """No age is advertised before all of it has been sent: a node that gets the age keeps no credit
+    for what it lacks."""
     monkeypatch.setattr(relays, "CAUGHT_UP_ENTRIES", 2)
     node = Node()
     entries = node.entries(2)
@@ -328,7 +329,8 @@ def test_a_process_that_is_known_is_introduced_by_nobody() -> None:
 
 
 def test_a_process_that_has_taken_nothing_is_known_by_its_age_as_the_member_that_runs() -> None:
-    """As far as the peer has places for epochs, and none but that of whom a peer advertised."""
+    """This holds as far as the peer has places for epochs, and only for the epoch of a member that
+    a peer advertised."""
     node = Node()
     rows = (("far", "ap", FAR, "h:1"), ("other", "", 78, ""))
     node.members.receive(node.peer, frame(members=rows), NOW)

@@ -1,4 +1,4 @@
-"""What a node states of members that a peer does not see, and what it believes of that."""
+"""What a node advertises of members that a peer does not see, and what that peer believes."""
 
 from __future__ import annotations
 

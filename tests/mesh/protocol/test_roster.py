@@ -1,4 +1,4 @@
-"""Names and numbers: who has which, when they change, and one thread that asks while another builds
+"""Names and numbers: who has which, when they change, and a thread that reads while another builds
 them."""
 
 from __future__ import annotations

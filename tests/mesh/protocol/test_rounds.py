@@ -1,4 +1,4 @@
-"""What a node sends: all that is dirty, in bounded frames, and the rest with the next rounds."""
+"""Rounds: everything that is dirty, in bounded frames, and the rest in the next rounds."""
 
 from __future__ import annotations
 

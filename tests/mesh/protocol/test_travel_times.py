@@ -1,4 +1,4 @@
-"""How old a frame is, by the clocks of two nodes that agree in nothing but their pace."""
+"""The age of a frame, by the clocks of two nodes that only run at the same speed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Members that relays alone see: since when, until when, and how many of them count."""
+"""Members that only relays see: since when, until when, and how many of them count."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.tombstones import add_tombstone
 NOW = 100 * SECOND
 FAR = 77
 SILENT = CAUGHT_UP * ALIVE_NS + 1
-"""So long after it was seen, a relay that sees it would have said so."""
+"""After so long a relay that sees the node would have advertised it."""
 
 
 class Node:
@@ -39,7 +39,7 @@ class Node:
         return self.members.unlinked
 
     def meet(self, name: str, epoch: int) -> int:
-        """A peer's tables show who owns this epoch."""
+        """The tables of a peer name the owner of this epoch."""
         number: int = self.roster.node(name)
         self.table.epochs.origin(number, epoch)
         return number
@@ -55,7 +55,7 @@ class Node:
         self.members.receive(self.peer, frame(members=tuple((n, "", 1, "") for n in names)), NOW)
 
     def step(self, now: int) -> list[tuple[int, int, int]]:
-        """Who is known by relays alone after a step at this time; the peer is seen then."""
+        """The members that only relays see after a step at this time; the peer is seen then."""
         self.peer.last_seen = now if self.peer.connected else self.peer.last_seen
         self.unlinked.step(now)
         found: list[tuple[int, int, int]] = self.table.nodes.relayed_members()
@@ -104,7 +104,7 @@ def test_this_node_itself_is_none() -> None:
     ("silent", "advertised", "stays"),
     [
         (SILENT, ("far",), True),  # the relay says that it is silent, and no more
-        (SILENT - 1, (), True),  # it may have told of it before it has advertised it
+        (SILENT - 1, (), True),  # it may have announced it before it advertised it
         (SILENT, (), False),
         (CONFIG.forget_after_ns, ("far",), True),
         (CONFIG.forget_after_ns + 1, ("far",), False),
@@ -188,7 +188,7 @@ def test_one_of_which_nothing_was_predicted_yet_runs_no_more(ends: str) -> None:
 
 @pytest.mark.parametrize("change", ["down", "silent", "anew", "gone", "nothing said"])
 def test_a_relay_that_is_not_there_gives_nobody_up(change: str) -> None:
-    """Or one that is another process: it may not have met it yet."""
+    """The same holds for a relay that is another process: it may not have met the node yet."""
     node = Node()
     node.advertised()
     now = NOW + SILENT
@@ -211,8 +211,8 @@ def test_a_relay_that_is_not_there_gives_nobody_up(change: str) -> None:
 
 @pytest.mark.parametrize("relay", ["anew", "another"])
 def test_who_is_no_member_for_anybody_is_given_up(relay: str) -> None:
-    """It ended while the only relay was away; or another peer saw it last, and all have met since
-    whom they will meet."""
+    """The member ended while the only relay was away; or another peer saw it last, and all have met
+    those that they will meet."""
     node = Node()
     node.advertised()
     node.peer.started = NOW + 1
@@ -251,7 +251,8 @@ def test_a_peer_that_is_gone_is_not_asked() -> None:
 
 
 def test_what_was_predicted_is_given_up_part_by_part(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody else gets its number meanwhile, and who says that it is back waits until the end."""
+    """No other node gets its number meanwhile, and a process that claims to be it waits until the
+    end."""
     monkeypatch.setattr(unlinked, "FORGOTTEN_PLACES", 2)
     node = Node()
     for key in range(5):
@@ -304,7 +305,7 @@ def test_a_few_count_while_no_two_peers_see_each_other() -> None:
 
 
 def test_half_of_the_peers_may_have_invented_whom_they_see() -> None:
-    """A peer that has not said yet whom it sees is none of them."""
+    """A peer that has not advertised yet whom it sees is none of them."""
     node = Node()
     peers = (node.peer, *linked(node.members, named("b", 3), named("c", 4), named("d", 5)))
     for link in peers[:2]:
@@ -319,7 +320,7 @@ def test_half_of_the_peers_may_have_invented_whom_they_see() -> None:
 
 
 def test_whom_two_peers_see_counts() -> None:
-    """Both hubs of two stars see every leaf. A silent hub counts by what it said last."""
+    """Both hubs of two stars see every leaf. A silent hub counts by its last advertisement."""
     node = Node()
     node.peer.advertised = {"third": 3, "far": FAR}
     (third,) = linked(node.members, named("third", 3))

@@ -1,4 +1,5 @@
-"""Who does not see whom, as peers advertise it, and what of that a node must relay."""
+"""Which members do not see each other, as peers advertise it, and what a node must relay because of
+that."""
 
 from __future__ import annotations
 
@@ -40,7 +41,7 @@ class Node:
         unseen: str | None = None,
         epoch: int = 9,
     ) -> None:
-        """What a peer advertises, the members under this epoch; None: nothing of it."""
+        """A peer advertises the members under this epoch; None: nothing about it."""
         rows = None if members is None else tuple((one, "", epoch, "") for one in members)
         names = None if unseen is None else tuple(unseen)
         frame = wire.Frame(epoch=9, to_epoch=7, seq=1, sent=0, members=rows, unseen=names)
@@ -119,7 +120,7 @@ def test_whom_some_connected_peer_does_not_see_is_relayed() -> None:
 
 
 def relayed(members: Membership, name: str) -> bool:
-    """Whether a connected peer says that it does not see this member."""
+    """Whether a connected peer advertises that it does not see this member."""
     return any(link.connected and name in link.unseen for link in members.links.values())
 
 
@@ -148,7 +149,7 @@ def test_what_a_peer_has_not_seen_is_relayed_to_it() -> None:
     members.connected(PEER, 0)
     number = members._roster.node("third")
     link = members.links["peer"]
-    assert not members.visibility.relay_mask()[number]  # nothing told yet
+    assert not members.visibility.relay_mask()[number]  # nothing is advertised yet
     members.receive(link, frame(members=(("me", "", 4, ""), ("peer", "", 5, "")), unseen=()), 0)
     assert members.visibility.relay_mask()[number]
     assert not members.visibility.relay_mask()[link.node]

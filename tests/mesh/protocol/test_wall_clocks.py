@@ -1,4 +1,4 @@
-"""Which time it is, by the clocks of all nodes."""
+"""The wall-clock time, by the clocks of all nodes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ S = 1_000_000_000
     ("ahead", "moved"),
     [
         ([], 0),
-        ([500 * S], 0),  # of two nobody can tell which is wrong
+        ([500 * S], 0),  # with two clocks it is unknown which is wrong
         ([500 * S, 501 * S], 500 * S),
         ([-500 * S, 501 * S], 0),
         ([0, 0, 10**6 * S], 0),

@@ -1,4 +1,4 @@
-"""Frames: their bytes stay what they were, and whatever comes is a frame or one WireError."""
+"""Frames: their bytes stay what they were, and any bytes are a frame or one WireError."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which tombstones are withdrawn, and which of those that peers advertise are believed."""
+"""Tombstones that are withdrawn, and which of those that peers advertise are believed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A listener that stops leaves nothing open, whatever has just come; how its address is logged."""
+"""A listener that stops leaves nothing open, even if a connection has just come; and the log line
+of its address."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The channel below a link ends when it is told to, on each event loop that may run it."""
+"""The channel below a link ends when it is closed, on each event loop that may run it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.waits import eventually
 
 
 async def aborted() -> None:
-    """Aborts a channel twice: its peer sees the end, and whoever receives does."""
+    """Aborts a channel twice: its peer sees the end, and so does a task that receives."""
     ended = asyncio.Event()
 
     async def serve(request: web.Request) -> web.WebSocketResponse:

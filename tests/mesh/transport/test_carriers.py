@@ -1,4 +1,4 @@
-"""What a transport needs is imported before a fork, and before a process has to lead."""
+"""What a transport needs is imported before a fork, and before a process may lead."""
 
 from __future__ import annotations
 
@@ -31,5 +31,6 @@ assert late <= {"crdtbucket", "random"}, late
 
 @pytest.mark.parametrize("kind", ["sockets", "nats", "redis"])
 def test_a_limiter_that_is_made_has_imported_its_transport(kind: str, tmp_path: Path) -> None:
-    """So has a process that stands by, and a worker that is forked from one that has made it."""
+    """The same holds for a process that stands by, and for a worker that is forked from one that
+    has made it."""
     subprocess.run([sys.executable, "-c", SCRIPT, kind, str(tmp_path / "table")], check=True)

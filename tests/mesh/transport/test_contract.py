@@ -1,4 +1,4 @@
-"""What every transport does, whatever carries its frames: one suite for all of them."""
+"""What every transport does, whatever carries its frames: one suite for all."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Net:
         self._addresses: list[str] = []
 
     def config(self, **settings: object) -> MeshConfig:
-        """Of a node that finds those which were started."""
+        """The settings of a node that finds those which were started."""
         settings.setdefault("secret", SECRET)
         if self.kind == "sockets":
             settings |= {"listen": "127.0.0.1:0", "peers": self._addresses}
@@ -337,7 +337,7 @@ async def test_who_is_ejected_at_one_node_is_refused_by_all_until_it_is_admitted
         readmitted = EjectOrder.sign(operator, "mesh", "c", 2, ejected=False)
         assert await asyncio.to_thread(mesh_a.orders.order, readmitted)
         await linked(*nodes)
-        await eventually(lambda: len({file.data for file in kept}) == 1)  # c was told, too
+        await eventually(lambda: len({file.data for file in kept}) == 1)  # c has it, too
 
 
 async def test_a_node_that_lost_its_key_gets_its_name_back_by_order(net: Net) -> None:
@@ -377,7 +377,7 @@ async def test_a_node_that_lost_its_key_gets_its_name_back_by_order(net: Net) ->
         a, c = nodes = [RecordingNode(name, epoch=2) for name in "ac"]
         meshes = [(await net.start(stack, node, keys=known(node.info.name)))[0] for node in nodes]
         await lives(new, *nodes)
-        async with AsyncExitStack() as life:  # whoever has the old key lost the name
+        async with AsyncExitStack() as life:  # the process with the old key has lost the name
             b = RecordingNode("b", epoch=next(NUMBERS))
             await net.start(life, b, keys=PeerKeys("b", "pinned", old, pins=KeptFile()))
             await eventually(lambda: all(one.counters.refused.get("key") for one in meshes))

@@ -1,4 +1,4 @@
-"""Who is linked: secrets, names and certificates, over real sockets."""
+"""Which nodes are linked: secrets, names and certificates, over real sockets."""
 
 from __future__ import annotations
 

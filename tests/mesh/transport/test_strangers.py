@@ -1,4 +1,4 @@
-"""What whoever reaches the port can do to a node."""
+"""What a stranger who reaches the port can do to a node."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ SPANS = [
 
 
 class NaiveOutage:
-    """The rule of an outage, read anew each time from all that came after the last good answer."""
+    """The rule of an outage, computed each time from all that came after the last good answer."""
 
     def __init__(self, after_ns: int) -> None:
         self.after_ns = after_ns

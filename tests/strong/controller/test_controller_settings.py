@@ -1,4 +1,4 @@
-"""Which patience can be kept."""
+"""Settings of patience that can be kept."""
 
 from __future__ import annotations
 

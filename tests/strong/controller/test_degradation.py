@@ -1,4 +1,4 @@
-"""What may be asked for when Redis is slow or gone."""
+"""Settings for a Redis that is slow or gone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rolling quantile, against one that is read from a list of all answers."""
+"""The rolling quantile, compared with one from a list of all answers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ SLOT = WINDOW // SLOTS
 
 
 class NaiveMeter:
-    """All answers are kept; the window, the streak and the last fifth are counted anew."""
+    """A meter that keeps all answers, and counts the window, the streak and the last fifth from
+    these."""
 
     def __init__(self, quantile: str, least: int) -> None:
         self.quantile, self.least = Fraction(quantile), least

@@ -1,4 +1,4 @@
-"""Which mode follows from what becomes of calls, and how soon, in virtual time."""
+"""Which mode follows from the outcomes of calls, and how soon, in virtual time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ def test_slow_answers_lead_to_eventual_soon_after_the_evidence(gap: int, latency
     world = ControllerWorld(good_until(start, latency))
     world.callers(gap, 0, 10 * S)
     (change,) = world.run(10 * S)
-    # p99 is over 20 ms once 1 % of the window is, as the first slow answers (or deadlines) tell.
+    # The p99 is over 20 ms once 1 % of the window is, which the first slow answers (or deadlines)
+    # show.
     over = start + gap + 10 * MS + min(latency, 50 * MS)
     assert change.after is EVENTUAL
     assert over + S - gap - 10 * MS <= change.at_ns <= over + S + 100 * MS

@@ -1,4 +1,4 @@
-"""What is told of a change of mode."""
+"""The notice of a change of mode."""
 
 from __future__ import annotations
 

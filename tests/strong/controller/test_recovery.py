@@ -1,4 +1,4 @@
-"""What is asked of an endpoint that was left, and who may ask it."""
+"""Probes of an endpoint that was left, and who may send them."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_one_caller_gets_the_probe_that_is_due() -> None:
     assert probes.claim(150)
     assert not probes.claim(150)
     assert not probes.claim(1_149)
-    assert probes.claim(1_150)  # the first never told its end
+    assert probes.claim(1_150)  # the first never reported its end
 
 
 def test_probes_grow_rare_while_they_fail_and_frequent_when_one_is_answered() -> None:

@@ -74,12 +74,12 @@ async def test_a_notice_arrives_as_json_and_in_order(receiver: Receiver) -> None
 
 
 def slack(body: Any) -> int:
-    """As Slack documents it: a text is needed, and unknown fields are refused."""
+    """Answers as Slack documents it: a text is needed, and unknown fields are refused."""
     return 200 if list(body) == ["text"] and 0 < len(body["text"]) <= 40_000 else 400
 
 
 def pagerduty(body: Any) -> int:
-    """As PagerDuty documents it: what is required, and how long it may be."""
+    """Answers as PagerDuty documents it: which fields are required, and how long they may be."""
     payload = body["payload"]
     fits = (
         len(body["routing_key"]) == 32

@@ -1,4 +1,4 @@
-"""Which URLs a change of mode may be posted to, and what the services get."""
+"""URLs to which a change of mode may be posted, and what the services receive."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Beats: what regions know of each other's clocks and news, on real servers in a test's time."""
+"""Beats: what regions know of each other's clocks and versions, on real servers at a test's
+time."""
 
 from __future__ import annotations
 

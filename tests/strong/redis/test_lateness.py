@@ -1,4 +1,4 @@
-"""What a latency is when the loop was late: in a time that a test sets."""
+"""The latency of an answer when the event loop was late, at times that a test sets."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Wire(asyncio.Transport):
 
 
 class Aged:
-    """Stands for what the system tells of a socket."""
+    """Stands for what the system reports of a socket."""
 
     def __init__(self, ns: int | None) -> None:
         self.ns = ns

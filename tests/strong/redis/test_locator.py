@@ -1,4 +1,4 @@
-"""Whom it is worth asking where the primaries are, when some are gone, frozen or behind."""
+"""Which servers to ask for the primaries when some are gone, frozen or behind."""
 
 from __future__ import annotations
 
@@ -38,12 +38,13 @@ def says(name: bytes, reply: bytes) -> ScriptAnswer:
 
 
 def names(server: FakeServer) -> ScriptAnswer:
-    """What a sentinel says that names this server."""
+    """The answer of a sentinel that names this server."""
     return says(b"SENTINEL", bulk(b"127.0.0.1", b"%d" % server.address.port))
 
 
 def cluster_of(*ports: int) -> ScriptAnswer:
-    """What a node of a cluster says: a primary and its replicas, at these ports, have all slots."""
+    """The answer of a node of a cluster: a primary and its replicas, at these ports, have all
+    slots."""
     ours = [b"*2\r\n$9\r\n127.0.0.1\r\n:%d\r\n" % port for port in ports]
     reply = b"*1\r\n*%d\r\n:0\r\n:16383\r\n" % (2 + len(ours)) + b"".join(ours)
     return says(b"CLUSTER", reply)

@@ -1,4 +1,4 @@
-"""Where Redis is said to be: every form reads alike, every fault is told, no secret is shown."""
+"""Settings of a Redis: every form means the same, every fault is reported, no secret is shown."""
 
 from __future__ import annotations
 

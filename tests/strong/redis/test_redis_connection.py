@@ -1,4 +1,4 @@
-"""One connection: replies reach whom they belong to, in order, however it ends."""
+"""One connection: each caller gets its reply, in order, however the connection ends."""
 
 from __future__ import annotations
 
@@ -376,7 +376,7 @@ async def test_a_loss_is_reported_to_every_open_call_in_order_and_then_to_the_ow
             with pytest.raises(RedisConnectionLost, match="closed the connection"):
                 connection.send(encode("X"), got.append)
         await turn()
-    assert len(got) == 4  # an abort after the end tells nobody again
+    assert len(got) == 4  # an abort after the end is not reported again
 
 
 async def test_an_abort_waits_for_nothing() -> None:
@@ -647,7 +647,7 @@ async def test_a_server_that_says_nothing_or_hangs_up() -> None:
                 server.address, Access(), 5.0, on_lost=lambda _, error: lost.append(error)
             )
         assert caught.value.kind == "lost"
-        assert lost == []  # whoever opens is told by the error
+        assert lost == []  # the error informs the caller
 
 
 async def test_a_cancelled_opening_leaves_nothing_open() -> None:

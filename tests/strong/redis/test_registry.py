@@ -1,4 +1,5 @@
-"""How many nodes use one Redis: counted right, and never the end of whoever counts."""
+"""The number of nodes that use one Redis: it is counted right, and a failure to count ends
+nothing."""
 
 from __future__ import annotations
 
@@ -174,7 +175,8 @@ wishes = st.builds(
 def test_all_shares_together_are_never_more_than_the_whole(
     server: Server, asked: list[WantedShare], ops: list[tuple[int, str]]
 ) -> None:
-    """At any moment, whatever answers are lost; it counts who has ever come and has not left."""
+    """This holds at any moment, whatever answers are lost; it counts all that ever came and have
+    not left."""
 
     async def run() -> None:
         connection = await RedisConnection.open(Address(server.host, server.port), Access(), 5.0)
@@ -208,7 +210,7 @@ def test_all_shares_together_are_never_more_than_the_whole(
 
 
 async def lose_the_answer(connection: RedisConnection, one: Registry) -> None:
-    """The script runs, and nobody hears what it answered."""
+    """The script runs, and its answer is lost."""
     before = dict(vars(one))
     await beat(connection, one)
     vars(one).update({name: before[name] for name in ("_granted", "here", "seen")})
@@ -284,7 +286,7 @@ async def test_as_many_are_reckoned_with_as_are_expected(
     assert (one.sharing(1), one.sharing(30)) == (20, 30)
 
 
-# ---- who hashes otherwise ----
+# ---- processes that hash otherwise ----
 
 
 def hashing(secret: bytes) -> Table:

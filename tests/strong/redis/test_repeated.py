@@ -1,4 +1,5 @@
-"""What the script decides at once, it would decide and write in the same way without that."""
+"""Decisions that the script makes at once are the same, and write the same, as without that
+shortcut."""
 
 from __future__ import annotations
 

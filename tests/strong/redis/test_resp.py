@@ -1,4 +1,4 @@
-"""Whatever bytes a server sends: replies or one error, soon, and in bounded memory."""
+"""Any bytes of a server become replies or one error, soon, and in bounded memory."""
 
 from __future__ import annotations
 

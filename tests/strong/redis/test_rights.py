@@ -1,4 +1,4 @@
-"""What a user may not do is an outage, and its log names the command and the fix."""
+"""A command that the user may not call is an outage, and its log names the command and the fix."""
 
 from __future__ import annotations
 

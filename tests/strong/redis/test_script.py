@@ -75,7 +75,7 @@ def run(case: Case, store: Backend) -> Iterator[tuple[Any, ScriptAnswer]]:
 
 
 def waits(case: Case, cost: int, debt_ns: int) -> int:
-    """What a denied caller is told after such an answer."""
+    """The wait that a denied caller gets with such an answer."""
     one = bucket_of(case.spec)
     BucketReplica(one).open_call("k", cost)
     denied = BucketReplica(one).close_call(

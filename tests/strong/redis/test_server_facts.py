@@ -1,4 +1,4 @@
-"""A Redis that forgets keys is told of aloud, and what it forgot is told to it again."""
+"""A Redis that forgets keys is logged, and is sent again what it forgot."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def opened(server: Server, node: str = "n1") -> Limiter:
 
 
 def evict_all(server: Server) -> None:
-    """What a full memory does, to all keys at once; then there is room again."""
+    """Evicts all keys at once, as a full memory does; then there is room again."""
     before = evicted(server)
     server.call("CONFIG", "SET", "maxmemory", "1")
     while server.call("DBSIZE"):
@@ -44,7 +44,7 @@ def evicted(server: Server) -> int:
 
 
 def records(server: Server) -> int:
-    """Of all nodes, of all keys."""
+    """The number of records of all nodes and keys."""
     return sum(server.call("HLEN", key) - 1 for key in server.call("KEYS", "crdtbucket:{b:*"))
 
 

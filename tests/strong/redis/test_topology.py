@@ -1,4 +1,4 @@
-"""Where the keys are: one server, what sentinels say, what a cluster says; and who is believed."""
+"""Where the keys are: on one server, by sentinels, by a cluster; and which of these is believed."""
 
 from __future__ import annotations
 
@@ -338,7 +338,7 @@ async def test_a_real_cluster_is_found_from_any_node(program: str) -> None:
 
 
 async def where(key: bytes, node: Address) -> tuple[int, Address] | None:
-    """Where a node says that a key is; None: with itself."""
+    """The server that holds a key, by the answer of a node; None: the node itself."""
     connection = await RedisConnection.open(node, Access(), 5.0)
     try:
         await ask(connection, "GET", key)

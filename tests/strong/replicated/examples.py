@@ -1,4 +1,4 @@
-"""Short histories of one rule each, for which the script and its model must agree."""
+"""Short histories about one rule each, on which the script and its model must agree."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PLAIN = (BucketSpec("b", 20, 1, max_debt=20), 3_600_000)
 FAST = (BucketSpec("b", 20, 1_000, max_debt=20), 3_600_000)
 LATER = ("time", 20_000)
 TAKES = [("call", n, n, 3, 0, False) for n in range(3)]
-"""In each region, by a process of its own."""
+"""A take in each region, by a process of its own."""
 OLD_LEVEL = [TAKES[0], LATER, TAKES[0], ("torn", 0, 0, -2, 2), LATER]
 SEEN = [TAKES[1], ("copy", 0, 1, -1), LATER, TAKES[0], ("time", 2_000_000)]
 EXAMPLES: dict[str, list[Any]] = {
@@ -55,7 +55,8 @@ EXAMPLES: dict[str, list[Any]] = {
 
 
 def on_examples(test: Callable[..., None]) -> Callable[..., None]:
-    """Runs a test of definitions, clock offsets, forget_after and operations on all of these."""
+    """Runs a test that takes definitions, clock offsets, forget_after and operations on all of
+    these."""
     for ops in EXAMPLES.values():
         test = example([PLAIN, FAST], [0, 0, 0], 0, ops)(test)
     return test

@@ -1,7 +1,8 @@
 """What the script for a replicated Redis does, in fractions: the oracle of `replicated.lua`.
 
-A key's hash is a dict of values that never change, so that a copy of it, whole or of some fields,
-is another dict. Only rates and reserves are computed in doubles, step by step as the script does.
+The hash of a key is a dict of values that never change, so that a copy of it, whole or of some
+fields, is another dict. Only rates and reserves are computed in doubles, step by step as the script
+does.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ Hash = dict[bytes, Any]
 
 
 class Known(NamedTuple):
-    """What the caller's beats say of one other region: 0 and 0 for nothing."""
+    """What the beats of the caller contain about one other region; 0 and 0 for nothing."""
 
     base_us: int = 0
     stamp_us: int = 0
@@ -71,7 +72,7 @@ class Known(NamedTuple):
 
 @dataclass(frozen=True)
 class Rules:
-    """Rules that can be switched off, to see what each is for."""
+    """Rules that can be switched off, to see what each is needed for."""
 
     adopts: bool = True
     ages: bool = True
@@ -106,7 +107,7 @@ def rate(tokens: float, born: int, at: int) -> float:
 
 
 def rescaled(debt: int | Fraction, old: tuple[int, int], new: tuple[int, int]) -> int:
-    """As many tokens of debt at another rate, in the doubles of the script."""
+    """The same tokens of debt at another rate, in the doubles of the script."""
     s, left = divmod(debt, NS)
     ns = left.__floor__()
     rest = (left - ns) * old[1]
@@ -139,7 +140,7 @@ class Run:
     call: ScriptCall
     now_us: int
     copies: Mapping[bytes, Hash]
-    """By region, what replication has brought of its key."""
+    """By region, the copy of its key that replication has brought."""
     own_stamp_us: int = 0
     known: Mapping[bytes, Known] = field(default_factory=dict)
     forget_us: int = 0
@@ -236,7 +237,7 @@ class Run:
         return math.floor(used * (self.unit / (float(self.level.q) / float(self.level.p))))
 
     def _late_regions(self) -> set[bytes]:
-        """Finds who is silent, and returns who has been for too long."""
+        """Finds the silent regions; returns those that have been silent for too long."""
         forgotten = set()
         for name in self.others:
             base, stamp = self.known.get(name, Known())
@@ -338,7 +339,7 @@ class Run:
                 self.far[name][1] = self.now_us - UNMERGED_US + GRACE_US
 
     def _records_of(self, copy: Hash, its: Level) -> tuple[dict[bytes, Record], bool]:
-        """The records of a copy's made, and whether they are those of its level."""
+        """The records of a copy, and whether they belong to its level."""
         now_s = self.now_us // 1_000_000
         theirs: dict[bytes, Record] = {}
         for owner, record in copy.items():
@@ -352,7 +353,8 @@ class Run:
     def _join_all(
         self, theirs: dict[bytes, Record], consistent: bool
     ) -> tuple[int, int, int, set[bytes]]:
-        """Tokens of known and of new columns, those of regions with credit, and these regions."""
+        """Merges these records. Returns the tokens of known and of new columns, those of regions
+        with credit, and these regions."""
         many = max(len(self.records), len(theirs)) > MANY
         brings = strange = from_silent = 0
         kept_for = set()
@@ -582,6 +584,6 @@ class Run:
 
 
 def expires_ms(held: Hash, arguments: ReplicatedArguments, now_us: int) -> int:
-    """When a key that was written now is gone."""
+    """When a key that is written now expires."""
     full = max(0, math.floor(held[LEVEL].debt / 1_000_000))
     return now_us // 1000 + full + 1 + arguments.retention_ms

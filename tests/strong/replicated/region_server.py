@@ -1,6 +1,7 @@
-"""Members of a replicated Redis on one real server, whose time a test sets: each has its keyspace.
+"""Members of a replicated Redis on one real server, whose time a test sets; each has its own
+keyspace.
 
-What replication would do, a test does: it writes fields of one member's key to another's copy.
+The test replicates by itself: it writes fields of the key of one member to the copy of another.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from tests.strong.replicated.region_model import LEVEL, NS, PEERS, Hash, Level, 
 
 
 def timed(script: LuaScript) -> LuaScript:
-    """The script with the test's time for that of the server."""
+    """The script with the time of the test in place of that of the server."""
     source = script.source
     for old, new in REPLACED.items():
         source = source.replace(old, new)
@@ -27,7 +28,7 @@ def timed(script: LuaScript) -> LuaScript:
 
 
 class RegionServer:
-    """Keys are prefixed with the member that holds them, `b"A/"`."""
+    """The server; its keys are prefixed with the member that holds them, `b"A/"`."""
 
     def __init__(self, server: Server) -> None:
         self.line = Line(server)
@@ -89,7 +90,7 @@ class RegionServer:
         return dict(map(parsed, flat[::2], flat[1::2]))
 
     def put(self, member: bytes, key: bytes, fields: Hash) -> None:
-        """All that replication has brought of a key."""
+        """Writes all that replication has brought of a key."""
         name = member + b"/" + key
         self.line.ask("DEL", name)
         if fields:
@@ -98,7 +99,7 @@ class RegionServer:
 
 
 def written(name: bytes, one: object) -> tuple[bytes, bytes]:
-    """A field and its text."""
+    """A field of the model as the server has it."""
     if isinstance(one, Level):
         s, left = divmod(one.debt, NS)
         ns = left.__floor__()

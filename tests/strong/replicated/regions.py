@@ -1,4 +1,4 @@
-"""Regions, processes and a bucket that sees everything, in virtual time: what properties run on."""
+"""Regions, processes and a bucket that sees everything, in virtual time, for properties."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ NAMES = ("A", "B", "C")
 KEY = b"{b:0}"
 PROBE = owner_name(2**64 - 1, "probe")
 WIDE = BucketSpec("b", 20, 20, max_debt=1_000_000)
-"""A ceiling that is never met."""
+"""A bucket whose ceiling is never reached."""
 PLAIN = BucketSpec("b", 20, 20, max_debt=20)
 
 
 class Region:
-    """One member: its key, every state that this had, and what has come of the others' keys."""
+    """One member: its key, every state that this had, and the copies of the others' keys."""
 
     def __init__(
         self, spec: BucketSpec, name: str, names: Sequence[str], offset: int, rules: Rules
@@ -59,7 +59,7 @@ class Region:
         self.forgiven: int | Fraction = 0
         self.credit: int | Fraction = 0
         self.stated_rate: int | None = None
-        """Tokens a second that the others read in its copies; None: what it counted."""
+        """The rate (tokens/s) that the others read in its copies; None: what it counted."""
 
     def define(
         self,
@@ -69,7 +69,7 @@ class Region:
         retention_ms: int = DEFAULT_RETENTION_MS,
         forget_us: int = 0,
     ) -> None:
-        """The bucket and the regions that this one knows."""
+        """Sets the bucket and the regions that this one knows."""
         self.forget_us = forget_us
         regions = Regions(self.name.decode(), names)
         self.arguments = ReplicatedArguments(
@@ -118,7 +118,7 @@ class Region:
     # ---- what replication does ----
 
     def receive(self, other: Region, back: int = -1) -> None:
-        """A state of another region's key."""
+        """Receives a state of the key of another region."""
         fields = other.log[max(back, -len(other.log))]
         if other.stated_rate is not None and LEVEL in fields:
             level = fields[LEVEL]
@@ -127,7 +127,7 @@ class Region:
         self.copies[other.name] = fields
 
     def receive_torn(self, other: Region, back: int, mask: int) -> None:
-        """Some fields of one."""
+        """Receives some fields of a state."""
         fields = dict(self.copies.get(other.name, {}))
         for i, (name, one) in enumerate(sorted(other.log[max(back, -len(other.log))].items())):
             if mask >> i % 16 & 1:
@@ -135,7 +135,7 @@ class Region:
         self.copies[other.name] = fields
 
     def beat(self, other: Region, t: int, late: int = 0) -> None:
-        """A beat of another region arrives."""
+        """Receives a beat of another region."""
         now, stamp = self.clock(t), other.clock(t - late)
         old = self.known.get(other.name, Known(now - stamp, stamp))
         self.known[other.name] = Known(min(old.base_us, now - stamp), max(old.stamp_us, stamp))
@@ -151,20 +151,20 @@ class Region:
         self.keep(self.log[max(back, -len(self.log))])
 
     def mix(self, back: int) -> None:
-        """Own fields of an earlier state come back by replication, where there are none now."""
+        """Own fields of an earlier state come back by replication where the member has none now."""
         old = self.log[max(back, -len(self.log))]
         if old:
             self.keep({**old, **self.held})
 
     def expire(self, t: int) -> None:
-        """The key is gone early: as soon as the bucket is full."""
+        """The key expires early: as soon as the bucket is full."""
         if self.held and self.debt(t) == 0:
             self.keep({})
 
 
 @dataclass
 class RegionalProcess(Process):
-    """A process of a region, and the debt that it states, which is of its own takes."""
+    """A process of a region, and the debt that it states, which comes from its own takes."""
 
     region: int = 0
     t: int = 0
@@ -195,7 +195,7 @@ class World:
         self.reference_t = self.t
         self.in_flight = self.admitted = self.refunded = 0
         self.pushes: list[tuple[Region, ScriptCall]] = []
-        """What was pushed, and where to."""
+        """All calls that pushed a column, and their regions."""
 
     def started_in(self, home: int) -> RegionalProcess:
         self.started += 1
@@ -236,7 +236,7 @@ class World:
         others: tuple[Column, ...] | None = None,
         stated: Any = None,
     ) -> ScriptAnswer:
-        """A call in the region of a process, whole when a plain one is not enough."""
+        """Makes a call in the region of a process, a whole one when a plain one is not enough."""
         self._advance(one)
         debt = -(-one.debt // 1) if stated is None else stated
         call = one.call(KEY, cost, int(debt), others)
@@ -263,13 +263,13 @@ class World:
         return answer.status is ScriptStatus.ALLOWED
 
     def take_here(self, i: int, cost: int) -> None:
-        """Admitted without Redis."""
+        """Admits a call without Redis."""
         self._book(self.processes[i], cost)
         self._count(cost)
         self.admitted += cost
 
     def lose(self, i: int, cost: int) -> None:
-        """The call ran, its answer was lost, and the caller was denied."""
+        """Makes a call that runs, whose answer is lost, and whose caller is denied."""
         one = self.processes[i]
         self.call(one, cost)
         self._book(one, cost, cost)
@@ -284,7 +284,7 @@ class World:
         self.refunded += back
 
     def push(self, i: int, j: int) -> None:
-        """One process brings another one's column, which it has just heard of in the mesh."""
+        """One process brings the column of another one, which it has just received in the mesh."""
         one, other = self.processes[i], self.processes[j]
         if one is not other:
             self._advance(one)
@@ -293,14 +293,13 @@ class World:
             self.receive(one, self.call(one, 0, (other.column,), stated))
 
     def push_late(self, back: int) -> None:
-        """What a process pushed before comes once more, after all that came since; nobody waits
-        for the answer."""
+        """Runs an earlier push once more, after all calls since; nobody waits for the answer."""
         if self.pushes:
             region, call = self.pushes[max(back, -len(self.pushes))]
             region.run(self.t, replace(call))
 
     def restart(self, i: int) -> None:
-        """An orderly end, and a new process in its place."""
+        """Ends a process in order, and starts a new one in its place."""
         one = self.processes[i]
         self.receive(one, self.call(one, 0))
         self.dead.append(one)
@@ -314,7 +313,7 @@ class World:
             region.flush(copies=True)
 
     def measure(self) -> None:
-        """How much is not known everywhere."""
+        """Notes how many tokens are not known everywhere."""
         for region in self.regions:
             unknown = 0
             for one in (*self.processes, *self.dead):
@@ -335,7 +334,7 @@ class World:
                     one.receive(other)
 
     def catch_up(self) -> None:
-        """All is settled, copied and merged."""
+        """Settles, copies and merges everything."""
         for _ in range(3):
             self.wait(10 * MS)
             self.beats()
@@ -348,6 +347,7 @@ class World:
                 region.look(self.t)
 
     def forgiven(self) -> int | Fraction:
-        """What a level may be too low by, whatever happens: what was never charged, and refunds."""
+        """By how much a level may be too low, whatever happens: what was never charged, and
+        refunds."""
         refunds = sum(one.refunded for one in (*self.processes, *self.dead))
         return self.unit * refunds + sum(region.forgiven for region in self.regions)

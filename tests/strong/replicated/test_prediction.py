@@ -1,4 +1,4 @@
-"""What a region decides while others are silent, and just after: the rules of prediction."""
+"""Decisions of a region while others are silent, and just after: the rules of prediction."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Play:
     world: World
     cut: Callable[[int, int], bool] = lambda a, b: False
     relays: bool = True
-    """Whether a beat tells of those that its region has heard of."""
+    """Whether a beat has the other regions that its region has seen."""
     ticks: int = 0
     due: dict[int, Fraction] = field(default_factory=lambda: defaultdict(Fraction))
     admitted: dict[int, int] = field(default_factory=lambda: defaultdict(int))
@@ -196,7 +196,7 @@ def key_made_in_a_silence(rules: Rules) -> float:
 
 
 def credit_that_is_left(rules: Rules) -> float:
-    """What that region admits within 12 s after the cut, beyond the refill, in capacities."""
+    """The tokens that region admits within 12 s after the cut, beyond the refill, in capacities."""
     return (moved(rules).admitted[1] - 240) / 100
 
 

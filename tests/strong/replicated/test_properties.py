@@ -1,4 +1,4 @@
-"""What holds of regions whatever happens to them, and which rule each of it needs."""
+"""Properties of regions that hold whatever happens, and the rule that each one needs."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A property fails soon when the rule is switched off that it needs.
+"""A property soon fails when a rule that it needs is switched off.
 
-The histories are drawn with seeds from 0 on, of operations that have to do with the rule. Rules
-that need a story (torn copies, clocks that are set back, refunds, other definitions) have it in
+The histories are drawn with seeds from 0 on, of operations that concern the rule. Rules that need a
+story (torn copies, clocks that are set back, refunds, other definitions) have it in
 `test_traces.py`, and those of predictions in `test_prediction.py`.
 """
 

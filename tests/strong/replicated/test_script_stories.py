@@ -1,6 +1,6 @@
 """In every story of regions the script does on real servers what its model does, call by call.
 
-The stories are of single rules, so they find what histories drawn at random seldom come to.
+Each story is about a single rule, so they find what random histories seldom reach.
 """
 
 from __future__ import annotations

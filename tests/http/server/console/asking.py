@@ -1,4 +1,4 @@
-"""What asks the console of a server: its events, and a browser's session."""
+"""Clients of the console of a server: of its events, and of a browser's session."""
 
 from __future__ import annotations
 

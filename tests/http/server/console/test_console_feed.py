@@ -1,4 +1,5 @@
-"""The stream of the console: one look a second for all, none for nobody, and an end."""
+"""The stream of the console: one read a second for all clients, none without clients, and its
+end."""
 
 from __future__ import annotations
 

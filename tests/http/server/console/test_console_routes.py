@@ -1,4 +1,4 @@
-"""The console over HTTP: who gets what of it, and what a foreign page can do: nothing."""
+"""The console over HTTP: who may see which part, and that a page of another site can do nothing."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ PRIVATE = {
     "rollout": ("POST", {"action": "halt"}),
     "keys/small": ("GET", None),
 }
-"""What needs a session: method and body."""
+"""Paths that need a session: method and body."""
 
 
 STATIC = Path(page_files.__file__).parent / "static"
 SUMS = (STATIC / "vendor" / "SHA256SUMS").read_text().splitlines()[1:]
 VENDORED = {name: digest for digest, name in map(str.split, SUMS)}
-"""What each file of others must be."""
+"""The digest that each file from another project must have."""
 
 
 async def test_the_page_may_run_its_own_files_and_nothing_else() -> None:

@@ -1,4 +1,5 @@
-"""Sessions of the console: random, few, over after some hours, and never kept as they are sent."""
+"""Sessions of the console: they are random, few, end after some hours, and are stored only as
+hashes."""
 
 from __future__ import annotations
 

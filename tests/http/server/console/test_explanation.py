@@ -1,4 +1,4 @@
-"""Why a key is denied: the numbers are those of the decision, and each reason is told."""
+"""Why a key is denied: the numbers are those of the decision, and each reason is named."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ SPARKS = """[...document.querySelectorAll('.spark polyline')].map((one) =>
 """The lines of the last minute, two of each bucket."""
 SHOWN = """[...document.querySelectorAll('figcaption')].map((one) =>
   one.querySelector('.u-value').textContent)"""
-"""Of which time each chart tells the values."""
+"""The time whose values each chart shows."""
 GRID = """(() => {
   const canvas = document.querySelector('#rates canvas');
   const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
@@ -69,7 +69,7 @@ async def test_a_partition_is_seen_and_no_window_is_too_narrow() -> None:
         assert await one.value("document.getElementById('spoken').textContent") == SPOKEN
         assert not await one.value("document.querySelector('#alerts').closest('[aria-live]')")
         cut = "document.querySelectorAll('#map .link.cut').length"
-        await one.until(f"{cut} === 2")  # us-1 says that it does not hear ap-1 either
+        await one.until(f"{cut} === 2")  # us-1 reports that it does not see ap-1 either
 
         assert KEY not in await one.value("document.body.textContent")
         await sign_in(one)

@@ -1,4 +1,4 @@
-"""The console in a real browser, where there is much to show, or keys are strange."""
+"""The console in a real browser, with much to show, or with strange keys."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ MANY_NODES = """(async () => {
     alerts: alertsOf(state, fleet).map((one) => one.text),
   };
 })()"""
-"""What is drawn and said of 300 nodes, half of them beyond a partition."""
+"""The picture and the text about 300 nodes, half of them beyond a partition."""
 
 MANY_ALERTS = """(async () => {
   const { firstOf } = await import('/console/alerts.js');

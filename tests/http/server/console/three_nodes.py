@@ -1,4 +1,4 @@
-"""Three nodes that serve and a network between them that can be cut; and pictures of the console.
+"""Three nodes that serve, a network between them that can be cut, and pictures of their console.
 
     python -m tests.http.server.console.three_nodes FOLDER
 
@@ -42,7 +42,7 @@ SHAPES = {
 
 @asynccontextmanager
 async def three_nodes() -> AsyncIterator[tuple[RegionNetwork, list[Asker]]]:
-    """The network, and the nodes once they hear each other."""
+    """The network and the nodes, which are linked."""
     network = RegionNetwork({region: free_port() for region in REGIONS}, 0.02)
     async with contextlib.AsyncExitStack() as stack:
         await network.start()
@@ -79,7 +79,7 @@ async def load(clients: list[Asker], ticks: int) -> None:
 
 
 async def sign_in(one: Page) -> None:
-    """By the keyboard."""
+    """Signs in by the keyboard."""
     await one.press("s")
     await one.until("document.getElementById('sign-dialog').open")
     await one.type(TOKEN)
@@ -88,7 +88,7 @@ async def sign_in(one: Page) -> None:
 
 
 async def pictures(folder: Path) -> None:
-    """A minute of load, half of it in a partition."""
+    """Takes the pictures in a minute of load, half of it in a partition."""
     program = chromium()
     assert program is not None, "there is no chromium: make chromium"
     async with three_nodes() as (network, clients), page(program) as one:
