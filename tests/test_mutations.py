@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 import functools
 import os
 import shutil
 import subprocess
+import sys
 import sysconfig
 from pathlib import Path
 
@@ -18,13 +18,18 @@ from tests.planted import MUTATIONS
 from tests.planted_core import CHOICE, switch, switched
 
 
-def test_every_planted_bug_of_python_parses() -> None:
+def test_every_planted_bug_of_python_parses_and_knows_all_its_names(tmp_path: Path) -> None:
+    """A name that does not exist fails in each test that comes there, so any would find the bug."""
     read = functools.cache(sources)
     for mutation in MUTATIONS:
         path = place(mutation, ROOT, read)
         if path.suffix == ".py":
             text = read(ROOT / "crdtbucket" / mutation.folder)[path]
-            ast.parse(text.replace(mutation.old, mutation.new), mutation.name)
+            (tmp_path / f"{mutation.name}.py").write_text(text.replace(mutation.old, mutation.new))
+    ruff = [sys.executable, "-m", "ruff", "check", "--isolated", "--no-cache", "--quiet"]
+    unknown = [*ruff, "--select", "F821", "--output-format", "concise", "."]
+    found = subprocess.run(unknown, cwd=tmp_path, text=True, capture_output=True, check=False)
+    assert (found.returncode, found.stdout) == (0, "")
 
 
 def test_all_planted_bugs_of_the_core_compile_together(tmp_path: Path) -> None:

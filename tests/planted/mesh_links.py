@@ -628,7 +628,7 @@ MUTATIONS = (
         "a_certificate_that_all_refuse_is_not_reported",
         "mesh/links",
         "        if fault := own_fault(config):\n            LOG.error",
-        "        if own_fault(config) is None:\n            LOG.error",
+        "        if fault := \"\":\n            LOG.error",
         suite("mesh/transport/test_credentials", "not_trust_itself"),
     ),
     Mutation(
