@@ -108,7 +108,7 @@ METRICS: tuple[MetricSpec, ...] = (
         (
             "refused_keys_total",
             "refused_full",
-            "Calls for new keys of the bucket for which there was no room.",
+            "Times that there was no room for a new key of the bucket.",
         ),
         ("waiting_callers", "waiting", "Callers that are waiting for tokens."),
         ("reservations_held", "reservations_held", "Open reservations."),
@@ -143,7 +143,7 @@ METRICS: tuple[MetricSpec, ...] = (
         (
             "table_refused_keys_total",
             "refused_full",
-            "Calls for new keys for which the table had no room.",
+            "Times that the table had no room for a new key.",
         ),
         (
             "table_forgotten_nodes_total",
