@@ -179,7 +179,7 @@ def watch(
 
 
 def table() -> Iterator[str]:
-    """The rows of docs/security.md; each takes a minute."""
+    """The figures that docs/security.md sums up; each row takes a minute."""
     for attack in ATTACKS:
         seen = [watch(attack, *size) for size in MESHES]
         cells = " | ".join(f"{one.of_limit:.2f} / {one.least:.2f}" for one in seen)
