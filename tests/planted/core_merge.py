@@ -493,7 +493,7 @@ MUTATIONS = (
         "core",
         "4 * (unused + hidden) > 5 * full_units(d)",
         "4 * unused > 5 * full_units(d)",
-        suite("simulated/test_pauses", "given_out_once"),
+        suite("simulated/test_pauses", "end_of_a_partition"),
     ),
     Mutation(
         "who_keeps_credit_answers_as_if_full",

@@ -52,13 +52,14 @@ def test_a_light_load_is_not_denied_after_a_pause(unread: float) -> None:
     assert set(levels(mesh).values()) == {CAPACITY}
 
 
-def test_a_burst_at_the_end_of_a_partition_is_given_out_once() -> None:
+@pytest.mark.parametrize("cut", [2.0, 2.5, 8.0])
+def test_a_burst_at_the_end_of_a_partition_is_given_out_once(cut: float) -> None:
     """A side that asked for nothing and then for all of a full bucket, and the other one that asked
     for more than its part all the time."""
     mesh = mesh_of(3, SPEC, latency=0.001)
     drive(mesh, DEMAND, 10.0)
     mesh.partition(["A"], ["B", "C"])
-    drive(mesh, {"B": 800.0, "C": 200.0}, 8.0)
+    drive(mesh, {"B": 800.0, "C": 200.0}, cut)
     assert mesh["A"].take_burst("b", "k", 8_000) == pytest.approx(CAPACITY, rel=0.1)
     mesh.heal()
     assert total(drive(mesh, DEMAND, 3.0)) <= 3 * RATE + 0.1 * CAPACITY
