@@ -163,11 +163,11 @@ class LocalNode:
 
     def check_key(self, mesh: MeshConfig) -> None:
         """Raises `MeshError` if this node cannot use the identity key that `mesh` names."""
-        from crdtbucket.mesh.links.peer_keys import changed_key
+        from crdtbucket.mesh.links.peer_keys import key_under
 
         running = self.mesh
         own = None if running is None else running.peer_keys.own
-        changed_key(mesh, self.identity.node, own)
+        key_under(mesh, self.identity.node, own)
 
     def renew(self, mesh: MeshConfig) -> None:
         """The mesh has the secrets and keys of `mesh` from now on."""
