@@ -72,12 +72,6 @@ class LocalNode:
         """Whether this node shares its limits with no other."""
         return self.identity.mesh is None
 
-    @property
-    def restores(self) -> bool:
-        """Whether it restores the state that an earlier epoch of this node may have saved."""
-        mesh = self.identity.mesh
-        return mesh is not None and mesh.state_dir is not None
-
     def advertise(self, running: tuple[int, int, int] | None, position: Position | None) -> None:
         """From now on, advertises to the peers which configuration runs here (version, hash,
         stage), and the state of its roll-out."""
