@@ -237,10 +237,7 @@ class Limiter(Multi):
         nothing: names, the mesh, Redis, when modes change, and whether a bucket is strong stay for
         the limiter's life.
         """
-        if config is None:
-            self._reload.change_to_file()
-        else:
-            self._reload.change(config)
+        self._reload.change(config)
 
     def order(self, order: str) -> bool:
         """Takes an order that an operator has signed, and sends it to all nodes of the mesh: to
