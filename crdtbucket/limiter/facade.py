@@ -40,13 +40,6 @@ if TYPE_CHECKING:
 MAX_KEYS = 1_000_000
 
 
-def check_limiter(limiter: object, example: str) -> None:
-    """Raises `InvalidSpec` if this is not a limiter. `example`: the correct call."""
-    if not isinstance(limiter, Limiter):
-        fix = f"pass the limiter first: {example}"
-        raise InvalidSpec(f"limiter is {limiter!r}", fix, "limiter")
-
-
 class Limiter(Multi):
     """Buckets that take decisions in this process, alone or as a node of a mesh.
 
