@@ -78,7 +78,7 @@ class PeerKeys:
 
     def change(self, config: MeshConfig, own: NodeKey | None) -> None:
         """From now on other keys belong to the names, as this configuration says. `own`: what
-        `changed_key` gave."""
+        `key_under` gave."""
         self.own = own
         self._allowed = _allowed(config)
         self.ejections.change(config.operator_keys)
