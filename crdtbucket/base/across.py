@@ -7,6 +7,8 @@ import concurrent.futures
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from crdtbucket.errors import CrdtbucketError
+
 T = TypeVar("T")
 LOOK_AGAIN_S = 1.0
 """A blocked thread looks so often (s) whether the loop is closed, since a closed loop never
@@ -19,6 +21,12 @@ def runs_here(loop: asyncio.AbstractEventLoop) -> bool:
         return asyncio.get_running_loop() is loop
     except RuntimeError:
         return False
+
+
+def check_no_loop(blocking: str, instead: str) -> None:
+    """Raises `CrdtbucketError` in a thread whose event loop the call `blocking` would hold up."""
+    if asyncio._get_running_loop() is not None:  # the public one raises, which takes longer
+        raise CrdtbucketError(f"{blocking} would block the event loop here: {instead}")
 
 
 async def run_on(

@@ -48,6 +48,16 @@ def duration_ns(value: str | int | float | timedelta, field: str = "duration") -
     return exact.numerator
 
 
+def patience_ns(timeout: float | timedelta | None) -> int | None:
+    """A timeout in nanoseconds: None for ever, 0 where it has passed already. Raises
+    `InvalidSpec`."""
+    if timeout is None or timeout == math.inf:
+        return None
+    if isinstance(timeout, (int, float)) and not isinstance(timeout, bool) and timeout <= 0:
+        return 0
+    return duration_ns(timeout, "timeout")
+
+
 def span(ns: int) -> str:
     """Nanoseconds as one whole number with a unit, as `duration_ns` reads it: "100ms", "90s"."""
     for unit in ("d", "h", "m", "s", "ms", "us"):

@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from crdtbucket.errors import InvalidSpec
 from crdtbucket.http.request_rules import Rule
 from crdtbucket.limiter.bucket import Bucket
-from crdtbucket.limiter.facade import Limiter, check_limiter
+from crdtbucket.limiter.facade import Limiter
+from crdtbucket.limiter.multi import check_limiter
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.overrides import with_overrides
 

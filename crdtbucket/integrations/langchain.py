@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from crdtbucket.base.duration import patience_ns
 from crdtbucket.base.extras import extra
 from crdtbucket.limiter.bucket import Bucket, check_bucket
-from crdtbucket.limiter.waiting import patience_ns
 
 with extra("langchain"):
     from langchain_core.rate_limiters import BaseRateLimiter

@@ -17,11 +17,13 @@ from crdtbucket._core import (
     ReservationBook,
     Table,
 )
+from crdtbucket.base.across import check_no_loop
 from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.base.duration import patience_ns
 from crdtbucket.base.repeated_lines import RepeatedLines
 from crdtbucket.errors import InvalidCost, InvalidSpec, WrongKind
 from crdtbucket.limiter.held_slot import Slot
-from crdtbucket.limiter.waiting import Lines, Waiters, check_no_loop, patience_ns
+from crdtbucket.limiter.waiting import Lines, Waiters
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.priority import Floor
 

@@ -40,13 +40,6 @@ if TYPE_CHECKING:
 MAX_KEYS = 1_000_000
 
 
-def check_limiter(limiter: object, example: str) -> None:
-    """Raises `InvalidSpec` if this is not a limiter. `example`: the correct call."""
-    if not isinstance(limiter, Limiter):
-        fix = f"pass the limiter first: {example}"
-        raise InvalidSpec(f"limiter is {limiter!r}", fix, "limiter")
-
-
 class Limiter(Multi):
     """Buckets that take decisions in this process, alone or as a node of a mesh.
 
@@ -237,10 +230,7 @@ class Limiter(Multi):
         nothing: names, the mesh, Redis, when modes change, and whether a bucket is strong stay for
         the limiter's life.
         """
-        if config is None:
-            self._reload.change_to_file()
-        else:
-            self._reload.change(config)
+        self._reload.change(config)
 
     def order(self, order: str) -> bool:
         """Takes an order that an operator has signed, and sends it to all nodes of the mesh: to

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 
 from crdtbucket._core import Decision, SlotCore
+from crdtbucket.base.across import check_no_loop
 from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.base.duration import patience_ns
 from crdtbucket.errors import WaitTimeout
-from crdtbucket.limiter.waiting import Lines, check_no_loop, patience_ns
+from crdtbucket.limiter.waiting import Lines
 from crdtbucket.spec.bucket_spec import SLOT_TOKENS, BucketSpec
 
 

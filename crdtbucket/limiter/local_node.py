@@ -72,12 +72,6 @@ class LocalNode:
         """Whether this node shares its limits with no other."""
         return self.identity.mesh is None
 
-    @property
-    def restores(self) -> bool:
-        """Whether it restores the state that an earlier epoch of this node may have saved."""
-        mesh = self.identity.mesh
-        return mesh is not None and mesh.state_dir is not None
-
     def advertise(self, running: tuple[int, int, int] | None, position: Position | None) -> None:
         """From now on, advertises to the peers which configuration runs here (version, hash,
         stage), and the state of its roll-out."""
@@ -163,11 +157,11 @@ class LocalNode:
 
     def check_key(self, mesh: MeshConfig) -> None:
         """Raises `MeshError` if this node cannot use the identity key that `mesh` names."""
-        from crdtbucket.mesh.links.peer_keys import changed_key
+        from crdtbucket.mesh.links.peer_keys import key_under
 
         running = self.mesh
         own = None if running is None else running.peer_keys.own
-        changed_key(mesh, self.identity.node, own)
+        key_under(mesh, self.identity.node, own)
 
     def renew(self, mesh: MeshConfig) -> None:
         """The mesh has the secrets and keys of `mesh` from now on."""

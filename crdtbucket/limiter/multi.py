@@ -9,7 +9,7 @@ from operator import index
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from crdtbucket._core import AllDecision, AllReservation, Decision, MultiCore, take_all
-from crdtbucket.errors import AcquireRequired, InvalidCost, UnknownBucket
+from crdtbucket.errors import AcquireRequired, InvalidCost, InvalidSpec, UnknownBucket
 from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.spec.priority import Floor
 
@@ -222,3 +222,10 @@ def _deny(held: list[Part]) -> None:
 
 def _answer(items: Sequence[Part]) -> AllDecision:
     return AllDecision(tuple(part.decision for part in items))
+
+
+def check_limiter(limiter: object, example: str) -> None:
+    """Raises `InvalidSpec` if this is not a limiter. `example`: the correct call."""
+    if not isinstance(limiter, Multi):
+        fix = f"pass the limiter first: {example}"
+        raise InvalidSpec(f"limiter is {limiter!r}", fix, "limiter")

@@ -62,7 +62,7 @@ class OutsideLimits:
         a key."""
         every = list(self._of.values())
         return {
-            "given": sum(one.given for one in every),
+            "given": sum(len(one.given) for one in every),
             "limits": len(self._in_use()),
             "failed": sum(one.asked.failed for one in every if one.asked is not None),
         }
@@ -111,7 +111,7 @@ class OutsideLimits:
         return bucket
 
     def _is_full(self, spec: BucketSpec) -> bool:
-        if sum(one.limits for one in list(self._of.values())) < MAX_LIMITS:
+        if sum(len(one.limits) for one in list(self._of.values())) < MAX_LIMITS:
             return False
         known = self._in_use()
         return len(known) >= MAX_LIMITS and self._made.get(spec.key) not in known
@@ -146,8 +146,10 @@ class BucketOverrides:
         """Whether the bucket is in force, and is not itself the override of another one."""
         self._define = define
         self._lock = lock
-        self._given: dict[str, OutsideLimit] = {}
-        self._limits: dict[Limit, OutsideLimit] = {}
+        self.given: dict[str, OutsideLimit] = {}
+        """The keys to which operators have given a limit."""
+        self.limits: dict[Limit, OutsideLimit] = {}
+        """All limits, those that cannot be used included."""
         self._looked = -NS_PER_SECOND
         """When `forget_unused` last looked for limits that no key has (local ns)."""
         self._bucket: Bucket | None = None
@@ -155,25 +157,15 @@ class BucketOverrides:
         self._globs: list[tuple[str, Bucket]] = []
         self._choice: Choice[Bucket] | None = None
 
-    @property
-    def given(self) -> int:
-        """Keys to which operators have given a limit."""
-        return len(self._given)
-
-    @property
-    def limits(self) -> int:
-        """Different limits, those that cannot be used included."""
-        return len(self._limits)
-
     def deciding(self) -> Iterator[Bucket]:
         """The buckets of the limits, each of which decides on some keys."""
-        return (one.bucket for one in list(self._limits.values()) if one.bucket is not None)
+        return (one.bucket for one in list(self.limits.values()) if one.bucket is not None)
 
     def connect(self, spec: BucketSpec, bucket: Bucket, globs: list[tuple[str, Bucket]]) -> None:
         """The bucket has this definition now, and these overrides by glob."""
         self._bucket, self._globs, self.in_force = bucket, globs, True
         self._choice = Choice(globs, bucket)
-        for one in list(self._limits.values()):
+        for one in list(self.limits.values()):
             self._resolve(one)
         source = spec.overrides_from
         bucket.waiters.expect_changes(source is not None)
@@ -188,14 +180,14 @@ class BucketOverrides:
 
     def look_again(self) -> None:
         """Uses limits that could not be used until now, where they can; the lock is held."""
-        for one in [one for one in self._limits.values() if one.bucket is None]:
+        for one in [one for one in self.limits.values() if one.bucket is None]:
             self._resolve(one)
         self._install()
 
     def changing(self, owner: BucketSpec, named: Callable[[str], BucketSpec | None]) -> int:
         """How many limits get another definition when the bucket gets that of `owner`."""
         count = 0
-        for one in list(self._limits.values()):
+        for one in list(self.limits.values()):
             with contextlib.suppress(InvalidSpec):  # it gets none
                 spec = limit_from_outside(owner, one.limit, named)
                 count += one.bucket is None or one.bucket.spec != spec
@@ -208,26 +200,26 @@ class BucketOverrides:
 
     def _give(self, wanted: dict[str, str | None]) -> None:
         new = []
-        before = bool(self._given)
+        before = bool(self.given)
         for key, limit in wanted.items():
-            if (replaced := self._given.get(key)) is not None:
+            if (replaced := self.given.get(key)) is not None:
                 replaced.keys -= 1
             if limit is None:
                 continue
-            if limit not in self._limits:
-                self._limits[limit] = OutsideLimit(limit)
-                new.append(self._limits[limit])
-            self._limits[limit].keys += 1
+            if limit not in self.limits:
+                self.limits[limit] = OutsideLimit(limit)
+                new.append(self.limits[limit])
+            self.limits[limit].keys += 1
         for one in new:
             self._resolve(one)
         if new:
             self._install()  # before a key is sent there
         for key, limit in wanted.items():
             if limit is None:
-                self._given.pop(key, None)
+                self.given.pop(key, None)
             else:
-                self._given[key] = self._limits[limit]
-        if before != bool(self._given):
+                self.given[key] = self.limits[limit]
+        if before != bool(self.given):
             self._install()
         for bucket in (self._bucket, *self.deciding()):
             if bucket is not None:
@@ -235,14 +227,14 @@ class BucketOverrides:
 
     def bucket_of(self, limit: Limit) -> Bucket:
         """The bucket of a limit. From any thread. Raises `InvalidSpec` for one that cannot be."""
-        known = self._limits.get(limit)
+        known = self.limits.get(limit)
         if known is not None and known.bucket is not None:
             return known.bucket
         with self._lock:
             if self._bucket is None:
                 raise InvalidSpec("the bucket is not defined", "define it", "bucket")
             bucket = self._define(self._bucket.spec, limit)
-            self._limits.setdefault(limit, OutsideLimit(limit)).bucket = bucket
+            self.limits.setdefault(limit, OutsideLimit(limit)).bucket = bucket
             self._install()
             return bucket
 
@@ -252,14 +244,14 @@ class BucketOverrides:
             assert self._bucket is not None
             return self._bucket  # which refuses
         text = key if isinstance(key, str) else key_text(key)
-        given = self._given.get(text)
+        given = self.given.get(text)
         if given is not None and given.bucket is not None:
             return given.bucket
         return self.without_order(text)
 
     def given_to(self, key: str) -> Bucket | None:
         """The bucket of the limit that an operator has given to a key."""
-        given = self._given.get(key)
+        given = self.given.get(key)
         return None if given is None else given.bucket
 
     def forget_unused(self) -> bool:
@@ -269,12 +261,12 @@ class BucketOverrides:
         if self._bucket is None or (now := self._bucket.table.now()) < self._looked + NS_PER_SECOND:
             return False
         self._looked = now
-        before = len(self._limits)
+        before = len(self.limits)
         said = set() if self.asked is None else self.asked.buckets()
-        self._limits = {
-            limit: one for limit, one in self._limits.items() if one.keys or one.bucket in said
+        self.limits = {
+            limit: one for limit, one in self.limits.items() if one.keys or one.bucket in said
         }
-        return len(self._limits) < before
+        return len(self.limits) < before
 
     def _resolve(self, one: OutsideLimit) -> None:
         """Finds the bucket that a limit means by the present definitions, and uses it."""
@@ -296,7 +288,7 @@ class BucketOverrides:
         if self._bucket is None or self._choice is None:
             return
         others = [*(bucket for _, bucket in self._globs), *self.deciding()]
-        if self._given or self.asked is not None:
+        if self.given or self.asked is not None:
             self._bucket.choose_by(self.choose, others)
         else:
             self._bucket.choose_by(self._choice.of if self._globs else None, others)

@@ -83,8 +83,9 @@ class Runtime:
         self._begin()
         try:
             async with AsyncExitStack() as stack:
+                mesh = self._node.identity.mesh
                 # A snapshot may have a million keys.
-                restores = self._node.restores
+                restores = mesh is not None and mesh.state_dir is not None
                 services = await off_loop(self._services) if restores else self._services()
                 await stack.enter_async_context(running(services))
                 self._on_loop = stack.pop_all()

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from datetime import timedelta
 from typing import Protocol, cast
 
 from crdtbucket._core import Decision
 from crdtbucket.base.clock import NS_PER_SECOND
-from crdtbucket.base.duration import duration_ns
+from crdtbucket.base.duration import patience_ns
 from crdtbucket.base.forks import ForkLock
 from crdtbucket.errors import CrdtbucketError, WaitTimeout
 from crdtbucket.spec.bucket_spec import BucketSpec
@@ -289,19 +287,3 @@ class LocalLine:
         tokens that are held back for other nodes."""
         q, p = self._bucket.spec_of(self._key).emission
         return decision.debt + -((decision.limit - tokens) * q // p)
-
-
-def patience_ns(timeout: float | timedelta | None) -> int | None:
-    """A timeout in nanoseconds: None for ever, 0 where it has passed already. Raises
-    `InvalidSpec`."""
-    if timeout is None or timeout == math.inf:
-        return None
-    if isinstance(timeout, (int, float)) and not isinstance(timeout, bool) and timeout <= 0:
-        return 0
-    return duration_ns(timeout, "timeout")
-
-
-def check_no_loop(blocking: str, instead: str) -> None:
-    """Raises `CrdtbucketError` in a thread whose event loop the call `blocking` would hold up."""
-    if asyncio._get_running_loop() is not None:  # the public one raises, which takes longer
-        raise CrdtbucketError(f"{blocking} would block the event loop here: {instead}")

@@ -50,15 +50,17 @@ class Reload:
         if file is None:
             return
         if file.watch:
-            self._watch = FileWatch(file.path, self.change_to_file, taken=file.content)
+            self._watch = FileWatch(file.path, self.change, taken=file.content)
         rollout.start(file.first, file.config, file.known)
 
-    def change(self, config: Config) -> None:
-        """Brings `config` into force, or begins its roll-out if it has stages. Raises `ConfigError`
-        with every reason against it, and has then changed nothing; `InvalidSpec` if it is not a
-        `Config`."""
+    def change(self, config: Config | None = None) -> None:
+        """Brings `config`, or the present content of the limiter's own file, into force, or begins
+        its roll-out if it has stages. Raises `ConfigError` with every reason against it, and has
+        then changed nothing; `InvalidSpec` if it is not a `Config`."""
         from crdtbucket.config import Config  # whoever has one has imported it
 
+        if config is None:
+            config = self._read_file()
         if not isinstance(config, Config):
             fix = "pass what load_config returned, or nothing for the limiter's own file"
             raise InvalidSpec(f"config is of type {type(config).__name__}", fix, "config")
@@ -101,17 +103,15 @@ class Reload:
         old = None if self._node is None else self._node.identity.mesh
         return None if old is None or config.mesh == old else config.mesh
 
-    def change_to_file(self) -> None:
-        """Brings the present content of the limiter's own file into force, as `change` does."""
+    def _read_file(self) -> Config:
         config = self._in_force.config
         if config is None:
             raise CrdtbucketError("this limiter came from no file: pass a configuration to reload")
         try:
-            changed = load_regular(config.path if self._file is None else self._file.path)
+            return load_regular(config.path if self._file is None else self._file.path)
         except ConfigError as error:
             self._refused(error)
             raise
-        self.change(changed)
 
     def _refused(self, error: ConfigError, version: int = 0) -> None:
         """`version`: its number, if the file could be read and has one."""

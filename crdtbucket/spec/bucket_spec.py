@@ -147,8 +147,7 @@ class BucketSpec:
         if period is not None:
             period.check(capacity, refill_rate, self.interval_ns, slots, self.consistency)
             vars(self)["consistency"] = Mode.EVENTUAL
-        pairs, asked = asked_overrides(overrides, overrides_from)
-        vars(self)["overrides_from"] = asked
+        pairs, vars(self)["overrides_from"] = asked_overrides(overrides, overrides_from)
         globs = checked_globs(pairs)
         vars(self)["overrides"] = tuple((glob, override_of(self, glob, one)) for glob, one in globs)
 

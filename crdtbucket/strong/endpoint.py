@@ -154,10 +154,6 @@ class Endpoint:
         """The mode in which decisions are made at this endpoint now."""
         return self.health.mode
 
-    def usable(self) -> bool:
-        """Whether a request may be sent now."""
-        return self.dispatcher.usable()
-
     def serve(self, ranges: Ranges) -> None:
         """The server has these slots now. The probe moves to a key in them: a server that gave away
         the slot of its probe would answer every probe with another server's address, and would

@@ -96,7 +96,7 @@ class Endpoints:
         endpoints."""
         # The earlier epoch comes first, before this one takes anything.
         for endpoint in self.by_address.values():
-            if endpoint.usable():
+            if endpoint.dispatcher.usable():
                 await endpoint.supervisor.settle_briefly()
         self._running = True
         for endpoint in self.by_address.values():
@@ -117,7 +117,7 @@ class Endpoints:
     def wake(self) -> None:
         """Wakes the endpoints, as some key is to be settled."""
         for endpoint in self.by_address.values():
-            if endpoint.usable():  # else a probe comes first, when it is due
+            if endpoint.dispatcher.usable():  # else a probe comes first, when it is due
                 endpoint.supervisor.wake()
 
     def renew(self, config: RedisConfig) -> None:
@@ -251,7 +251,7 @@ class Endpoints:
             LOG.info("%s", wrong)
             return False
         other = self.by_address.get(address)
-        if pending.done or other is None or not other.usable():
+        if pending.done or other is None or not other.dispatcher.usable():
             return False
         other.dispatcher.take_over(pending, error.code == "ASK")
         return True

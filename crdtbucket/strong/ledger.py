@@ -59,7 +59,7 @@ class Ledger:
         self.slots = SlotLedger(table, self.names, rules.slots, nodes, on_unsettled)
         """The holds on buckets of slots."""
         self._rules = rules
-        self._local = LocalDecisions(rules, nodes, table.now)
+        self.local = LocalDecisions(rules, nodes, table.now, self.lock)
         self._synced: dict[Place, int] = {}
         self.counters = dict.fromkeys(
             ("denied_here", "unclaimed_charges", "settled_keys", "settled_tokens"), 0
@@ -145,7 +145,7 @@ class Ledger:
         self.unsettled.closed(request.cost)
         self.in_flight.ended(request)
         if allowed and not returned:
-            self._local.charge(current, request.key, request.cost)
+            self.local.charge(current, request.key, request.cost)
         return decision
 
     def give_up(self, request: StoreRequest, mode: Mode, wanted: bool = True) -> Decision | None:
@@ -192,30 +192,10 @@ class Ledger:
     def decide_here(self, bucket: BucketCore, key: str | bytes, cost: int, mode: Mode) -> Decision:
         """The decision without the store, under `mode`. What it takes is settled later."""
         with self.lock:
-            decision = self._local.decide(bucket, key, cost, mode)
+            decision = self.local.decide(bucket, key, cost, mode)
             if took(decision):
                 self.unsettled.add(bucket, bucket.hash(key), cost)
             return decision
-
-    def fallback_policy(self, bucket: BucketCore, key: str | bytes) -> tuple[int, int] | None:
-        """The quota of a key during an outage; see `LocalDecisions.policy`."""
-        with self.lock:
-            return self._local.policy(bucket, key)
-
-    def outage(self, bucket: BucketCore) -> dict[str, object]:
-        """What callers of a bucket get without the store; see `LocalDecisions.outage`."""
-        with self.lock:
-            return self._local.outage(bucket)
-
-    def returned(self, bucket: BucketCore, key: str | bytes, tokens: int) -> None:
-        """Tokens of a key came back to this node: its quota has them again."""
-        with self.lock:
-            self._local.give_back(bucket, key, tokens)
-
-    def charged(self, bucket: BucketCore, key: str | bytes, tokens: int) -> None:
-        """Tokens of a key were charged without a decision: they count in its quota."""
-        with self.lock:
-            self._local.charge(self._rules.of_key(bucket, key), key, tokens)
 
     def refund(self, decision: Decision) -> None:
         """Gives back what was taken for a caller that waits no longer."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from crdtbucket._core import BucketCore, BucketReplica, Decision, show_debt
 from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.base.forks import ForkLock
 from crdtbucket.spec.bucket_spec import OnOutage
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.quota import Quota
@@ -21,18 +22,25 @@ anyway."""
 class LocalDecisions:
     """Decides under the rule of a mode, and charges the quotas for what every mode admits."""
 
-    def __init__(self, rules: RuleBook, nodes: Callable[[], int], now: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        rules: RuleBook,
+        nodes: Callable[[], int],
+        now: Callable[[], int],
+        lock: ForkLock,
+    ) -> None:
         """`nodes`: how many nodes share the limits, as far as is known here; `now`: the time of the
-        table (ns)."""
+        table (ns); `lock`: that of the ledger."""
         self._rules = rules
         self._nodes = nodes
         self._now = now
+        self._lock = lock
         self._counted = 0
         self._counted_at = -NODES_NS
 
     def decide(self, bucket: BucketCore, key: str | bytes, cost: int, mode: Mode) -> Decision:
         """The decision under `mode`: eventual, or fallback, in which the bucket's own `on_outage`
-        applies. Raises as `take`."""
+        applies. Raises as `take`. Call it under the lock."""
         rules = self._rules.of_key(bucket, key)
         rule: OnOutage = "eventual" if mode is Mode.EVENTUAL else rules.on_outage
         if rule == "quota":
@@ -56,25 +64,33 @@ class LocalDecisions:
     def policy(self, bucket: BucketCore, key: str | bytes) -> tuple[int, int] | None:
         """The most that the quota of a key grants, as in `Quota.policy`; None if the bucket's rule
         in an outage is not a quota."""
-        rules = self._rules.of_key(bucket, key)
-        return rules.quota.policy(self._nodes()) if rules.on_outage == "quota" else None
+        with self._lock:
+            rules = self._rules.of_key(bucket, key)
+            return rules.quota.policy(self._nodes()) if rules.on_outage == "quota" else None
 
     def outage(self, bucket: BucketCore) -> dict[str, Any]:
         """What callers of a bucket get while the store is unreachable: its `rule`; of the rule
         "quota" the `tokens` that a key has here, and the `seconds` in which they come back."""
-        rules = self._rules.of(bucket, (0, 0))
-        if rules.on_outage != "quota":
-            return {"rule": rules.on_outage}
-        tokens, filled_ns = rules.quota.policy(self._nodes())
+        with self._lock:
+            rules = self._rules.of(bucket, (0, 0))
+            if rules.on_outage != "quota":
+                return {"rule": rules.on_outage}
+            tokens, filled_ns = rules.quota.policy(self._nodes())
         return {"rule": "quota", "tokens": tokens, "seconds": filled_ns / NS_PER_SECOND}
 
     def charge(self, rules: Rules, key: str | bytes, cost: int) -> None:
-        """Counts in the quota tokens that another rule admitted."""
+        """Counts in the quota tokens that another rule admitted. Call it under the lock."""
         rules.quota.charge(key, cost, self._nodes_lately())
+
+    def charged(self, bucket: BucketCore, key: str | bytes, tokens: int) -> None:
+        """Tokens of a key were charged without a decision: they count in its quota."""
+        with self._lock:
+            self.charge(self._rules.of_key(bucket, key), key, tokens)
 
     def give_back(self, bucket: BucketCore, key: str | bytes, tokens: int) -> None:
         """Takes tokens out of the quota that came back, whatever admitted them."""
-        self._rules.of_key(bucket, key).quota.give_back(key, tokens, self._nodes_lately())
+        with self._lock:
+            self._rules.of_key(bucket, key).quota.give_back(key, tokens, self._nodes_lately())
 
     def _nodes_lately(self) -> int:
         now = self._now()

@@ -80,7 +80,7 @@ class StoreSlots:
         if request is None:
             return
         endpoint = self._places.at(request.call.key)
-        if endpoint is not None and endpoint.usable():
+        if endpoint is not None and endpoint.dispatcher.usable():
             sent = endpoint.dispatcher.send(request)
             self._releasing.add(sent)
             sent.add_done_callback(self._releasing.discard)

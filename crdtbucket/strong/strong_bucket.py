@@ -59,7 +59,7 @@ class AskingBucket(Bucket):
     def outage(self) -> dict[str, Any] | None:
         """What callers get while the store is unreachable, as in `LocalDecisions.outage`; None
         while the store decides."""
-        return self.store.ledger.outage(self) if self.mode is Mode.FALLBACK else None
+        return self.store.ledger.local.outage(self) if self.mode is Mode.FALLBACK else None
 
 
 MANY = "await bucket.acquire_many(keys, costs)"
@@ -141,20 +141,20 @@ class StrongBucket(AskingBucket):
         """The limit that this node applies to a key while Redis is unreachable: whole tokens, and
         the seconds in which they come back. None when `on_outage` is not "quota"."""
         bucket = self.of(key)
-        found = self.store.ledger.fallback_policy(bucket, key)
+        found = self.store.ledger.local.policy(bucket, key)
         return None if found is None else (found[0], found[1] / NS_PER_SECOND)
 
     def returned(self, key: str | bytes, tokens: int) -> None:
         """Tokens of a key came back: adds them to the quota of an outage as well, and Redis learns
         of it within a moment."""
         super().returned(key, tokens)
-        self.store.ledger.returned(self, key, tokens)
+        self.store.ledger.local.give_back(self, key, tokens)
         self.store.unsettle(self, key)
 
     def charged(self, key: str | bytes, tokens: int) -> None:
         """Tokens of a key were settled: charges them to the quota of an outage as well, and Redis
         learns of it within a moment."""
-        self.store.ledger.charged(self, key, tokens)
+        self.store.ledger.local.charged(self, key, tokens)
         self.store.unsettle(self, key)
 
     def reset_some(self, place: int) -> tuple[list[tuple[int, int]], int]:

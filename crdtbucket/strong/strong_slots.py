@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from crdtbucket._core import Decision, SlotSearch
+from crdtbucket.base.across import check_no_loop
 from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.base.duration import patience_ns
 from crdtbucket.errors import WaitTimeout
 from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.limiter.held_slot import Slot
 from crdtbucket.limiter.slots import SlotBucket, SlotsOfKeys
-from crdtbucket.limiter.waiting import Lines, check_no_loop, patience_ns
+from crdtbucket.limiter.waiting import Lines
 from crdtbucket.spec.bucket_spec import SLOT_TOKENS
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.local_decisions import deny, took

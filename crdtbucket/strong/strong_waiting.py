@@ -15,9 +15,10 @@ from typing import Any, cast
 
 from crdtbucket._core import Decision
 from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.base.duration import patience_ns
 from crdtbucket.errors import WaitTimeout
 from crdtbucket.limiter.bucket import Bucket
-from crdtbucket.limiter.waiting import MAX_WAITERS, Hash, Lines, Waited, patience_ns
+from crdtbucket.limiter.waiting import MAX_WAITERS, Hash, Lines, Waited
 
 SHORTEST_PAUSE_S = 0.001
 LOOK_AGAIN_S = 1.0

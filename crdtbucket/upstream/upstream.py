@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from crdtbucket._core import Decision
+from crdtbucket.base.across import check_no_loop
 from crdtbucket.base.clock import NS_PER_SECOND
-from crdtbucket.base.duration import duration_ns
+from crdtbucket.base.duration import duration_ns, patience_ns
 from crdtbucket.errors import InvalidSpec, LimiterClosed, WaitTimeout
 from crdtbucket.limiter.bucket import Bucket, check_bucket
-from crdtbucket.limiter.facade import Limiter, check_limiter
-from crdtbucket.limiter.waiting import Waiters, check_no_loop, patience_ns
+from crdtbucket.limiter.facade import Limiter
+from crdtbucket.limiter.multi import check_limiter
+from crdtbucket.limiter.waiting import Waiters
 from crdtbucket.upstream.follower import Follower
 from crdtbucket.upstream.upstream_fields import REQUESTS, UpstreamState, read_upstream
 

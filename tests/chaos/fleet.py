@@ -109,7 +109,8 @@ class Client:
     def strong(self) -> bool:
         """Whether every endpoint is asked, over a connection."""
         store = self.bucket(WIDE.name).store
-        return store.mode is Mode.STRONG and all(e.usable() for e in store.endpoints.values())
+        usable = (one.dispatcher.usable() for one in store.endpoints.values())
+        return store.mode is Mode.STRONG and all(usable)
 
     @property
     def settled(self) -> bool:

@@ -277,7 +277,7 @@ MUTATIONS = (
     Mutation(
         "calls_ask_for_no_token",
         "http",
-        'self._require(authorization, "the token", self._call + self._admin)',
+        'self._require(authorization, "the token", self._call, self._admin)',
         "pass",
         suite("http/server/test_tokens", "calls_ask"),
     ),

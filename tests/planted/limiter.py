@@ -85,9 +85,9 @@ MUTATIONS = (
     Mutation(
         "a_limit_that_found_no_room_is_lost_to_its_first_key",
         "limiter",
-        "            self._limits.setdefault(limit, OutsideLimit(limit)).bucket = bucket\n",
-        "            self._limits[limit] = OutsideLimit(limit)\n"
-        "            self._limits[limit].bucket = bucket\n",
+        "            self.limits.setdefault(limit, OutsideLimit(limit)).bucket = bucket\n",
+        "            self.limits[limit] = OutsideLimit(limit)\n"
+        "            self.limits[limit].bucket = bucket\n",
         suite("limiter/test_operator_overrides", "first_key_too"),
     ),
     Mutation(

@@ -227,15 +227,15 @@ MUTATIONS = (
     Mutation(
         "held_up_frames_show_the_way",
         "mesh",
-        "            if self.age <= LATE_NS and self.travel.is_usual(trip, HELD_UP_NS):\n",
+        "            if self.age <= LATE_NS and self.travel.is_usual(trip):\n",
         "            if self.age <= LATE_NS:\n",
         suite("mesh/protocol/test_peer_state", "moves_no_round_trip"),
     ),
     Mutation(
         "late_frames_show_the_way",
         "mesh",
-        "            if self.age <= LATE_NS and self.travel.is_usual(trip, HELD_UP_NS):\n",
-        "            if self.travel.is_usual(trip, HELD_UP_NS):\n",
+        "            if self.age <= LATE_NS and self.travel.is_usual(trip):\n",
+        "            if self.travel.is_usual(trip):\n",
         suite("mesh/test_bad_members", "that_a_peer_invents_makes"),
     ),
     Mutation(

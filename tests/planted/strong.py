@@ -258,14 +258,14 @@ MUTATIONS = (
     Mutation(
         "refunds_that_never_come_back_to_the_quota",
         "strong",
-        "        self.store.ledger.returned(self, key, tokens)\n",
+        "        self.store.ledger.local.give_back(self, key, tokens)\n",
         "",
         suite("strong/test_quota_returns", "comes_back or costs_no_quota"),
     ),
     Mutation(
         "settled_costs_that_the_quota_forgets",
         "strong",
-        "        self.store.ledger.charged(self, key, tokens)\n",
+        "        self.store.ledger.local.charged(self, key, tokens)\n",
         "",
         suite("strong/test_quota_returns", "above_the_estimate"),
     ),

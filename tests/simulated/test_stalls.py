@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from crdtbucket.mesh.protocol.peer_state import UNREACHED_NS
+from crdtbucket.mesh.protocol.rounds import UNREACHED_NS
 from crdtbucket.spec.bucket_spec import BucketSpec
 from tests.simulated.meshes import NAMES, drive, mesh_of, total
 

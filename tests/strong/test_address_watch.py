@@ -175,7 +175,7 @@ async def test_decisions_are_the_other_servers_soon(monkeypatch: pytest.MonkeyPa
                 assert second.call("DBSIZE") == 0
                 names.leads_to = ["127.0.0.2"]
                 await eventually(lambda: second.call("DBSIZE") > 0)
-                await eventually(store.usable)
+                await eventually(store.dispatcher.usable)
                 decision = await limiter.bucket("b").acquire("k", 1)
                 assert (decision.mode, decision.remaining) == ("strong", 599)
                 assert store.stats()["failed"] == {}

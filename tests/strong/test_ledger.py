@@ -477,7 +477,7 @@ def test_requests_for_keys_of_a_candidate_follow_its_rules() -> None:
     settling = book.ledger.settle(*book.item, 3)
     assert settling is not None
     assert (request.rules, settling.rules) == (candidate, candidate)
-    assert book.ledger.fallback_policy(book.bucket, "k") == book.quota.policy(2)
+    assert book.ledger.local.policy(book.bucket, "k") == book.quota.policy(2)
     book.decided(request, ScriptAnswer(ALLOWED, SECOND, 1, 0))
     assert list(book.ledger.unsettled.not_full()) == [[book.item]]
 
@@ -512,8 +512,8 @@ def test_what_is_decided_here_is_settled_later() -> None:
 
 def test_the_policy_without_the_store_is_that_of_the_quota() -> None:
     deny, quota = Book("deny"), Book("quota")
-    assert deny.ledger.fallback_policy(deny.bucket, "k") is None
-    assert quota.ledger.fallback_policy(quota.bucket, "k") == quota.quota.policy(2)
+    assert deny.ledger.local.policy(deny.bucket, "k") is None
+    assert quota.ledger.local.policy(quota.bucket, "k") == quota.quota.policy(2)
 
 
 def test_nobody_need_listen_or_know_regions() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from crdtbucket._core import BucketCore, BucketReplica, Decision, Table
 from crdtbucket.base.clock import NS_PER_SECOND as SECOND
+from crdtbucket.base.forks import ForkLock
 from crdtbucket.errors import CostExceedsCapacity
 from crdtbucket.spec.bucket_spec import BucketSpec, OnOutage
 from crdtbucket.spec.mode import Mode
@@ -31,7 +32,7 @@ class Node:
         self.rules = Rules(Arguments(spec, spec.max_debt), on_outage, self.quota)
         self.nodes = 2
         self.book = RuleBook({self.bucket: self.rules})
-        self.local = LocalDecisions(self.book, lambda: self.nodes, self.table.now)
+        self.local = LocalDecisions(self.book, lambda: self.nodes, self.table.now, ForkLock())
         self.set_time(START)
 
     def set_time(self, now: int) -> None:

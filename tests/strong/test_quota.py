@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crdtbucket._core import BucketCore, Decision, Table
+from crdtbucket.base.forks import ForkLock
 from crdtbucket.errors import InvalidSpec
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.field_checks import MAX_TOKENS
@@ -136,7 +137,10 @@ def test_a_decision_in_fallback_shows_what_is_left_of_the_quota() -> None:
     spec, table = spec_of(100, 100), Table(max_keys=16, virtual=True)
     node, bucket = Node(spec), BucketCore(table, spec)
     local = LocalDecisions(
-        RuleBook({bucket: Rules(Arguments(spec, 0), "quota", node.quota)}), lambda: 1, table.now
+        RuleBook({bucket: Rules(Arguments(spec, 0), "quota", node.quota)}),
+        lambda: 1,
+        table.now,
+        ForkLock(),
     )
 
     def decide(cost: int) -> Decision:
@@ -334,7 +338,7 @@ def test_a_charge_reckons_with_the_nodes_of_a_moment_ago_and_a_decision_with_tho
     spec, table = spec_of(1_000, 1), Table(max_keys=16, virtual=True)
     node, bucket, nodes = Node(spec, Fraction(1)), BucketCore(table, spec), 1
     rules = Rules(Arguments(spec, 0), "quota", node.quota)
-    local = LocalDecisions(RuleBook({bucket: rules}), lambda: nodes, table.now)
+    local = LocalDecisions(RuleBook({bucket: rules}), lambda: nodes, table.now, ForkLock())
     local.charge(rules, "k", 100)
     nodes = 2
     local.charge(rules, "k", 100)  # still as one of one

@@ -77,7 +77,7 @@ async def test_a_bug_ends_neither_the_upkeep_of_a_server_nor_that_of_all(
         store.supervisor.drop()
         store.supervisor.wake()
         await eventually(lambda: caplog.text.count("which begins again") == 2)
-        await eventually(store.usable)
+        await eventually(store.dispatcher.usable)
         assert (await limiter.bucket("b").acquire("k")).mode is Mode.STRONG
         await eventually(lambda: len(registered) > 2)
     assert "a bug in keeping a server of Redis, which begins again" in caplog.text
@@ -112,7 +112,7 @@ async def test_a_server_that_moved_is_not_waited_for_at_its_old_address(server: 
             store.supervisor.wake()
             await asyncio.sleep(0.1)  # it connects to the old address
             store.move(Address(server.host, server.port))
-            await asyncio.wait_for(eventually(store.usable), BOUND_S / 2)
+            await asyncio.wait_for(eventually(store.dispatcher.usable), BOUND_S / 2)
             assert store.stats()["failed"] == {}
             assert (await limiter.bucket("b").acquire("k")).mode is Mode.STRONG
     finally:

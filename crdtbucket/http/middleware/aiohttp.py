@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
@@ -14,9 +13,7 @@ from crdtbucket.http.limits import Limits, check_limits
 from crdtbucket.http.request import Request
 from crdtbucket.limiter.facade import Limiter
 
-_NAME = "crdtbucket.verdict"
-# aiohttp before 3.14 has plain names only.
-KEY: Any = web.RequestKey(_NAME, Verdict) if hasattr(web, "RequestKey") else _NAME
+KEY = web.RequestKey("crdtbucket.verdict", Verdict)
 """Under this key the request holds the `Verdict`: `request[KEY]`."""
 
 
@@ -137,7 +134,7 @@ class AiohttpRequest(Request):
 async def _add_fields(native: web.Request, response: web.StreamResponse) -> None:
     # Here and not in the middleware: a stream's head is sent before its handler returns.
     try:
-        verdict: Verdict = native[KEY]
+        verdict = native[KEY]
     except KeyError:
         return
     if verdict.deferred:

@@ -19,7 +19,7 @@ from crdtbucket.base.address import is_loopback
 from crdtbucket.base.clock import NS_PER_SECOND, now_ns
 from crdtbucket.base.deadline import within
 from crdtbucket.http.client_address import key_of_peer
-from crdtbucket.http.server.refusal import Refusal
+from crdtbucket.http.server.refusal import FULL, Refusal
 from crdtbucket.http.server.serve_settings import ServeSettings
 
 LOG = logging.getLogger("crdtbucket.http")
@@ -33,14 +33,6 @@ answered: its client could not know. If the connection were closed at once, the 
 know whether the request was counted."""
 SURPLUS_S = 1.0
 """Seconds in which a surplus connection has to send the head of its request."""
-_FULL_BODY = (
-    b'{"type": "about:blank", "title": "Service Unavailable", "status": 503, '
-    b'"detail": "too many connections"}'
-)
-FULL = (
-    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\n"
-    b"Connection: close\r\nRetry-After: 1\r\nContent-Length: %d\r\n\r\n%b"
-) % (len(_FULL_BODY), _FULL_BODY)
 
 
 class Connections:

@@ -41,6 +41,15 @@ FAULTY_FIELDS: tuple[tuple[type[Exception], int, str], ...] = (
     (InvalidCost, 400, "cost"),
     (CostExceedsCapacity, 400, "cost"),
 )
+_FULL_BODY = (
+    b'{"type": "about:blank", "title": "Service Unavailable", "status": 503, '
+    b'"detail": "too many connections"}'
+)
+FULL = (
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\n"
+    b"Connection: close\r\nRetry-After: 1\r\nContent-Length: %d\r\n\r\n%b"
+) % (len(_FULL_BODY), _FULL_BODY)
+"""The whole answer to a connection for which there is no place."""
 
 
 class Refusal(Exception):

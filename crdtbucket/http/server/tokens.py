@@ -17,14 +17,13 @@ class Tokens:
 
     def __init__(self, settings: ServeSettings, siblings: Siblings) -> None:
         """Without an admin token /admin/ is off; without a token /v1/ is open."""
-        self._admin = _accepted(settings.admin_needs)
-        self._call = _accepted(settings.calls_need)
+        self._admin, self._call = settings.admin_needs, settings.calls_need
         self._siblings = siblings
 
     def check(self, request: web.BaseRequest) -> None:
         """Raises `Refusal` for a request that lacks the token of its path."""
         if request.path.startswith(ADMIN):
-            self._require(_authorization(request), "the admin token", self._admin_tokens())
+            self._require(_authorization(request), "the admin token", self._admin_token())
         elif (
             self._call
             and request.path.startswith(CALLS)
@@ -35,31 +34,31 @@ class Tokens:
     def check_call(self, authorization: str) -> None:
         """Raises `Refusal` for a call whose `Authorization` shows no token, where one is needed."""
         if self._call:
-            self._require(authorization, "the token", self._call + self._admin)
+            self._require(authorization, "the token", self._call, self._admin)
 
     @property
     def has_admin(self) -> bool:
         """Whether there is an admin side."""
-        return bool(self._admin)
+        return self._admin is not None
 
     @property
     def calls_are_open(self) -> bool:
         """Whether the paths under /v1/ need no token."""
-        return not self._call
+        return self._call is None
 
     def is_admin(self, given: str) -> bool:
         """Whether this is the admin token. Raises `Refusal` where that side is off."""
-        return any(token.matches(given) for token in self._admin_tokens())
+        return self._admin_token().matches(given)
 
-    def _admin_tokens(self) -> tuple[TokenDigest, ...]:
-        if not self._admin:
+    def _admin_token(self) -> TokenDigest:
+        if self._admin is None:
             raise Refusal(403, "the admin side is off: start the server with --admin-token-file")
         return self._admin
 
-    def _require(self, authorization: str, named: str, accepted: tuple[TokenDigest, ...]) -> None:
+    def _require(self, authorization: str, named: str, *accepted: TokenDigest | None) -> None:
         scheme, _, given = authorization.partition(" ")
         # Each in constant time, so that a token cannot be guessed a character at a time.
-        matches = [token.matches(given.strip()) for token in accepted]
+        matches = [token.matches(given.strip()) for token in accepted if token is not None]
         if scheme.lower() != "bearer" or not any(matches):
             raise Refusal(
                 401,
@@ -75,7 +74,3 @@ def asker(request: web.BaseRequest) -> str:
 
 def _authorization(request: web.BaseRequest) -> str:
     return request.headers.get("Authorization", "")
-
-
-def _accepted(token: TokenDigest | None) -> tuple[TokenDigest, ...]:
-    return () if token is None else (token,)

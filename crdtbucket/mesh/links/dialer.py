@@ -14,6 +14,7 @@ from crdtbucket.base.clock import now_ns
 from crdtbucket.base.deadline import within
 from crdtbucket.base.lasting import lasting
 from crdtbucket.errors import WireError
+from crdtbucket.mesh.links.background_tasks import BackgroundTasks
 from crdtbucket.mesh.links.channel import CLOSE_S, ChannelLost, Transport
 from crdtbucket.mesh.links.counters import LOG
 from crdtbucket.mesh.links.handshake import (
@@ -75,7 +76,7 @@ class Dialer:
         self._rng = rng
         self._targets: dict[str, tuple[DialTarget, asyncio.Task[None]]] = {}
         self.pending = PendingDials()
-        self._serving: set[asyncio.Future[None]] = set()
+        self._serving = BackgroundTasks()
 
     def follow(self, known: Sequence[str]) -> None:
         """Dials what the transport has found, and the addresses that members gave (`known`)."""
@@ -134,9 +135,10 @@ class Dialer:
 
     async def stop(self) -> None:
         """Ends all dials and their links at once."""
-        tasks = [*(task for _, task in self._targets.values()), *self._serving]
+        tasks = [task for _, task in self._targets.values()]
         self._targets.clear()
         await _cancelled(tasks)
+        await self._serving.end()
 
     async def _keep_dialling(self, target: DialTarget) -> None:
         await self._pause(target, self._transport.first_pause(target.address))
@@ -192,9 +194,7 @@ class Dialer:
             await channel.close()
             raise
         # Served from here on, even if the task that waits for this attempt is cancelled just now.
-        serving = asyncio.ensure_future(self._host.serve(link))
-        self._serving.add(serving)
-        serving.add_done_callback(self._serving.discard)
+        self._serving.spawn(self._host.serve(link))
         return link
 
     def _met(self, target: DialTarget, name: str) -> None:

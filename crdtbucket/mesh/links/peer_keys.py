@@ -78,7 +78,7 @@ class PeerKeys:
 
     def change(self, config: MeshConfig, own: NodeKey | None) -> None:
         """From now on other keys belong to the names, as this configuration says. `own`: what
-        `changed_key` gave."""
+        `key_under` gave."""
         self.own = own
         self._allowed = _allowed(config)
         self.ejections.change(config.operator_keys)
@@ -228,28 +228,29 @@ def peer_keys_of(config: MeshConfig, name: str, state: StateDir | None) -> PeerK
     """
     orders = None if state is None else state.orders
     ejections = Ejections(config.operator_keys, config.mesh_name, orders)
-    policy = config.identity_policy
+    policy, own = config.identity_policy, None
     if policy == "certificate":
         check_certified(config, name)
-    if policy not in KEYED:
-        return PeerKeys(name, policy, ejections=ejections)
-    own = own_key(config, name, state)
-    allowed = _allowed(config)
-    _check_listed(config, name, own)
+    if policy in KEYED:
+        own = key_under(config, name, own_key(config, name, state))
     pins = None if state is None else state.pins
-    return PeerKeys(name, policy, own, allowed=allowed, pins=pins, ejections=ejections)
+    return PeerKeys(name, policy, own, allowed=_allowed(config), pins=pins, ejections=ejections)
 
 
-def changed_key(config: MeshConfig, name: str, own: NodeKey | None) -> NodeKey | None:
-    """The key of a node that works with `own`, under a changed configuration. Raises `MeshError`
-    for one that cannot be used."""
+def key_under(config: MeshConfig, name: str, own: NodeKey | None) -> NodeKey | None:
+    """The key of a node that works with `own`, under this configuration. Raises `MeshError` for one
+    that cannot be used."""
     load_for(config)
     if config.identity_policy not in KEYED:
         return None
     if config.identity_key is not None:
         own = NodeKey.from_pem(config.identity_key.encode(), "mesh.identity_key")
-    if own is not None:
-        _check_listed(config, name, own)
+    listed = _allowed(config).get(name, ())
+    if config.identity_policy == "allowed" and own is not None and own.fingerprint not in listed:
+        raise MeshError(
+            f"mesh.allowed_keys does not list the key of this node, so no other would link with "
+            f"it: add {own.fingerprint} for {name!r}, on every node"
+        )
     return own
 
 
@@ -273,15 +274,6 @@ def own_key(config: MeshConfig, name: str, state: StateDir | None) -> NodeKey:
     state.key.save(key.pem())
     LOG.info("made a key for %s, which had none: %s", name, key.fingerprint)
     return key
-
-
-def _check_listed(config: MeshConfig, name: str, own: NodeKey) -> None:
-    listed = _allowed(config).get(name, ())
-    if config.identity_policy == "allowed" and own.fingerprint not in listed:
-        raise MeshError(
-            f"mesh.allowed_keys does not list the key of this node, so no other would link with "
-            f"it: add {own.fingerprint} for {name!r}, on every node"
-        )
 
 
 def _allowed(config: MeshConfig) -> dict[str, tuple[str, ...]]:

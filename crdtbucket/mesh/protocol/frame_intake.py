@@ -12,9 +12,9 @@ from crdtbucket.mesh.protocol.entry_merger import NO_ENTRIES, EntryMerger
 from crdtbucket.mesh.protocol.gossip import FLUSH_GAP_NS
 from crdtbucket.mesh.protocol.membership import Membership
 from crdtbucket.mesh.protocol.node_memory import NodeMemory
-from crdtbucket.mesh.protocol.peer_state import UNREACHED_NS, PeerState
+from crdtbucket.mesh.protocol.peer_state import PeerState
 from crdtbucket.mesh.protocol.relays import Relays
-from crdtbucket.mesh.protocol.rounds import Frames, Outbox
+from crdtbucket.mesh.protocol.rounds import UNREACHED_NS, Frames, Outbox
 
 
 class FrameIntake:
@@ -56,7 +56,7 @@ class FrameIntake:
         frame = wire.decode(data)
         self._merger.counters["frames"] += 1
         if frame.epoch != link.info.epoch:
-            self._members.check_epoch(link, frame.epoch)
+            self._members.introductions.check_epoch(link, frame.epoch)
         addressed = frame.to_epoch == self._table.epochs.running
         self._note_gap(link, frame)
         if not link.measure(frame, now, addressed=addressed):

@@ -15,8 +15,10 @@ from collections import Counter
 from collections.abc import Collection
 
 from crdtbucket._core import Table
+from crdtbucket.errors import WireError
 from crdtbucket.mesh.protocol import wire
 from crdtbucket.mesh.protocol.member_directory import MemberDirectory
+from crdtbucket.mesh.protocol.peer_state import PeerState
 from crdtbucket.mesh.protocol.peer_warnings import BoundedPeers
 from crdtbucket.mesh.protocol.pruning import Pruner
 from crdtbucket.mesh.protocol.roster import Admits
@@ -62,6 +64,17 @@ class Introductions:
         """Whether the peer may introduce an epoch of the node `name` again, which has a
         tombstone."""
         return epoch in self._by or self.by(peer)(name, epoch)
+
+    def check_epoch(self, link: PeerState, epoch: int) -> None:
+        """Checks a frame whose epoch is not the known running one: it is an older frame, or the
+        peer goes on under a new epoch. Raises WireError, and changes nothing, when the peer has
+        used up its places with new epochs."""
+        origins = self._table.epochs.origins()
+        if any((node, known) == (link.node, epoch) for _, node, known, _ in origins):
+            return
+        if not self.follow(link.info.name, link.info.epoch):
+            raise WireError("it has gone on under more epochs than there are places for")
+        self.claimed(link.node, epoch)
 
     def follow(self, peer: str, before: int) -> bool:
         """A linked peer goes on under another epoch. Its reserved place passes to that epoch, and

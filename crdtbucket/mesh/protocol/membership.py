@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from crdtbucket._core import Table
-from crdtbucket.errors import NodeConflict, WireError
+from crdtbucket.errors import NodeConflict
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.protocol import wire
@@ -122,17 +122,6 @@ class Membership:
         self.pruner.returned(epoch)
         began = link.started, self._began
         self._table.nodes.set_node(link.node, link.info.epoch, link.connected, began)
-
-    def check_epoch(self, link: PeerState, epoch: int) -> None:
-        """Checks a frame whose epoch is not the known running one: it is an older frame, or the
-        peer goes on under a new epoch. Raises WireError, and changes nothing, when the peer has
-        used up its places with new epochs."""
-        origins = self._table.epochs.origins()
-        if any((node, known) == (link.node, epoch) for _, node, known, _ in origins):
-            return
-        if not self.introductions.follow(link.info.name, link.info.epoch):
-            raise WireError("it has gone on under more epochs than there are places for")
-        self.introductions.claimed(link.node, epoch)
 
     def follow_epoch(self, link: PeerState, frame: wire.Frame) -> None:
         """The peer may go on under a new epoch in the same process; older frames do not undo it."""

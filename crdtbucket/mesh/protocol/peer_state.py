@@ -31,12 +31,6 @@ MOST_HOLD_NS = 60_000_000_000
 """A round trip in which the peer held the frame for longer is not measured: the peer's clock, which
 measures that time, drifts from this one. A peer that is no longer reached echoes the same frame for
 ever."""
-HELD_UP_NS = 500_000_000
-"""A frame whose round trip took this much longer than the smallest one does not show the travel
-time: a link was held up, or this node or the peer was paused."""
-UNREACHED_NS = 1_000_000_000
-"""When the newest frame that a peer has acknowledged is older than this and a round trip, frames
-may not be reaching it."""
 FORGOTTEN_PLACES = 2**17
 """Places of the table on which a node is given up in one round: some ten milliseconds."""
 
@@ -225,19 +219,6 @@ class PeerState:
         self.round = self.completed = self.config_seq = self.tables_acked = 0
         self.round_parts, self.woke = set(), False
 
-    def try_again(self, version: int, now: int) -> bool:
-        """Whether to send now all that the peer lacks; `version` is the newest one. While no frame
-        reaches it and nothing is new, that happens once a second."""
-        if (
-            self.tried[0] == version
-            and self.reached is not None
-            and now - self.reached > UNREACHED_NS + self.round_trip
-            and now - self.tried[1] < UNREACHED_NS
-        ):
-            return False
-        self.tried = version, now
-        return True
-
     def start_sync(self, version: int, *, full: bool = True) -> None:
         """Begins to send all keys, which covers all versions up to this one. Without `full` it
         sends only those that owe: a process that has just begun needs no others, except if a peer
@@ -277,7 +258,7 @@ class PeerState:
         self.age = self.travel.age(frame.sent, trip, now)
         if trip is not None:
             # A peer may state any round trip, but if that is too long, its frame counts as late.
-            if self.age <= LATE_NS and self.travel.is_usual(trip, HELD_UP_NS):
+            if self.age <= LATE_NS and self.travel.is_usual(trip):
                 self.round_trip += (trip - self.round_trip) // 8 if self.round_trip else trip
             self.clock.sample(frame.sent - now, trip, now)
         if addressed and (self.echo is None or frame.sent > self.echo):

@@ -22,6 +22,9 @@ SYNC_FRAMES = 4
 SYNC_LOOKS = 4
 """Sections of the table that a full sync looks at in one round, since perhaps few of many keys
 owe."""
+UNREACHED_NS = 1_000_000_000
+"""When the newest frame that a peer has acknowledged is older than this and a round trip, frames
+may not be reaching it."""
 SYNC_PATIENCE_NS = 1_000_000_000
 """After this, and two round trips, a chunk of the full sync is sent again."""
 
@@ -91,7 +94,7 @@ class Outbox:
         head = self._table.outbox.version
         budget = ROUND_BYTES
         chunks: list[tuple[bytes, Sent | None]] = []
-        fits = link.try_again(head, now)
+        fits = _sends_all(link, head, now)
         gaps = link.acked.gaps(head) if fits else []
         if link.cursor < head and link.cursor > link.acked.prefix:
             gaps = _rotated(gaps, link.cursor)
@@ -210,6 +213,20 @@ class Outbox:
             (epochs[node], min(ms, wire.MAX_SILENT_MS)) for node, ms in kept[: wire.MAX_AGES]
         )
         return wire.KEEPS_CREDIT if any(node not in ended for node, _ in kept) else 0
+
+
+def _sends_all(link: PeerState, version: int, now: int) -> bool:
+    """Whether to send now all that the peer lacks; `version` is the newest one. While no frame
+    reaches it and nothing is new, that happens once a second."""
+    if (
+        link.tried[0] == version
+        and link.reached is not None
+        and now - link.reached > UNREACHED_NS + link.round_trip
+        and now - link.tried[1] < UNREACHED_NS
+    ):
+        return False
+    link.tried = version, now
+    return True
 
 
 def _rotated(gaps: list[tuple[int, int]], cursor: int) -> list[tuple[int, int]]:

@@ -18,6 +18,9 @@ HALF_WINDOW_NS = 30_000_000_000
 belongs to neither: after a long silence the first frames may be late, and must not be compared only
 with each other."""
 MINUTE_NS = 60 * NS_PER_SECOND
+HELD_UP_NS = 500_000_000
+"""A frame whose round trip took this much longer than the smallest one does not show the travel
+time: a link was held up, or this node or the peer was paused."""
 
 
 class _Least:
@@ -60,9 +63,9 @@ class TravelTimes:
         self._least_trip = self._trip.add(trip, now)
         return min(late + self._least_trip // 2, trip)
 
-    def is_usual(self, trip: int, by: int) -> bool:
-        """Whether this round trip is at most `by` longer than the smallest."""
-        return trip - self._least_trip <= by
+    def is_usual(self, trip: int) -> bool:
+        """Whether this round trip is at most `HELD_UP_NS` longer than the smallest."""
+        return trip - self._least_trip <= HELD_UP_NS
 
 
 class WindowedMaximum:

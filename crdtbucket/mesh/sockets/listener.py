@@ -7,8 +7,7 @@ import errno
 import logging
 import socket
 import ssl
-from collections.abc import MutableMapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aiohttp.web import (
     BaseRequest,
@@ -33,22 +32,12 @@ KERNEL_QUEUE = 512
 # One turn of the event loop accepts so many at most, so that a flood cannot stall it.
 ACCEPTS_A_TURN = 32
 
-if TYPE_CHECKING:
-    _Adapter = logging.LoggerAdapter[logging.Logger]
-else:
-    _Adapter = logging.LoggerAdapter  # not subscriptable in Python 3.10
 
-
-class _HttpLog(_Adapter):
+class _HttpLog(logging.LoggerAdapter):  # type: ignore[type-arg]
     """Logs bad HTTP without a traceback: it is the mistake of a client, and is counted."""
 
     def exception(self, msg: object, *args: object, **kwargs: Any) -> None:
         self.debug(msg, *args)
-
-    def process(
-        self, msg: Any, kwargs: MutableMapping[str, Any]
-    ) -> tuple[Any, MutableMapping[str, Any]]:
-        return msg, kwargs
 
 
 ELSEWHERE = "choose a free port of this machine, or stop what uses it"

@@ -25,7 +25,7 @@ from crdtbucket.mesh.links.link_table import LinkTable, LinkVerdict
 from crdtbucket.mesh.links.node_key import NodeKey
 from crdtbucket.mesh.links.operator_orders import OperatorBooks, OperatorOrders
 from crdtbucket.mesh.links.peer_identity import PeerIdentity
-from crdtbucket.mesh.links.peer_keys import PeerKeys, changed_key
+from crdtbucket.mesh.links.peer_keys import PeerKeys, key_under
 from crdtbucket.mesh.links.session import Handshake, HandshakeError, Reason
 from crdtbucket.mesh.links.unreached import Unreached
 from crdtbucket.mesh.mesh_config import MeshConfig
@@ -135,7 +135,7 @@ class MeshNetwork:
         """From now on the secrets and keys are those of `config`. Safe from any thread. Links that
         were made with other ones end, and are made again. Raises `MeshError` for a key that cannot
         be used."""
-        own = changed_key(config, self.name, self.peer_keys.own)
+        own = key_under(config, self.name, self.peer_keys.own)
         keys = Keyring(config, self._hash_key)
         if self._running:
             self._loop.call_soon_threadsafe(self._renew, config, keys, own)

@@ -127,11 +127,6 @@ class RedisConnection(asyncio.Protocol):
         return batch
 
     @property
-    def open_calls(self) -> int:
-        """Calls without a reply yet."""
-        return len(self._calls)
-
-    @property
     def oldest_ns(self) -> int | None:
         """When the oldest open call was written (`clock.now_ns`); None when none is."""
         return (self._calls[0][1].written_ns or None) if self._calls else None

@@ -15,7 +15,7 @@ from crdtbucket.mesh.links import peer_keys
 from crdtbucket.mesh.links.ejections import Ejections, EjectOrder
 from crdtbucket.mesh.links.node_key import NodeKey
 from crdtbucket.mesh.links.peer_identity import PeerIdentity, Proof
-from crdtbucket.mesh.links.peer_keys import PeerKeys, changed_key, peer_keys_of
+from crdtbucket.mesh.links.peer_keys import PeerKeys, key_under, peer_keys_of
 from crdtbucket.mesh.links.session import HandshakeError, Reason
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.node_info import NodeInfo
@@ -247,8 +247,8 @@ async def test_a_missing_package_is_found_by_the_doctor_and_by_a_reload(
     assert (told.subject, told.level) == ("mesh identity", "wrong")
     for config in (found.mesh, MeshConfig(secret=SECRET, identity="pinned", state_dir=tmp_path)):
         with pytest.raises(MeshError, match="not installed here"):
-            changed_key(config, "me", OWN)
-    assert changed_key(MeshConfig(secret=SECRET), "me", None) is None
+            key_under(config, "me", OWN)
+    assert key_under(MeshConfig(secret=SECRET), "me", None) is None
 
 
 def missing() -> None:
@@ -262,10 +262,10 @@ def test_a_list_that_no_longer_has_this_node_is_no_change() -> None:
         "identity_key": KEY.pem().decode(),
         "allowed_keys": {"me": KEY.fingerprint, "b": OTHER.fingerprint},
     }
-    assert changed_key(MeshConfig(**listed), "me", OWN).public == KEY.public  # type: ignore[union-attr, arg-type]
+    assert key_under(MeshConfig(**listed), "me", OWN).public == KEY.public  # type: ignore[union-attr, arg-type]
     gone = {**listed, "allowed_keys": {"b": OTHER.fingerprint}}
     with pytest.raises(MeshError, match="does not list the key of this node"):
-        changed_key(MeshConfig(**gone), "me", OWN)  # type: ignore[arg-type]
+        key_under(MeshConfig(**gone), "me", OWN)  # type: ignore[arg-type]
 
 
 def test_a_node_without_keys_makes_none(tmp_path: Path) -> None:

@@ -250,7 +250,7 @@ def test_a_new_epoch_of_a_peer_is_its_own_whatever_a_third_said_of_it() -> None:
     link, _ = linked(members, PEER, named("third", 3))
     assert members.introductions.by("third")("far", 40)
     table.epochs.origin(members._roster.node("far"), 40)
-    members.check_epoch(link, 40)
+    members.introductions.check_epoch(link, 40)
     assert table.called("add_tombstones") == [([40],)]
     members.follow_epoch(link, frame(epoch=40))
     assert members._roster.owner(40) == "peer"
@@ -262,14 +262,14 @@ def test_a_new_epoch_of_the_same_process_takes_a_place_of_its_peers_part(
     members, table = membership()
     (link,) = linked(members, PEER, named("third", 3))[:1]
     for epoch in range(9, 10 + PLACES // 2):
-        members.check_epoch(link, epoch)
+        members.introductions.check_epoch(link, epoch)
         members.follow_epoch(link, frame(epoch=epoch, seq=epoch))
-        members.check_epoch(link, epoch)  # which is known
+        members.introductions.check_epoch(link, epoch)  # which is known
         assert link.info == replace(PEER, epoch=epoch)
     opened = [(link.node, epoch, True) for epoch in range(10, 10 + PLACES // 2)]
     assert table.called("set_node")[2:] == opened
     with pytest.raises(WireError) as refused:
-        members.check_epoch(link, 1_000)
+        members.introductions.check_epoch(link, 1_000)
     assert str(refused.value) == "it has gone on under more epochs than there are places for"
     members.introductions.step((), 0)
     assert members.bounded.counts() == {"peer": {"epochs": 1}}

@@ -13,12 +13,12 @@ from crdtbucket.mesh.protocol import wire
 from crdtbucket.mesh.protocol.acknowledgements import Received, Sent, VersionRanges
 from crdtbucket.mesh.protocol.clock_watch import jump
 from crdtbucket.mesh.protocol.peer_state import (
-    HELD_UP_NS,
     LATE_NS,
     MAX_UNACKED,
     MOST_HOLD_NS,
     PeerState,
 )
+from crdtbucket.mesh.protocol.travel_times import HELD_UP_NS
 
 INFO = NodeInfo("peer", "region", 7, "", 0)
 FRAME = wire.Frame(epoch=7, to_epoch=1, seq=1, sent=0)

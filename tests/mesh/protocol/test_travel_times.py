@@ -9,6 +9,7 @@ import pytest
 from crdtbucket.mesh.protocol.clock_watch import DRIFT_PPM, MOST_NS
 from crdtbucket.mesh.protocol.travel_times import (
     HALF_WINDOW_NS,
+    HELD_UP_NS,
     MINUTE_NS,
     TravelTimes,
     WindowedMaximum,
@@ -69,8 +70,8 @@ def test_the_way_there_makes_nothing_older() -> None:
 def test_a_round_trip_is_usual_up_to_so_much_more_than_the_smallest() -> None:
     pair = Pair()
     pair.frame(SECOND, 40 * MS, 40 * MS)
-    assert pair.travel.is_usual(90 * MS, 10 * MS)
-    assert not pair.travel.is_usual(90 * MS + 1, 10 * MS)
+    assert pair.travel.is_usual(80 * MS + HELD_UP_NS)
+    assert not pair.travel.is_usual(80 * MS + HELD_UP_NS + 1)
 
 
 def test_the_age_is_right_while_a_link_drains() -> None:
@@ -186,8 +187,10 @@ def test_a_time_that_no_clock_shows_makes_nothing_late_and_the_last_possible_one
 
 def test_half_of_an_odd_round_trip_is_a_whole_number_of_nanoseconds() -> None:
     travel = TravelTimes()
-    assert travel.is_usual(10, 10)
-    assert not travel.is_usual(11, 10)  # as if the smallest took nothing, before there is one
+    assert travel.is_usual(HELD_UP_NS)
+    assert not travel.is_usual(
+        HELD_UP_NS + 1
+    )  # as if the smallest took nothing, before there is one
     for trip in (41, None):
         age = travel.age(0, trip, 0)
         assert (age, type(age)) == (20, int)

@@ -225,10 +225,10 @@ async def test_a_lone_command_is_written_at_once_and_others_together() -> None:
     assert wire.written == [b"1"]
     await turn()
     assert wire.written == [b"1", b"234"]
-    assert connection.open_calls == 4
+    assert len(connection._calls) == 4
     connection.data_received(b":1\r\n:2\r\n:3\r\n:4\r\n")
     assert got == [1, 2, 3, 4]
-    assert (connection.open_calls, connection.oldest_ns) == (0, None)
+    assert (len(connection._calls), connection.oldest_ns) == (0, None)
 
 
 async def test_callers_who_come_in_crowds_travel_together() -> None:
@@ -342,7 +342,7 @@ async def test_ten_thousand_cancelled_asks_get_no_foreign_reply(server: Server) 
             if not task.cancelled():
                 assert task.result() == b"%d" % number
         assert await ask(connection, "ECHO", "last") == b"last"
-        assert connection.open_calls == 0
+        assert len(connection._calls) == 0
 
 
 async def test_ask_raises_what_redis_answers_and_refuses_depth() -> None:
@@ -394,7 +394,7 @@ async def test_an_abort_waits_for_nothing() -> None:
             connection.send(encode("Z"), got.append)
         await eventually(lambda: len(got) == 3)
         assert [type(one) for one in got] == [RedisConnectionLost] * 3
-        assert connection.open_calls == 0
+        assert len(connection._calls) == 0
 
 
 async def test_a_callback_that_fails_takes_no_others_answer_away() -> None:
@@ -484,7 +484,7 @@ async def test_a_frozen_server_answers_late_and_in_order(server: Server) -> None
             with pytest.raises(asyncio.TimeoutError):
                 await asyncio.wait_for(ask(connection, "EVALSHA", SHA, 0, "given up"), 0.05)
             assert got == []
-            assert connection.open_calls == 1_001
+            assert len(connection._calls) == 1_001
             with pytest.raises(RedisUnavailable, match=r"did not answer within 0\.1 s") as slow:
                 await RedisConnection.open(connection.address, Access(), 0.1)
             assert slow.value.kind == "timed_out"

@@ -48,11 +48,6 @@ class ConsoleFeed:
         self._looking: asyncio.Task[None] | None = None
 
     @property
-    def looking(self) -> bool:
-        """Whether there is a listener, for whom the node is looked at."""
-        return self._looking is not None
-
-    @property
     def _over(self) -> str:
         return self._ended or self._fault
 

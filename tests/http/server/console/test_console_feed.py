@@ -36,7 +36,7 @@ async def test_all_listeners_share_one_look_and_nobody_costs_none() -> None:
     async with serving() as client:
         looks = counted(client, 3_600)
         feed = client.server.api.console.feed
-        assert not feed.looking
+        assert not feed._looking
         async with contextlib.AsyncExitStack() as stack:
             for _ in range(MAX_LISTENERS):
                 stream = await stack.enter_async_context(following(client))
@@ -46,7 +46,7 @@ async def test_all_listeners_share_one_look_and_nobody_costs_none() -> None:
             assert (status, dict(fields)["Retry-After"]) == (503, "5")
             assert f"{MAX_LISTENERS} pages" in problem["detail"]
             assert looks == [0]
-            assert feed.looking
+            assert feed._looking
 
 
 async def test_a_listener_gets_each_look_and_a_listener_that_leaves_is_noticed() -> None:
@@ -57,7 +57,7 @@ async def test_a_listener_gets_each_look_and_a_listener_that_leaves_is_noticed()
             numbers = [(await event(stream))[1]["look"] for _ in range(5)]
             assert numbers == sorted(set(numbers))
             stream.close()
-        await eventually(lambda: not feed.looking)
+        await eventually(lambda: not feed._looking)
         before = len(looks)
         async with following(client) as stream:
             assert (await event(stream))[1]["look"] >= before  # not what was seen long ago
@@ -103,7 +103,7 @@ async def test_a_bug_in_a_look_ends_the_streams_and_is_logged(
             assert (await event(stream))[0] == "end"
             assert await stream.content.read() == b""
         assert "ZeroDivisionError" in caplog.text
-        await eventually(lambda: not feed.looking)
+        await eventually(lambda: not feed._looking)
         async with following(client) as stream:  # who comes back is served again
             assert (await event(stream))[0] == "node"
 
