@@ -113,7 +113,7 @@ class StrongSide:
 
     def resume(self, kept: bytes | None, directory: str) -> None:
         """Before the start: this node keeps its state in `directory`, and `kept` is what its
-        previous epoch left unsettled; None when no previous epoch is restored. Raises `MeshError`
+        previous epoch left unsettled; None when no previous epoch is restored. Raises `ValueError`
         when `kept` cannot be read."""
         if self._table is not self._tables.main:
             return  # the state is that of the main table alone

@@ -781,4 +781,11 @@ MUTATIONS = (
         'a bug in sending to it", self.peer.name)\n',
         suite("mesh/links/test_link", "bug_in_sending"),
     ),
+    Mutation(
+        "a_flipped_bit_in_a_file_of_the_state_is_not_seen",
+        "mesh",
+        "        if found != _checksum([content]):\n",
+        "        if found is None:\n",
+        suite("mesh/test_state_file", "flipped_bit"),
+    ),
 )
