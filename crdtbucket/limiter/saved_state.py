@@ -88,6 +88,8 @@ class SavedState:
         try:
             self.save()
         finally:
+            if self._strong is not None:
+                self._strong.tell_what_is_kept(self._fault)
             self.give_up()
 
     def give_up(self) -> None:
