@@ -81,6 +81,8 @@ def test_a_command_in_one_process_moves_all(host: Host) -> None:
         until(lambda: status(one) == (2, "halted"), "the halt is seen")
         other.rollout.rollback()
         until(lambda: status(one) == (2, "rolled back"), "the roll-back is seen")
+        reasons = [x.rollout.state["reason"] for x in (one, other) if x.rollout.state]
+        assert reasons == ["another process of this host: rolled back", "command"]
         assert under_new(one) == under_new(other) == set()
 
 
