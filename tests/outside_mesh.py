@@ -30,7 +30,7 @@ from crdtbucket.mesh.links.override_spread import OverrideSpread
 from crdtbucket.mesh.links.signed_orders import packed
 from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.protocol import wire
-from crdtbucket.mesh.state_file import StateFile
+from crdtbucket.mesh.state_file import CheckedFile
 from crdtbucket.rollout.staged import Position, Status
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.strong import previous_epoch
@@ -173,7 +173,8 @@ def _restored(data: bytes) -> None:
 
 
 def _epoch_before(data: bytes) -> None:
-    previous_epoch.load(data)
+    with contextlib.suppress(ValueError):
+        previous_epoch.load(data)
 
 
 def _commands(data: bytes) -> None:
@@ -186,10 +187,10 @@ def _overrides(data: bytes) -> None:
     OverrideFile(str(path)).exchange([], OverrideBook(OPERATORS, "mesh"))
 
 
-def _kept(data: bytes) -> StateFile:
+def _kept(data: bytes) -> CheckedFile:
     path = Path(PLACE.name, "kept")
     path.write_bytes(data)
-    return StateFile(path)
+    return CheckedFile(path, "remove it")
 
 
 KEPT = (_restored, _epoch_before, _commands, _overrides)

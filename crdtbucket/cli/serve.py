@@ -74,7 +74,8 @@ TEXT_FILE = click.Path(exists=True, dir_okay=False)
 )  # fmt: skip
 @click.option(
     "--max-connections", type=click.IntRange(1, 100_000), default=1_000, show_default=True,
-    help="Connections at once; a further one is answered for health and the admin side only.",
+    help="Connections at once, of HTTP and of gRPC each; a further one of HTTP is answered for "
+    "health and the admin side only.",
 )  # fmt: skip
 @click.option(
     "--max-connections-per-address", type=click.IntRange(0, 100_000), default=0, show_default=True,
@@ -133,7 +134,9 @@ def serve(
         token=_token("token", token_file),
         admin_token=_token("admin token", admin_token_file),
         config=str(path),
-        max_connections=connections_within_open_files(max_connections),
+        max_connections=connections_within_open_files(
+            max_connections, 1 if serving["grpc"] is None else 2
+        ),
         **serving,  # options with the names of their fields
     )
     shared: str | None = None

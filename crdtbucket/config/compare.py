@@ -223,6 +223,11 @@ def limit_words(spec: BucketSpec) -> str:
 # -- the rest
 
 
+def changed_settings(old: Config, new: Config) -> list[str]:
+    """The settings that differ, beside those of buckets and the version."""
+    return [one.path for one in _settings(old, new)]
+
+
 def _settings(old: Config, new: Config) -> Iterator[Difference]:
     trees = [effective(one, _Hidden) for one in (old, new)]
     for tree in trees:

@@ -23,7 +23,7 @@ from crdtbucket.rollout.limiter_file import ALONE
 from crdtbucket.shared.shared_file import SharedFile, own_folder, path_for
 
 MEMORY = "/proc/meminfo"
-GROUP = "/sys/fs/cgroup"
+GROUPS, OWN_GROUP = "/sys/fs/cgroup", "/proc/self/cgroup"
 MIB = 1 << 20
 LEAST_FREE = MIB
 """Bytes of a disk that a `state_dir` needs: less cannot keep the files of a small node."""
@@ -177,10 +177,21 @@ def available_memory() -> int | None:
     """Bytes that this process may still take; None where the system does not say."""
     free = re.search(r"^MemAvailable: +(\d+) kB$", _text(MEMORY), re.MULTILINE)
     found = [] if free is None else [int(free[1]) * 1024]
-    limit, used = _text(f"{GROUP}/memory.max"), _text(f"{GROUP}/memory.current")
-    if limit.strip().isdigit() and used.strip().isdigit():  # "max" is no bound
-        found.append(int(limit) - int(used))
-    return min(found, default=None)
+    return min([*found, *_left_in_groups()], default=None)
+
+
+def _left_in_groups() -> Iterator[int]:
+    """Bytes that the control groups (version 2) of this process have left: its own, such as that of
+    a service of systemd with `MemoryMax=`, and those that this is in."""
+    own = re.search(r"^0::(/.*)$", _text(OWN_GROUP), re.MULTILINE)
+    folder = GROUPS + (own[1].rstrip("/") if own else "")
+    while True:
+        limit, used = (_text(f"{folder}/memory.{name}").strip() for name in ("max", "current"))
+        if limit.isdigit() and used.isdigit():  # "max" is no bound
+            yield max(0, int(limit) - int(used))
+        if folder == GROUPS:
+            return
+        folder = os.path.dirname(folder)
 
 
 def _resident() -> int:
@@ -192,7 +203,7 @@ def _resident() -> int:
 def _text(path: str) -> str:
     """A file of the system; empty where there is no such file."""
     try:
-        with open(path, encoding="ascii") as file:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
             return file.read()
     except OSError:
         return ""

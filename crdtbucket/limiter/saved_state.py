@@ -55,7 +55,10 @@ class SavedState:
                 self._restore(saved, directory, memory, name, epochs)
             if self._strong is not None:
                 owed = None if saved is None else directory.owed.load()
-                self._strong.resume(owed, directory.directory)
+                try:
+                    self._strong.resume(owed, directory.directory)
+                except ValueError as error:
+                    raise directory.owed.damaged(error) from error
 
     def save(self) -> None:
         """Saves a snapshot. It takes as long as the disk does. Raises `MeshError`."""
@@ -85,6 +88,8 @@ class SavedState:
         try:
             self.save()
         finally:
+            if self._strong is not None:
+                self._strong.tell_what_is_kept(self._fault)
             self.give_up()
 
     def give_up(self) -> None:

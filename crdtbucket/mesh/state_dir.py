@@ -10,9 +10,10 @@ import re
 from pathlib import Path
 
 from crdtbucket.errors import MeshError, NodeConflict
-from crdtbucket.mesh.state_file import KeyFile, StateFile
+from crdtbucket.mesh.state_file import CheckedFile, KeyFile, StateFile
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
+_ORDERS_FIX = "put back a copy, or remove it, and peers tell this node again what was ordered"
 
 
 class StateDir:
@@ -23,18 +24,22 @@ class StateDir:
         self._stem = file_stem(name)
         self._name = name
         self._lock: int | None = None
-        self._epoch = self._file("epoch")
-        self.snapshot = self._file("snapshot")
-        """The node's entries and what it knows of peers, as of a moment."""
-        self.owed = self._file("owed")
+        self._epoch = self._file("epoch", "remove it to start afresh")
+        self.snapshot = StateFile(self._path("snapshot"))
+        """The node's entries and what it knows of peers, as of a moment; has its own checksum."""
+        self.owed = self._file("owed", "put back a copy, or remove it to start without it")
         """The counts that the previous epoch had not yet sent to the common store."""
-        self.rollout = self._file("rollout")
+        self.rollout = self._file("rollout", "remove it to start with the new version")
         """The roll-out that is under way."""
-        self.pins = self._file("pins")
+        self.pins = self._file(
+            "pins",
+            "if you have edited it, remove its last line, too; else put back a copy, or remove it, "
+            "and then the next key that each name shows is pinned",
+        )
         """The keys that peers have shown."""
-        self.orders = self._file("orders")
+        self.orders = self._file("orders", _ORDERS_FIX)
         """The orders of operators."""
-        self.commands = self._file("commands")
+        self.commands = self._file("commands", _ORDERS_FIX)
         """The last commands of operators that this node has obeyed."""
         self.overrides_path = str(self._path("overrides"))
         """The file of the limits that operators have given to keys, which grows by records."""
@@ -44,8 +49,8 @@ class StateDir:
     def _path(self, suffix: str) -> Path:
         return self._dir / f"{self._stem}.{suffix}"
 
-    def _file(self, suffix: str) -> StateFile:
-        return StateFile(self._path(suffix))
+    def _file(self, suffix: str, fix: str) -> CheckedFile:
+        return CheckedFile(self._path(suffix), fix)
 
     @property
     def directory(self) -> str:
@@ -103,9 +108,7 @@ class StateDir:
             found = json.loads(data)
             return int(found["number"]), int(found["epoch"])
         except (ValueError, KeyError, TypeError) as error:
-            raise MeshError(
-                f"{self._epoch} is damaged ({error}): remove it to start afresh"
-            ) from error
+            raise self._epoch.damaged(error) from error
 
 
 def file_stem(node: str) -> str:

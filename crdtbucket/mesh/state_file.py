@@ -1,5 +1,5 @@
 """One file of a node's state, which is read whole and whose write is complete or absent after a
-crash; and the file of a private key, which is never replaced."""
+crash; one that ends in a checksum; and the file of a private key, which is never replaced."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ import contextlib
 import logging
 import os
 import stat
+import zlib
+from collections.abc import Iterable
 from pathlib import Path
 
 from crdtbucket.errors import MeshError
 
 LOG = logging.getLogger("crdtbucket.mesh")
 MAX_KEY_BYTES = 65_536
+CRC = b"\ncrc32 "
+"""Begins the last line of a checked file."""
 
 
 class StateFile:
@@ -63,6 +67,37 @@ class StateFile:
             raise MeshError(f"{self} cannot be removed: {error.strerror}") from error
 
 
+class CheckedFile(StateFile):
+    """A file whose last line is a checksum of all before it, so that a flipped bit is an error and
+    never another number."""
+
+    def __init__(self, path: Path, fix: str) -> None:
+        """`fix`: what its user can do when it is damaged."""
+        super().__init__(path)
+        self._fix = fix
+
+    def load(self) -> bytes | None:
+        """As `StateFile.load`. Raises `MeshError` also when the checksum is wrong. A file without
+        one is of an earlier version, or was written by hand: its reader decides."""
+        data = super().load()
+        if data is None:
+            return None
+        content, mark, found = data.rpartition(CRC)
+        if not mark:
+            return data
+        if found != _checksum([content]):
+            raise self.damaged("its bytes have another checksum")
+        return content
+
+    def save(self, *pieces: bytes) -> None:
+        """As `StateFile.save`."""
+        super().save(*pieces, CRC, _checksum(pieces))
+
+    def damaged(self, why: object) -> MeshError:
+        """The error for content that cannot be read."""
+        return MeshError(f"{self} is damaged ({why}): {self._fix}")
+
+
 class KeyFile(StateFile):
     """The file of a private key (PEM), which is never replaced."""
 
@@ -101,3 +136,10 @@ class KeyFile(StateFile):
             )
         if mode & stat.S_IRWXG:
             LOG.warning("%s has mode %s: its group has this node's key", self, shown)
+
+
+def _checksum(pieces: Iterable[bytes]) -> bytes:
+    crc = 0
+    for piece in pieces:
+        crc = zlib.crc32(piece, crc)
+    return b"%08x\n" % crc

@@ -87,7 +87,9 @@ class InForce:
         key = canonical_name(name) if isinstance(name, str) else ""
         found = self.buckets.get(key) or self.outside.buckets.get(key)
         if found is None:
-            raise UnknownBucket(name, self.by_name)
+            every = [one.spec for one in self.buckets.values()]
+            made = {override.key for one in every for _, override in one.overrides}
+            raise UnknownBucket(name, (one.name for one in every if one.key not in made))
         return found
 
     def group(self, name: str) -> Sequence[Bucket]:
@@ -166,13 +168,14 @@ class InForce:
         self.outside.connect(specs, buckets)
         self.wake_waiters()
         LOG.info(
-            "configuration version %d (hash %s) is in force%s: %s%s%s%s",
+            "configuration version %d (hash %s) is in force%s: %s%s%s%s%s",
             config.version,
             config.hash,
             "" if before is None else f" after version {before.version} (hash {before.hash})",
             counted(len(specs), "bucket"),
             "" if before is None else "".join(_differences(were, buckets)),
             "".join(f", {one.spec.name} removed" for one in gone.values()),
+            "" if before is None else _changed_settings(before, config),
             "" if config.enabled else "; rating.enabled is false, so that nothing is denied",
         )
 
@@ -286,3 +289,10 @@ def _differences(were: Mapping[str, BucketSpec], are: Mapping[str, Bucket]) -> I
             yield f", {one.spec.name} added"
         elif differs(were[key], one.spec):
             yield f", {one.spec.name} changed"
+
+
+def _changed_settings(before: Config, config: Config) -> str:
+    from crdtbucket.config.compare import changed_settings
+
+    changed = changed_settings(before, config)
+    return f"; changed: {', '.join(changed)}" if changed else ""

@@ -268,12 +268,12 @@ class LiveRollout:
         """Saves the position, and takes over that of the other processes of a shared table."""
         rollout, before = self._rollout, self._before
         if rollout and before and (found := self._store.exchange(rollout.position, before)):
-            self._take(rollout, found)
+            self._take(rollout, found, "another process of this host")
 
-    def _take(self, rollout: Rollout, position: Position) -> bool:
+    def _take(self, rollout: Rollout, position: Position, whose: str = "another node") -> bool:
         """Whether a position that was advertised moves the roll-out; one of a later version is
         remembered."""
-        if rollout.receive(position, self._table.now()):
+        if rollout.receive(position, self._table.now(), whose):
             return True
         if position.of > rollout.position.of:
             self._advertised = position

@@ -64,9 +64,15 @@ class HostRollout:
 
     def begun(self, target: Config) -> tuple[Config, Position] | None:
         """The version before `target`, and the position of `target`; None if the file has nothing
-        usable about it."""
+        usable about it. Raises `MeshError` when the version before is damaged."""
         data = self._locked(_read)
-        return recalled(data, target) if data and position_in(data) is not None else None
+        if not data or position_in(data) is None:
+            return None
+        try:
+            return recalled(data, target)
+        except ValueError as error:
+            fix = "remove it to start with the new version"
+            raise MeshError(f"{self.path} is damaged ({error}): {fix}") from error
 
     def exchange(self, position: Position, content: Callable[[], bytes]) -> Position | None:
         """If the file has a smaller position or none, writes the result of `content`, which
@@ -160,9 +166,11 @@ def begun(
     """The version before `target` and the position of `target`, in other processes of the host or
     in an earlier epoch of this node; None when it was never begun. Raises `MeshError`."""
     found = [None if host is None else host.begun(target)]
-    data = None if state_dir is None else state_dir.rollout.load()
-    if data is not None:
-        found.append(recalled(data, target))
+    if state_dir is not None and (data := state_dir.rollout.load()) is not None:
+        try:
+            found.append(recalled(data, target))
+        except ValueError as error:
+            raise state_dir.rollout.damaged(error) from error
     known = [one for one in found if one is not None]
     return max(known, key=lambda one: one[1], default=None)
 
@@ -198,7 +206,7 @@ def position_in(data: bytes) -> Position | None:
 def recalled(data: bytes, target: Config) -> tuple[Config, Position] | None:
     """The version before `target`, and the position of `target`, if `data` is about this version.
 
-    Raises `MeshError` when it is damaged.
+    Raises `ValueError` when it is damaged.
     """
     try:
         content = json.loads(data)
@@ -218,10 +226,7 @@ def recalled(data: bytes, target: Config) -> tuple[Config, Position] | None:
         if before.hash != content["hash"]:  # other settings have changed since
             return None
     except (ValueError, KeyError, TypeError, CrdtbucketError) as error:
-        raise MeshError(
-            f"what mesh.state_dir keeps of a roll-out is damaged ({error!r}): remove the file that "
-            "ends in .rollout to start with the new version"
-        ) from error
+        raise ValueError(f"it keeps no roll-out: {error!r}") from error
     return before, position
 
 

@@ -134,12 +134,12 @@ class Rollout:
         """Whether it is on its way."""
         return self.position.status in (Status.RUNNING, Status.HALTED)
 
-    def receive(self, advertised: Position, now: int) -> bool:
-        """Takes the position that a peer advertises, unless it is of another version. Returns
-        whether the own position changed."""
+    def receive(self, advertised: Position, now: int, whose: str = "another node") -> bool:
+        """Takes the position that a peer advertises, unless it is of another version. `whose`: by
+        whom it was moved, for people. Returns whether the own position changed."""
         if advertised.of != self.position.of or advertised <= self.position:
             return False
-        self._move(advertised, now, f"another node: {advertised.status}")
+        self._move(advertised, now, f"{whose}: {advertised.status}")
         return True
 
     def obey(self, order: Position, now: int) -> bool:

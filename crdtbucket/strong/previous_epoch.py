@@ -6,7 +6,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from crdtbucket.base.packing import pack, unpack
-from crdtbucket.errors import MeshError
 from crdtbucket.strong.unsettled import Row
 
 FORMAT = 1
@@ -29,8 +28,7 @@ def dump(epoch: PreviousEpoch) -> bytes:
 
 
 def load(data: bytes) -> PreviousEpoch:
-    """Reads what `dump` has written. Raises `MeshError` when it cannot be read, and says what to
-    do."""
+    """Reads what `dump` has written. Raises `ValueError` when it cannot be read."""
     try:
         form, rows, servers = unpack(data)
         if form != FORMAT:
@@ -42,8 +40,5 @@ def load(data: bytes) -> PreviousEpoch:
             if len(pair) != 2 or not all(isinstance(one, str) for one in pair):
                 raise ValueError("a server is malformed")
         return PreviousEpoch(rows, servers)
-    except (ValueError, TypeError) as error:
-        raise MeshError(
-            f"what the previous epoch left to settle with Redis cannot be read ({error}): remove "
-            "the node's .owed file in mesh.state_dir to start without it"
-        ) from error
+    except TypeError as error:
+        raise ValueError(f"not what an epoch left to settle with Redis: {error}") from error

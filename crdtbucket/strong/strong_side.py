@@ -113,7 +113,7 @@ class StrongSide:
 
     def resume(self, kept: bytes | None, directory: str) -> None:
         """Before the start: this node keeps its state in `directory`, and `kept` is what its
-        previous epoch left unsettled; None when no previous epoch is restored. Raises `MeshError`
+        previous epoch left unsettled; None when no previous epoch is restored. Raises `ValueError`
         when `kept` cannot be read."""
         if self._table is not self._tables.main:
             return  # the state is that of the main table alone
@@ -169,7 +169,8 @@ class StrongSide:
         """Settles what can be settled soon, and ends the connections."""
         if self.store is not None:
             await self.store.stop()
-            self._tell_what_is_left(self.store)
+            if not self._state_dir:
+                self._tell_what_is_lost()
         if self._webhook is not None:
             await self._webhook.aclose()
 
@@ -194,20 +195,30 @@ class StrongSide:
             found["regions"] = store.regions.states()
         return found
 
-    def _tell_what_is_left(self, store: Store) -> None:
-        unsettled = store.ledger.unsettled
-        if not unsettled.pending:
+    def tell_what_is_kept(self, fault: str) -> None:
+        """Logs what the node leaves unsettled at its end, after its state was saved. `fault`: why
+        that failed; "" where it did not."""
+        what = self._left()
+        if not what or not self._state_dir:
             return
-        tokens, keys = unsettled.tokens(), len(unsettled.pending)
-        what = f"{counted(tokens, 'token')} of {counted(keys, 'key')}"
-        if self._state_dir:
+        if fault:
+            LOG.error(
+                "this node ends with %s not settled with Redis, and %s. Redis never charges those "
+                "of them that were taken since the last snapshot. Make room there before the node "
+                "starts again, and close nodes while Redis is reached",
+                what,
+                fault,
+            )
+        else:
             LOG.info(
                 "this node ends with %s not settled with Redis; they are kept in %s, and settled "
                 "when it starts again",
                 what,
                 self._state_dir,
             )
-        else:
+
+    def _tell_what_is_lost(self) -> None:
+        if what := self._left():
             fix = "With mesh.state_dir they are kept, and settled when the node starts again"
             if self._table is not self._tables.main:
                 fix = "A process that shares a table keeps none: close it while Redis is reached"
@@ -216,6 +227,14 @@ class StrongSide:
                 what,
                 fix,
             )
+
+    def _left(self) -> str:
+        """The tokens, in words, that Redis has not charged; "" where there are none."""
+        if self.store is None:
+            return ""
+        unsettled = self.store.ledger.unsettled
+        tokens, keys = unsettled.tokens(), sum(map(bool, unsettled.pending.values()))
+        return f"{counted(tokens, 'token')} of {counted(keys, 'key')}" if keys else ""
 
     def _wake(self) -> None:
         if self.store is not None:

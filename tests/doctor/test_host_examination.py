@@ -11,6 +11,7 @@ import pytest
 from crdtbucket import Limiter, MeshConfig
 from crdtbucket._core import REMEMBERED_BYTES
 from crdtbucket.config import Config, load_config
+from crdtbucket.doctor import host_examination
 from crdtbucket.doctor.diagnosis import Diagnosis
 from crdtbucket.doctor.host_examination import (
     available_memory,
@@ -122,6 +123,10 @@ def test_memory_is_that_of_a_full_table(tmp_path: Path) -> None:
     path = tmp_path / "small.yaml"
     path.write_text("services: {a: {limit: 1/s, bucket: {max_keys: 1000}}}\n")
     assert most_keys(load_config(path)) == 1_000
+    path.write_text(
+        "services: {a: {limit: 1/s, bucket: {max_keys: 1000}, keys: {'v*': {limit: 2/s}}}}\n"
+    )
+    assert most_keys(load_config(path)) == 2_000  # each override has as many keys of its own
 
 
 async def test_in_a_mesh_it_is_also_what_is_remembered_of_peers(tmp_path: Path) -> None:
@@ -149,3 +154,32 @@ def test_too_little_memory() -> None:
 
 def test_the_memory_that_is_left_is_known_here() -> None:
     assert (available_memory() or 0) > MIB
+
+
+@pytest.mark.parametrize(
+    ("own", "limits", "left"),
+    [
+        ("0::/\n", {"": 300}, 200),  # in a container, which sees its own group as the root
+        ("0::/system.slice/edge.service\n", {"system.slice/edge.service": 150}, 50),
+        ("0::/system.slice/edge.service\n", {"system.slice": 170}, 70),
+        ("0::/a/b\n", {"": 180, "a": 160, "a/b": 170}, 60),
+        ("0::/a/b\n", {"a/b": 40}, 0),  # lowered below what is used
+        ("1:name=systemd:/\n0::/../outside\n", {"": 190}, 90),
+        ("", {"": 120}, 20),
+    ],
+)
+def test_the_memory_of_each_control_group_that_this_process_is_in_counts(
+    own: str, limits: dict[str, int], left: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    groups = tmp_path / "cgroup"
+    for folder in ("", "a", "a/b", "system.slice", "system.slice/edge.service"):
+        (groups / folder).mkdir(parents=True, exist_ok=True)
+        limit = str(limits[folder] * MIB) if folder in limits else "max"
+        (groups / folder / "memory.max").write_text(f"{limit}\n")
+        (groups / folder / "memory.current").write_text(f"{100 * MIB}\n")
+    (tmp_path / "own").write_text(own)
+    (tmp_path / "meminfo").write_text("MemAvailable:    1048576 kB\n")
+    monkeypatch.setattr(host_examination, "GROUPS", str(groups))
+    monkeypatch.setattr(host_examination, "OWN_GROUP", str(tmp_path / "own"))
+    monkeypatch.setattr(host_examination, "MEMORY", str(tmp_path / "meminfo"))
+    assert available_memory() == left * MIB

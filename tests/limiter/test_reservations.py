@@ -9,12 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crdtbucket import Limiter
 from crdtbucket._core import Reservation
 from crdtbucket.errors import (
     CostExceedsCapacity,
     InvalidCost,
     InvalidKey,
     InvalidSpec,
+    LimiterClosed,
     ReservationDenied,
     ReservationError,
 )
@@ -258,6 +260,26 @@ def test_a_commit_after_the_block_is_late_too(
     assert bucket.reservations.late_commits == 1
     with pytest.raises(ReservationError):
         reservation.commit(413)
+
+
+@pytest.mark.parametrize("actual", [900, 800, 412, 0])
+def test_a_commit_after_the_limiter_is_closed_is_refused_as_a_take_is(actual: int) -> None:
+    limiter = Limiter([BucketSpec("llm", 1_000, 1, "1h")])
+    bucket = limiter.bucket("llm")
+    with bucket.reserve(KEY, estimate=800) as reservation:
+        limiter.close()
+        for _ in range(2):  # nor does the first one count as done
+            with pytest.raises(LimiterClosed):
+                reservation.commit(actual)
+        assert (reservation.actual, reservation.state) == (None, ReservationState.HELD)
+
+
+def test_what_was_committed_before_the_limiter_was_closed_is_done() -> None:
+    limiter = Limiter([BucketSpec("llm", 1_000, 1, "1h")])
+    with limiter.bucket("llm").reserve(KEY, estimate=800) as reservation:
+        reservation.commit(412)
+        limiter.close()
+        reservation.commit(412)  # the same again changes nothing
 
 
 @given(st.lists(st.tuples(st.integers(1, 50), st.integers(0, 9)), max_size=60))

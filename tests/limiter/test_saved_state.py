@@ -156,7 +156,11 @@ def test_the_stats_say_how_old_the_last_snapshot_is_and_why_there_is_no_newer_on
     file: str, tmp_path: Path
 ) -> None:
     table = Table(max_keys=16, virtual=True)
-    strong: Any = SimpleNamespace(resume=lambda *_: None, unsettled_state=lambda: b"owed")
+    strong: Any = SimpleNamespace(
+        resume=lambda *_: None,
+        unsettled_state=lambda: b"owed",
+        tell_what_is_kept=lambda _: None,
+    )
     state = SavedState(table, strong)
 
     def at(seconds: int) -> dict[str, Any]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from crdtbucket.errors import MeshError
-from crdtbucket.mesh.state_file import StateFile
+from crdtbucket.mesh.state_file import CheckedFile
 
 
-class KeptFile(StateFile):
+class KeptFile(CheckedFile):
     """A file of a node's state that is on no disk."""
 
     def __init__(self, name: str = "the pins in memory") -> None:
-        super().__init__(Path(name))
+        super().__init__(Path(name), "remove it")
         self.data: bytes | None = None
         self.full = False
         """Whether nothing can be saved."""

@@ -8,7 +8,7 @@ MUTATIONS = (
     Mutation(
         "connections_use_up_the_files_of_a_process",
         "http",
-        "    most = max(1, soft - OTHER_FILES)\n",
+        "    most = max(1, (soft - OTHER_FILES) // sides)\n",
         "    most = wanted\n",
         suite("cli/test_serve", "may_open_few_files"),
     ),
@@ -493,5 +493,12 @@ MUTATIONS = (
         "            self._follow(buckets)\n        if self._of_peer ",
         "            pass\n        if self._of_peer ",
         suite("http/test_limits", "rates_of_a_name"),
+    ),
+    Mutation(
+        "connections_of_grpc_are_not_bounded",
+        "http/server",
+        '("grpc.max_allowed_incoming_connections", self._settings.max_connections),',
+        "",
+        suite("http/server/test_envoy_service", "beyond_the_most"),
     ),
 )

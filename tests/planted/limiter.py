@@ -385,4 +385,25 @@ MUTATIONS = (
         "a snapshot cannot be restored",
         suite("limiter/test_saved_state", "names_the_file"),
     ),
+    Mutation(
+        "a_process_of_this_host_is_called_another_node",
+        "rollout",
+        'self._take(rollout, found, "another process of this host")',
+        "self._take(rollout, found)",
+        suite("rollout/test_rollout_store", "command_in_one_process"),
+    ),
+    Mutation(
+        "an_unknown_bucket_lists_the_overrides_too",
+        "rollout",
+        "for one in every if one.key not in made))",
+        "for one in every))",
+        suite("rollout/test_reload", "unknown_name"),
+    ),
+    Mutation(
+        "a_reload_does_not_say_which_settings_it_changes",
+        "rollout",
+        '"" if before is None else _changed_settings(before, config),',
+        '"",',
+        suite("rollout/test_reload", "log_names_the_settings"),
+    ),
 )

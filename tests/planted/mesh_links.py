@@ -628,7 +628,7 @@ MUTATIONS = (
         "a_certificate_that_all_refuse_is_not_reported",
         "mesh/links",
         "        if fault := own_fault(config):\n            LOG.error",
-        "        if fault := \"\":\n            LOG.error",
+        '        if fault := "":\n            LOG.error',
         suite("mesh/transport/test_credentials", "not_trust_itself"),
     ),
     Mutation(
@@ -780,5 +780,12 @@ MUTATIONS = (
         'a bug in sending to it", self.peer.name)\n            self.abort("internal error")\n',
         'a bug in sending to it", self.peer.name)\n',
         suite("mesh/links/test_link", "bug_in_sending"),
+    ),
+    Mutation(
+        "a_flipped_bit_in_a_file_of_the_state_is_not_seen",
+        "mesh",
+        "        if found != _checksum([content]):\n",
+        "        if found is None:\n",
+        suite("mesh/test_state_file", "flipped_bit"),
     ),
 )

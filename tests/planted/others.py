@@ -536,4 +536,11 @@ MUTATIONS = (
         "self._stand_by_and_lead()",
         suite("shared/test_leadership", "leads_later"),
     ),
+    Mutation(
+        "the_doctor_looks_at_the_outermost_control_group_only",
+        "doctor",
+        'folder = GROUPS + (own[1].rstrip("/") if own else "")',
+        "folder = GROUPS",
+        suite("doctor/test_host_examination", "control_group"),
+    ),
 )

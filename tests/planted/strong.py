@@ -521,4 +521,18 @@ MUTATIONS = (
         "        finally:\n            if decision and not took(decision) and self._may",
         suite("strong/test_slot_ledger", "cannot_be_decided"),
     ),
+    Mutation(
+        "what_a_full_disk_did_not_take_is_said_to_be_kept",
+        "limiter",
+        "self._strong.tell_what_is_kept(self._fault)",
+        'self._strong.tell_what_is_kept("")',
+        suite("strong/test_unsettled", "full_disk"),
+    ),
+    Mutation(
+        "a_key_without_tokens_is_warned_of",
+        "strong",
+        "sum(map(bool, unsettled.pending.values()))",
+        "len(unsettled.pending)",
+        suite("strong/test_unsettled", "without_tokens"),
+    ),
 )

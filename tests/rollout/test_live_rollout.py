@@ -29,11 +29,12 @@ from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.limiter.factory import Factory
 from crdtbucket.limiter.node_identity import Identity
 from crdtbucket.limiter.tables import Tables
+from crdtbucket.mesh.state_dir import StateDir
 from crdtbucket.rollout.in_force import InForce
 from crdtbucket.rollout.live_rollout import LiveRollout
 from crdtbucket.rollout.reload import Reload
 from crdtbucket.rollout.rollout_plan import RolloutPlan, Stage
-from crdtbucket.rollout.rollout_store import RolloutStore, kept, recalled
+from crdtbucket.rollout.rollout_store import HostRollout, RolloutStore, begun, kept, recalled
 from crdtbucket.rollout.staged import Position, Status, row_of
 from crdtbucket.testing import SimulatedMesh
 from tests.threads import running
@@ -647,9 +648,23 @@ def test_what_is_kept_is_what_comes_back(status: Status) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"[1]", b'{"position": [1]}', b"\xff", b"null"])
-def test_what_is_damaged_says_what_to_do(data: bytes) -> None:
-    with pytest.raises(MeshError, match="remove the file"):
-        recalled(data, version(2, NEW, plan=PLAN))
+def test_what_is_damaged_says_what_to_do(data: bytes, tmp_path: Path) -> None:
+    (tmp_path / "eu.rollout").write_bytes(data)
+    with pytest.raises(MeshError, match=r"eu\.rollout is damaged .*: remove it to start with the"):
+        begun(version(2, NEW, plan=PLAN), None, StateDir(tmp_path, "eu"))
+
+
+def test_a_damaged_version_before_of_a_host_says_what_to_do(tmp_path: Path) -> None:
+    target = version(2, NEW, plan=PLAN)
+    host = HostRollout(str(tmp_path / "table"))
+    position = Position(*target.version_id)
+    host.exchange(position, lambda: kept(version(1, OLD), position))
+    sound = Path(host.path).read_bytes()
+    Path(host.path).write_bytes(sound.replace(b'"capacity"', b'"capacitx"'))
+    with pytest.raises(
+        MeshError, match=r"table~rollout is damaged .*: remove it to start with the"
+    ):
+        host.begun(target)
 
 
 FILE = """

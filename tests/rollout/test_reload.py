@@ -169,6 +169,16 @@ def test_buckets_come_and_go() -> None:
     assert limiter.bucket("other") is removed
 
 
+def test_the_error_of_an_unknown_name_lists_what_the_file_defines_and_no_limits_of_keys() -> None:
+    chat = BucketSpec("chat", 100, 1, overrides=[("vip-*", BucketSpec("vip", 200, 1))])
+    limiter = Limiter([chat, *BucketSpec.parse_all("login", "10/second; 20/minute")])
+    limiter.overrides.set("chat", "tenant-8", "50/60s")
+    assert limiter.bucket("chat[=50/60s]").take("tenant-8")
+    with pytest.raises(UnknownBucket) as caught:
+        limiter.bucket("chaat")
+    assert str(caught.value) == "no bucket 'chaat'; there are: chat, login:1, login:2"
+
+
 @pytest.mark.parametrize("text", ["", "# later\n", "rating: {fallback_ratio: 0.5}\n"])
 def test_a_file_that_was_cut_short_takes_no_limit_away(tmp_path: Path, text: str) -> None:
     path = tmp_path / "limits.yaml"
@@ -204,6 +214,27 @@ def test_what_comes_into_force_is_said_with_the_buckets_that_the_file_defines(
     assert one.endswith("is in force: 1 bucket")
     assert two.endswith(": 2 buckets, other added, api[vip-*] removed")
     assert three.endswith(": 2 buckets, api changed")
+
+
+def test_the_log_names_the_settings_that_a_reload_changes_and_no_secret(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    path, secret = tmp_path / "node.yaml", "0123456789abcdef"
+    text = "node: a\nmesh: {listen: 127.0.0.1:0, secret: %s, operator_keys: [%s]}\n"
+    text += "services: {api: {limit: 100/hour}}\n"
+    keys = ["ed25519:" + digit * 32 for digit in "ab"]
+    path.write_text(text % (secret, f"'{keys[0]}'"))
+    with Limiter.from_file(path) as limiter:
+        caplog.set_level("INFO", "crdtbucket")
+        path.write_text(text % (secret, ", ".join(f"'{key}'" for key in keys)))
+        limiter.reload()
+        path.write_text(text % (f"[{secret[::-1]}, {secret}]", f"'{keys[1]}'"))
+        limiter.reload()
+        limiter.reload()
+    one, two, three = (line for line in caplog.messages if "is in force" in line)
+    assert one.endswith(": 1 bucket; changed: mesh.operator_keys")
+    assert two.endswith(": 1 bucket; changed: mesh.secret, mesh.operator_keys")
+    assert three.endswith(": 1 bucket")
 
 
 def test_order_and_spelling_are_those_of_the_file() -> None:

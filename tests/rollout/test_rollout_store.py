@@ -16,7 +16,7 @@ import pytest
 from crdtbucket import BucketSpec, Limiter
 from crdtbucket._core import Table
 from crdtbucket.config import Config
-from crdtbucket.mesh.state_file import StateFile
+from crdtbucket.mesh.state_dir import StateDir
 from crdtbucket.rollout.limiter_file import LimiterFile
 from crdtbucket.rollout.rollout_store import ROLLOUT_SUFFIX, HostRollout, RolloutStore, position_in
 from crdtbucket.rollout.staged import Position, Status
@@ -81,6 +81,8 @@ def test_a_command_in_one_process_moves_all(host: Host) -> None:
         until(lambda: status(one) == (2, "halted"), "the halt is seen")
         other.rollout.rollback()
         until(lambda: status(one) == (2, "rolled back"), "the roll-back is seen")
+        reasons = [x.rollout.state["reason"] for x in (one, other) if x.rollout.state]
+        assert reasons == ["another process of this host: rolled back", "command"]
         assert under_new(one) == under_new(other) == set()
 
 
@@ -224,7 +226,6 @@ import time
 from crdtbucket import BucketSpec, Limiter
 from crdtbucket._core import Table
 from crdtbucket.config import Config
-from crdtbucket.mesh.state_file import StateFile
 with Limiter.from_file({str(host.file)!r}, shared={host.table!r}) as limiter:
     print("open", flush=True)
     input()
@@ -319,7 +320,7 @@ def test_what_a_full_disk_did_not_take_is_kept_once_there_is_room(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Else a version that was rolled back would be in force after the next restart."""
-    file = StateFile(tmp_path / "eu-1.rollout")
+    file = StateDir(tmp_path, "eu-1").rollout
     store = RolloutStore(Table(), state_dir=Mock(rollout=file))
     before = Config("v1", (BucketSpec.parse("api", "1/s"),), version=1)
     back = Position(2, 7, 1, Status.ROLLED_BACK)

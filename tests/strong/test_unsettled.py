@@ -9,9 +9,8 @@ from pathlib import Path
 import msgpack
 import pytest
 
-from crdtbucket import BucketSpec, Limiter, MeshConfig, Mode, RedisConfig
+from crdtbucket import BucketSpec, Limiter, MeshConfig, MeshError, Mode, RedisConfig
 from crdtbucket._core import BucketCore, Table
-from crdtbucket.errors import MeshError
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from crdtbucket.strong.controller.degradation import Degradation
 from crdtbucket.strong.previous_epoch import PreviousEpoch, dump, load
@@ -156,6 +155,46 @@ async def test_without_a_state_dir_the_log_warns_of_the_tokens_that_are_lost(
     assert "mesh.state_dir" in lines[0].getMessage()
 
 
+@pytest.mark.parametrize("full", ["snapshot", "owed"])
+async def test_with_a_full_disk_the_log_says_how_much_is_lost_and_what_to_do(
+    full: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Server() as server, caplog.at_level(logging.INFO, "crdtbucket"):
+        (tmp_path / f"n1.{full}.new").mkdir()  # nothing can be written
+        one = await limiter(server, tmp_path).__aenter__()
+        bucket = one.bucket("b")
+        assert await bucket.acquire("k", 20)
+        await eventually(lambda: not one.stats()["strong"]["unsettled"])
+        server.kill()
+        await eventually(lambda: bucket.mode is Mode.FALLBACK)
+        assert await bucket.acquire("k", 5)
+        with pytest.raises(MeshError, match="cannot be written"):
+            await one.aclose()
+    (line,) = [r for r in caplog.records if "not settled with Redis" in r.getMessage()]
+    assert line.levelno == logging.ERROR
+    assert line.getMessage() == (
+        "this node ends with 5 tokens of 1 key not settled with Redis, and "
+        f"{tmp_path}/n1.{full} cannot be written: Is a directory. Redis never charges those of "
+        "them that were taken since the last snapshot. Make room there before the node starts "
+        "again, and close nodes while Redis is reached"
+    )
+
+
+async def test_keys_without_tokens_are_nothing_to_warn_of(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with Server() as server, caplog.at_level(logging.INFO, "crdtbucket.strong"):
+        async with limiter(server, None) as one:
+            bucket = one.bucket("b")
+            await bucket.acquire("k")
+            await eventually(lambda: not one.stats()["strong"]["unsettled"])
+            server.kill()
+            await eventually(lambda: bucket.mode is Mode.FALLBACK)
+            store = bucket.store  # type: ignore[attr-defined]
+            store.ledger.unsettled.add(bucket, bucket.hash("k"))  # a peer's counts
+    assert not [r for r in caplog.records if "not settled with Redis" in r.getMessage()]
+
+
 async def test_what_is_settled_before_the_end_is_no_warning(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -192,8 +231,8 @@ def test_what_is_kept_is_read_back() -> None:
         msgpack.packb(7),
     ],
 )
-def test_a_damaged_file_is_refused_with_what_to_do(data: bytes) -> None:
-    with pytest.raises(MeshError, match=r"\.owed file in mesh\.state_dir"):
+def test_what_no_epoch_has_left_is_refused(data: bytes) -> None:
+    with pytest.raises(ValueError, match=r"msgpack|format|malformed|not what an epoch left"):
         load(data)
 
 

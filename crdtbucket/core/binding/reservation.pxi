@@ -193,6 +193,8 @@ cdef class ReservationBook:
             raise ReservationError(
                 "entered before this process was forked: commit it in the process that entered it"
             )
+        if self.bucket.table.refusal is not None:       # before the state: it is not done
+            raise self.bucket.table.refusal
         late = one.state is _RETURNED
         if not late:
             taken = one.decision.cost

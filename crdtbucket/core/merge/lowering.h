@@ -291,8 +291,7 @@ static i128 lowered_at_most(table_t *t, uint32_t e, const definition_t *d, const
     i128 charged = result - (after > debt ? after : debt);
     if (brings >= 0 && charged > 0)
         drop_uncounted(r, d, charged);
-    /* Where bursts are shared in a partition, a node owes what it has left to silent peers until it
-     * knows what they took. */
+    /* Where bursts are shared, a node owes what it left to silent peers till their takes come. */
     i128 much = full_units(d) / (t->h->shared_bursts ? 1 : 2);
     *refused += result - to > much + predicted_debt(notes, d, now);
     return result;

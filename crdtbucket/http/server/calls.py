@@ -125,8 +125,8 @@ class Calls:
             return answer
         take = known(
             self.takes.get(body.id, now_ns()),
-            f"no take has this id: it was not made refundable, or is over {REFUNDABLE_S} s old, or "
-            "another node made it",
+            f"no take has this id: it was not made refundable, is over {REFUNDABLE_S} s old, the "
+            "process that made it was restarted, which forgets all ids, or another node made it",
         )
         if take.done and take.tokens != body.tokens:
             raise Refusal(409, "this take was refunded before, with other tokens")
@@ -166,7 +166,8 @@ class Calls:
             return answer
         held = known(
             self.reservations.get(body.id, now_ns()),
-            f"no reservation has this id: it ended over {LATE_S} s ago, or another node made it",
+            f"no reservation has this id: it ended over {LATE_S} s ago, the process that made it "
+            "was restarted, which forgets all ids, or another node made it",
         )
         if held.late is None:
             held.late = held.bucket.table.now() >= held.reservation.deadline_ns

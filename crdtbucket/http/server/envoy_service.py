@@ -79,6 +79,7 @@ class EnvoyService:
             options=[
                 ("grpc.so_reuseport", int(self._shared)),
                 ("grpc.max_receive_message_length", MAX_MESSAGE),
+                ("grpc.max_allowed_incoming_connections", self._settings.max_connections),
             ]
         )
         answers = grpc.unary_unary_rpc_method_handler(self._answer)  # bytes to bytes

@@ -12,14 +12,15 @@ OTHER_FILES = 192
 what the process reads."""
 
 
-def connections_within_open_files(wanted: int) -> int:
-    """So many connections, or fewer where the process may not open as many files.
+def connections_within_open_files(wanted: int, sides: int = 1) -> int:
+    """So many connections, or fewer where the process may not open as many files. `sides`: how
+    many servers have as many each, as those of HTTP and of gRPC do.
 
     Without it a server that is full of connections could accept no further one, and the event loop
     would log that thousands of times a second. The soft limit of the process is raised as far as
     is needed and its hard limit allows.
     """
-    needed = wanted + OTHER_FILES
+    needed = sides * wanted + OTHER_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if _allows(soft, needed):
         return wanted
@@ -29,7 +30,7 @@ def connections_within_open_files(wanted: int) -> int:
         soft = raised
     if _allows(soft, needed):
         return wanted
-    most = max(1, soft - OTHER_FILES)
+    most = max(1, (soft - OTHER_FILES) // sides)
     LOG.warning(
         "at most %d connections at once, not %d, as this process may open %d files only: allow it "
         "%d (LimitNOFILE= of systemd, or ulimit -n)",

@@ -83,7 +83,8 @@ class SlotCalls:
             return answer
         held = known(
             self._slots.get(body.id, now_ns()),
-            f"no slot has this id: it ended over {LATE_S} s ago, or another node made it",
+            f"no slot has this id: it ended over {LATE_S} s ago, the process that made it "
+            "was restarted, which forgets all ids, or another node made it",
         )
         if held.released is None:
             held.released = held.slot.release()

@@ -18,7 +18,7 @@ from crdtbucket.mesh.links.ejections import EjectOrder
 from crdtbucket.mesh.links.node_key import NodeKey, fingerprint_of
 from crdtbucket.mesh.links.order_book import OrderBook
 from crdtbucket.mesh.links.signed_orders import SignedOrder, unpacked
-from crdtbucket.mesh.state_file import StateFile
+from crdtbucket.mesh.state_file import CheckedFile
 from crdtbucket.rollout.rollout_plan import MAX_STAGES
 from crdtbucket.rollout.staged import Position, Status
 
@@ -112,7 +112,7 @@ class CommandBook(OrderBook[CommandOrder]):
         self,
         operators: Iterable[str] = (),
         mesh_name: str = "",
-        kept: StateFile | None = None,
+        kept: CheckedFile | None = None,
         obey: Callable[[Sequence[CommandOrder]], None] = lambda _: None,
     ) -> None:
         """As `OrderBook`; `obey` gets each new command that is to be obeyed here."""
@@ -123,7 +123,7 @@ class CommandBook(OrderBook[CommandOrder]):
         """The command about a version and its hash."""
         return self.about(ROLLOUT, str(version), f"{content:016x}")
 
-    def _forget(self, kept: StateFile) -> None:
+    def _forget(self, kept: CheckedFile) -> None:
         # With an old file the next process would not wait until it has learned which resets are
         # past, and would obey the one that the file lacks once more.
         try:

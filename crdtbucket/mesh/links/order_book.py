@@ -12,7 +12,7 @@ from crdtbucket.errors import MeshError, WireError
 from crdtbucket.mesh.links.counters import LOG
 from crdtbucket.mesh.links.node_key import fingerprint_of
 from crdtbucket.mesh.links.signed_orders import SignedOrder, unpacked
-from crdtbucket.mesh.state_file import StateFile
+from crdtbucket.mesh.state_file import CheckedFile
 
 Order = TypeVar("Order", bound=SignedOrder)
 Refused = Callable[[str], None]
@@ -28,7 +28,7 @@ class OrderBook(Generic[Order]):
     """The kind of orders."""
 
     def __init__(
-        self, operators: Iterable[str] = (), mesh_name: str = "", kept: StateFile | None = None
+        self, operators: Iterable[str] = (), mesh_name: str = "", kept: CheckedFile | None = None
     ) -> None:
         """`operators`: fingerprints of the keys whose orders hold. `kept`: the file of the orders.
         Raises `MeshError` when that is damaged."""
@@ -181,21 +181,18 @@ class OrderBook(Generic[Order]):
             LOG.error("orders of operators are not kept over a restart: %s", error)
             self._forget(self._kept)
 
-    def _forget(self, kept: StateFile) -> None:
+    def _forget(self, kept: CheckedFile) -> None:
         """Called when an order could not be written to `kept`. The content of the file may stay:
         after a restart those orders hold, and peers send the others."""
 
-    def _load(self, kept: StateFile) -> None:
+    def _load(self, kept: CheckedFile) -> None:
         data = kept.load()
         if data is None:
             return
         try:
             orders = list(self._read(unpacked(data)))
         except WireError as error:
-            raise MeshError(
-                f"{kept} is damaged ({error}): put back a copy, or remove it, and "
-                "peers tell this node again what was ordered"
-            ) from error
+            raise kept.damaged(error) from error
         self.remembers = True
         for order in orders:
             known = fingerprint_of(order.public) in self.operators

@@ -23,7 +23,7 @@ from crdtbucket.mesh.links.session import HandshakeError, Reason
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.state_dir import StateDir
-from crdtbucket.mesh.state_file import StateFile
+from crdtbucket.mesh.state_file import CheckedFile
 
 KEYED = ("pinned", "allowed")
 """The policies by which a node has a key of its own."""
@@ -48,7 +48,7 @@ class PeerKeys:
         own: NodeKey | None = None,
         *,
         allowed: Mapping[str, tuple[str, ...]] | None = None,
-        pins: StateFile | None = None,
+        pins: CheckedFile | None = None,
         ejections: Ejections | None = None,
     ) -> None:
         """`name`, `own`: of this node. `allowed`: fingerprints by name. `pins`: the file of what is
@@ -166,7 +166,8 @@ class PeerKeys:
             if not self._full:
                 LOG.warning(
                     "%d keys are pinned, which is the most: those of %s and of all later names are "
-                    "not pinned; take names out of %s, or list keys in mesh.allowed_keys",
+                    "not pinned; take names, and the last line, out of %s, or list keys "
+                    "in mesh.allowed_keys",
                     len(self._pins),
                     name,
                     self._file or _PINNED,
@@ -280,7 +281,7 @@ def _allowed(config: MeshConfig) -> dict[str, tuple[str, ...]]:
     return {name: tuple(several) for name, several in (config.allowed_keys or {}).items()}
 
 
-def _read_pins(file: StateFile) -> dict[str, str]:
+def _read_pins(file: CheckedFile) -> dict[str, str]:
     data = file.load()
     if data is None:
         return {}
@@ -289,8 +290,5 @@ def _read_pins(file: StateFile) -> dict[str, str]:
         if not all(isinstance(one, str) for one in (*pins, *pins.values())):
             raise TypeError("not all of it is text")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise MeshError(
-            f"{file} is damaged ({error}): put back a copy, or remove it, and then the next key "
-            "that each name shows is pinned"
-        ) from error
+        raise file.damaged(error) from error
     return dict(pins)

@@ -95,7 +95,8 @@ async def test_an_estimate_is_replaced_by_the_true_cost_once() -> None:
             assert answer == {"actual": 30, "late": False}
             assert bucket.peek("a").remaining == 70
         assert (await client.refused("/v1/commit", id=held["id"], actual=31))[0] == 409
-        assert (await client.refused("/v1/commit", id="unknown", actual=1))[0] == 404
+        unknown, problem = await client.refused("/v1/commit", id="unknown", actual=1)
+        assert (unknown, "was restarted, which forgets" in problem["detail"]) == (404, True)
         released = await client.post("/v1/reserve", bucket="api", key="a", estimate=70)
         await client.post("/v1/commit", id=released["id"], actual=0)
         assert bucket.peek("a").remaining == 70

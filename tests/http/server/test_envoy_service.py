@@ -8,7 +8,7 @@ import socket
 import stat
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +112,26 @@ async def test_requests_pass_until_their_tokens_are_gone(tmp_path: Path) -> None
         async with client.session.get(client.url + "/metrics") as metrics:
             text = await metrics.text()
         assert 'crdtbucket_envoy_descriptors_total{bucket="api",code="OK"} 5.0' in text
+
+
+async def test_connections_beyond_the_most_are_refused_and_an_ended_one_makes_room(
+    tmp_path: Path,
+) -> None:
+    async with served(tmp_path, max_connections=2) as (client, first), AsyncExitStack() as stack:
+        address = client.server.addresses[-1].removeprefix("grpc://")
+        alone = [("grpc.use_local_subchannel_pool", 1)]  # else channels share a connection
+
+        def another() -> grpc.aio.Channel:
+            return grpc.aio.insecure_channel(address, options=alone)
+
+        await asked(first, raw_of(QUESTION))
+        second = another()
+        await asked(second, raw_of(QUESTION))
+        third = await stack.enter_async_context(another())
+        assert (await status_of(third, raw_of(QUESTION)))[0] == "UNAVAILABLE"
+        await second.close()
+        await third.channel_ready()  # it tries again by itself
+        assert (await asked(third, raw_of(QUESTION)))["overallCode"] == "OK"
 
 
 async def test_what_it_reads_is_what_the_protocol_says(tmp_path: Path) -> None:

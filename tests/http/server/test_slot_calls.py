@@ -41,4 +41,5 @@ async def test_what_cannot_be_held_is_refused_by_field() -> None:
             status, answer = await client.refused(path, **body)
             assert status == 400, answer
             assert answer["errors"][0]["field"] == field
-        assert (await client.refused("/v1/release", id="nobody"))[0] == 404
+        unknown, problem = await client.refused("/v1/release", id="nobody")
+        assert (unknown, "was restarted, which forgets" in problem["detail"]) == (404, True)

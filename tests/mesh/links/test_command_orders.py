@@ -32,7 +32,7 @@ from crdtbucket.mesh.links.order_spread import LEARNS_S, REPEAT_S, CommandSpread
 from crdtbucket.mesh.links.session import Kind
 from crdtbucket.mesh.links.signed_orders import packed
 from crdtbucket.mesh.node_info import NodeInfo
-from crdtbucket.mesh.state_file import StateFile
+from crdtbucket.mesh.state_file import CheckedFile
 from crdtbucket.rollout.staged import Position, Status
 from tests.mesh.keys import KeptFile
 from tests.virtual_loop import virtually
@@ -49,7 +49,7 @@ def rollout(counter: int, status: Status = Status.RUNNING, stage: int = 1) -> Co
     return CommandOrder.rollout(OPERATOR, "mesh", to, counter)
 
 
-def book(kept: StateFile | None = None) -> CommandBook:
+def book(kept: CheckedFile | None = None) -> CommandBook:
     return CommandBook([OPERATOR.fingerprint], "mesh", kept)
 
 
@@ -88,7 +88,7 @@ def test_what_was_obeyed_is_not_obeyed_again_also_after_a_restart() -> None:
         assert one.ordered(2, 0xABC) == rollout(6)
     assert book(kept).remembers
     kept.data = b"damaged"
-    with pytest.raises(MeshError, match="put back a copy, or remove it"):
+    with pytest.raises(MeshError, match=r"in memory is damaged .*: remove it"):
         book(kept)
 
 
@@ -210,7 +210,7 @@ class Sent:
 class Spread:
     """The commands of one process."""
 
-    def __init__(self, kept: StateFile | None = None) -> None:
+    def __init__(self, kept: CheckedFile | None = None) -> None:
         self.obeyed: list[CommandOrder] = []
         self.links = Sent()
         self.counters = MeshCounters()
@@ -327,6 +327,6 @@ async def test_a_new_command_goes_on_at_once_and_all_of_them_every_so_often() ->
 
 
 def test_a_kept_file_is_on_disk(tmp_path: Path) -> None:
-    file = StateFile(tmp_path / "a.commands")
+    file = CheckedFile(tmp_path / "a.commands", "remove it")
     book(file).take(rollout(3))
     assert book(file).ordered(2, 0xABC) == rollout(3)

@@ -20,7 +20,7 @@ from crdtbucket.mesh.links.node_key import NodeKey
 from crdtbucket.mesh.links.override_orders import OverrideOrder
 from crdtbucket.mesh.links.signed_orders import packed, unpacked
 from crdtbucket.mesh.state_dir import StateDir
-from crdtbucket.mesh.state_file import StateFile
+from crdtbucket.mesh.state_file import CheckedFile
 from tests.mesh.keys import KeptFile
 
 OPERATOR, STRANGER, NODE = NodeKey.make(), NodeKey.make(), NodeKey.make()
@@ -37,7 +37,7 @@ def order(
     return EjectOrder.sign(key, mesh_name, subject, counter, ejected=ejected)
 
 
-def held(kept: StateFile | None = None, *keys: NodeKey) -> Ejections:
+def held(kept: CheckedFile | None = None, *keys: NodeKey) -> Ejections:
     return Ejections([key.fingerprint for key in keys or (OPERATOR,)], "mesh", kept)
 
 
