@@ -125,13 +125,20 @@ RARELY static int64_t members_known(const table_t *t, uint32_t source)
     return members > t->h->members ? members : t->h->members;
 }
 
+/* The units by which two peers that agree may lower a debt at once: the ceiling of debt. Of a slot,
+ * which may owe 64 holds, it is one hold. */
+static i128 agreed_most(const definition_t *d)
+{
+    return d->unpredicted ? full_units(d) : cap_units(d);
+}
+
 /* Refills the two budgets. `members`: as `members_known`. */
 static void refill_budgets(struct remembered *r, const definition_t *d, int64_t members,
                            int64_t now)
 {
     double since = larger(0.0, (double)(now - r->spent_at)), each = LOWERED_PART / (double)members;
     r->spent = larger(0.0, r->spent - since / (double)d->full_ns);
-    r->agreed = larger(0.0, r->agreed - each * since / (double)d->cap_ns);
+    r->agreed = larger(0.0, r->agreed - each * since * (double)d->p / (double)agreed_most(d));
     r->spent_at = now;
 }
 
@@ -236,7 +243,7 @@ COLD static i128 granted_units(struct remembered *r, const definition_t *d, i128
     i128 beyond = units - predicted;
     if (beyond <= 0)
         return units;
-    double cap = (double)cap_units(d), room = larger(0.0, 1.0 - r->agreed) * cap,
+    double cap = (double)agreed_most(d), room = larger(0.0, 1.0 - r->agreed) * cap,
            granted = smaller((double)beyond, room);
     r->agreed += granted / cap;
     return room < (double)beyond ? predicted + (i128)room : units;
