@@ -10,7 +10,7 @@ class NodeInfo:
     """One running process of the mesh, as it introduced itself over an authenticated link."""
 
     name: str
-    """Stable and unique in the mesh, 1 to 200 characters, at most 255 bytes of UTF-8."""
+    """Stable and unique in the mesh, 1 to 200 bytes of UTF-8."""
     region: str
     """Free text, as long as a name or empty."""
     epoch: int

@@ -675,6 +675,24 @@ def test_of_the_addresses_that_a_peer_invents_some_are_dialled_at_a_time() -> No
     assert len(seen) > 200  # they take turns
 
 
+@pytest.mark.parametrize("letter", ["n", "\u00e9", "\U0001f600"])
+def test_however_long_the_names_are_that_a_peer_invents_rounds_go_on(letter: str) -> None:
+    """Two hundred letters of four bytes each, and so a region and an address: after 25 frames every
+    round of every node ended with an error, as no frame had room for all members."""
+    mesh = mesh_of(3)
+    bad, text = linked(mesh), letter * 196
+    for ten in range(25):
+        numbers = range(10 * ten, 10 * ten + 10)
+        members = tuple((f"x{i:03}{text}", text, 10**6 + i, text) for i in numbers)
+        origins = [(f"x{i:03}{text}", 10**6 + i) for i in numbers]
+        for name in "ABC":
+            bad.try_to_send(name, members=members)
+            bad.try_to_send(name, **tables(bad, name, origins))
+        mesh.advance(0.1)
+    assert admitted(mesh, "ABC", 5.0) <= 1.02 * (C + R * 5)
+    assert all(set("ABC") <= mesh[name].columns("api", "k").keys() for name in "ABC")
+
+
 def test_members_that_a_peer_invents_push_out_its_own() -> None:
     mesh = mesh_of(2)
     bad, other = linked(mesh), linked(mesh, "other", 2**41)

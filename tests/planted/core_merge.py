@@ -791,6 +791,13 @@ MUTATIONS = (
         suite("mesh/test_colluding_members", "bucket_was_full"),
     ),
     Mutation(
+        "two_peers_that_agree_free_a_slot_as_often_as_it_may_owe_a_hold",
+        "core",
+        "return d->unpredicted ? full_units(d) : cap_units(d);",
+        "return cap_units(d);",
+        suite("mesh/test_owners_word", "slots"),
+    ),
+    Mutation(
         "what_relays_said_of_an_owner_hides_what_it_counts",
         "core",
         "corrects = held && owner_corrects(t, e, m, x, &mine, now);",

@@ -20,6 +20,13 @@ MUTATIONS = (
         suite("mesh/protocol/test_wire", "members_can_be_logged"),
     ),
     Mutation(
+        "names_in_a_frame_are_too_long_to_be_passed_on",
+        "mesh",
+        "len(value.encode()) > limit",
+        "len(value) > limit",
+        suite("mesh/test_bad_members", "rounds_go_on"),
+    ),
+    Mutation(
         "counts_of_silent_regions_are_not_carried",
         "mesh",
         "wire.STORE_UNREACHABLE or self._region_without_store(link.info.region)",

@@ -266,8 +266,8 @@ MUTATIONS = (
     Mutation(
         "a_hello_says_more_than_frames_have_room_for",
         "mesh",
-        "    if len(text) > MAX_NAME:  # frames",
-        "    if False:  # frames",
+        "    if length > MAX_NAME or end > len(data):  # frames",
+        "    if end > len(data):  # frames",
         suite("mesh/links/test_hello", "has_room_for"),
     ),
     Mutation(

@@ -3,6 +3,7 @@ What they take, admit and advertise themselves is not judged."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from crdtbucket.mesh.protocol.member_directory import ALIVE_NS
 from crdtbucket.mesh.protocol.own_name import MET_NS
 from crdtbucket.mesh.protocol.wire import MAX_MEMBERS, MAX_ORIGINS
 from crdtbucket.testing import SimulatedNode
+from tests.simulated.beside_lies import FIFTHS, BesideLies
 from tests.simulated.books import Books, Column
 from tests.simulated.ending import Ending
 from tests.simulated.hostile import HostileMember
@@ -19,8 +21,6 @@ from tests.simulated.truth import Owner, Place
 from tests.simulated.view import View
 
 SECOND = 10**9
-FIFTHS = 5
-"""Each bad member makes the others admit at most a fifth more."""
 PATIENCE = 5.0
 """Seconds, beside the time in which the largest debt refills, after which a node must have its
 guaranteed share."""
@@ -89,21 +89,30 @@ class Bounded:
         # With a single honest node, nobody else can say whose name is whose.
         self.strict = self._undisturbed and len(plan.nodes) > 1
         self.view.strict = self.strict
+        self.limit = BesideLies(plan, mesh, self.view)
         self._began = {node.table.epochs.running for node in mesh.nodes.values()}
         self.denied = self.allowed = 0
-        self._given = dict.fromkeys(plan.nodes, 0)
-        self._offered = dict.fromkeys(plan.nodes, 0)
-        self._counted_from = round(2 * self._patience() * SECOND)
+        # Of groups of nodes whose first frames are late, or who relay, no share is judged.
+        self._shares = plan.complete and met and self.limit.judged and len(plan.nodes) > 1
+        self._begin_share()
 
     # ---- what callers do ----
+
+    def _begin_share(self) -> None:
+        self._given: dict[str, int] = defaultdict(int)
+        self._offered: dict[str, int] = defaultdict(int)
+        since = self.view.disturbed + (self.limit.settle_ns if self.view.disturbed else 0)
+        self._counted_from = since + round(2 * self._patience() * SECOND)
 
     def took(self, node: SimulatedNode, place: Place, calls: int, cost: int, allowed: int) -> None:
         self.allowed += allowed
         self.denied += calls - allowed
         self.books.book(node, place, allowed * cost, 0)
+        if place[0] == "main":
+            self.limit.took(allowed * cost)
         if place[0] == "main" and self.mesh.now_ns >= self._counted_from:
-            self._given[node.name] = self._given.get(node.name, 0) + allowed * cost
-            self._offered[node.name] = self._offered.get(node.name, 0) + calls * cost
+            self._given[node.name] += allowed * cost
+            self._offered[node.name] += calls * cost
         self._look(node, place, admitted=allowed > 0)
 
     def charged(self, node: SimulatedNode, place: Place, tokens: int) -> None:
@@ -127,8 +136,11 @@ class Bounded:
         if what == "lie":
             self._check_tables()
             return
+        self._check_share()
         self.view.happens(what, args)
         self.books.happens(what, args)
+        self.limit.happens()
+        self._begin_share()
 
     def finish(self) -> None:
         """The demand is over and all ways are open: the bad members end."""
@@ -164,17 +176,21 @@ class Bounded:
                 self.view.broken("epoch", f"{node.name} was made to open a new epoch")
 
     def _check_share(self) -> None:
-        """Each node gets half of what it asks for, up to half of an equal share, except while an
-        honest debt may deny it."""
+        """Each node gets half of what it asks for, up to half of an equal share, but for as long as
+        an honest debt may deny it; while ways are cut, where most of those that it sees are honest,
+        and see each other."""
         plan, seconds = self.plan, self.mesh.now_ns / SECOND - self._counted_from / SECOND
+        members = plan.bad + max(len(plan.nodes), len(self.mesh.nodes))
         steady = len(plan.phases) == 1 and plan.arrivals[0] != "bursts"
         # This holds only if no more than a small burst is saved up between two steps of the demand.
-        saved = 0.5 * plan.step * plan.main.rate_per_second / (plan.bad + len(plan.nodes))
+        saved = 0.5 * plan.step * plan.main.rate_per_second / members
         small = saved + plan.cost <= max(1, plan.main.capacity // 20)
-        if not (self.strict and steady and small) or seconds < 2 * self._patience():
+        if not (self._shares and steady and small) or seconds < 2 * self._patience():
             return
-        share = plan.main.rate_per_second * seconds / (plan.bad + len(plan.nodes))
+        share = plan.main.rate_per_second * seconds / members
         for name, offered in self._offered.items():
+            if not self.limit.sees_most(name):
+                continue
             part = 1 - self._patience() / seconds
             least = 0.5 * part * min(0.9 * offered, share)
             least -= plan.main.capacity / 20 + 4 * plan.cost
@@ -184,6 +200,12 @@ class Bounded:
                     f"{name} got {self._given[name]} tokens of {offered} in {seconds:.1f} s, "
                     f"{least:.1f} are guaranteed",
                 )
+
+    def _cut_off(self, node: SimulatedNode) -> bool:
+        """Whether a bad member that has ended may still run for this node: of those that it has
+        invented, most are missing."""
+        links = (node.node.links.get(one.name) for one in self.bad)
+        return any(link is not None and not link.forgotten for link in links)
 
     def _patience(self) -> float:
         spec = self.plan.main
@@ -206,6 +228,8 @@ class Bounded:
         self.mesh.advance(wait)
         if any(node.bucket("main").credit("key") for node in self._live()):
             return  # its connections did not end, so its share is kept as long as that may be a cut
+        if any(self._cut_off(node) for node in self._live()):
+            return  # and what relays state of it is charged, as far as it may have taken it since
         for node in self._live():
             left, least = node.peek("main", "key").remaining, node.bucket("main").spec.capacity
             if left < least:

@@ -30,6 +30,7 @@ from tests.simulated.happenings import (
     draw_stalls,
 )
 from tests.simulated.irregular import IRREGULAR
+from tests.simulated.lied import draw_lied
 from tests.simulated.plan import ENDINGS, Event, Phase, Plan, Way, names
 from tests.simulated.reloaded import draw_reloaded
 
@@ -47,7 +48,7 @@ def draw(seed: int, plain: Collection[str] = (), dropped: Collection[int] = ()) 
     for name, dimension in DIMENSIONS.items():
         rng = random.Random(f"{seed} {name}")
         drawn[name] = dimension.plain(drawn) if name in plain else dimension.draw(rng, drawn)
-    drawn |= drawn["given_up"] | drawn["reloaded"]
+    drawn |= drawn["given_up"] | drawn["reloaded"] | drawn["lied"]
     happening = ("hostile", "observer") if drawn["alone"] else EVENTS
     events = sorted((e for name in happening for e in drawn[name]), key=lambda e: (e.at, e.what))
     latency, jitter = drawn["lag"]
@@ -295,6 +296,7 @@ DIMENSIONS: dict[str, Dimension] = {
     **{name: Dimension(draw_them, nothing) for name, draw_them in IRREGULAR.items()},
     "given_up": Dimension(draw_given_up, lambda drawn: {}),
     "reloaded": Dimension(draw_reloaded, lambda drawn: {}),
+    "lied": Dimension(draw_lied, lambda drawn: {}),
     "endings": Dimension(draw_endings, lambda drawn: ENDINGS),
     "idle": Dimension(lambda rng, drawn: rng.random() < 0.08, lambda drawn: False),
 }

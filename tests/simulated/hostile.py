@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from crdtbucket.errors import NodeConflict, WireError
 from tests.bad_member import EPOCH, BadMember, Column
-from tests.simulated.lies import ABSURD, ACTS
+from tests.simulated.lies import ABSURD, ACTS, APART
 from tests.simulated.truth import Place
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class HostileMember(BadMember):
         rng = random.Random(number)
         for name in self.reach():
             with suppress(WireError, NodeConflict):  # the node may refuse it
-                ACTS[kind](self, name, rng)
+                (ACTS | APART)[kind](self, name, rng)
 
     def end(self) -> None:
         """Ends its process: links are closed, and dials are refused from now on."""

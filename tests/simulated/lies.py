@@ -224,6 +224,23 @@ def _name(bad: HostileMember, name: str, rng: random.Random) -> None:
     node.connected(info, now)
 
 
+def _unmet(bad: HostileMember, name: str, rng: random.Random) -> None:
+    """More than the running processes of others have taken, also of those that it is told of by
+    nobody: they have just begun."""
+    generation, taken = rng.choice([1, 2, 1000]), rng.choice([50, 300, 2000, 2**40])
+    nodes = [one for one in bad.mesh.nodes.values() if one.up and one.name != name]
+    rows = [(one.name, one.table.epochs.running, generation, taken, 0) for one in nodes]
+    bad.state(name, bad.key(name), rng.choice([1, 1, MOST_DEBT_NS]), rows)
+
+
+def _contradicts(bad: HostileMember, name: str, rng: random.Random) -> None:
+    """Its own column, higher and lower, under an earlier and a later generation."""
+    generation, taken = rng.choice([1, 5, bad.generation]), rng.choice([1, 100, 10**6])
+    row = (bad.name, bad.epoch, generation, taken, rng.choice([0, taken]))
+    bad.rounds += 1
+    bad.state(name, bad.key(name), rng.choice([1, MOST_DEBT_NS]), [row], round=bad.rounds, parts=1)
+
+
 def _noise(bad: HostileMember, name: str, rng: random.Random) -> None:
     frame = wire.encode(wire.Frame(bad.epoch, 0, 2**40 + rng.getrandbits(20), 0))
     data = bytearray(frame + rng.randbytes(rng.choice([0, 40])))
@@ -264,3 +281,6 @@ ACTS: dict[str, Act] = {
     "noise": _noise,
 }
 """The acts, by the names that a plan uses; each sends to one node."""
+
+APART = {"unmet": _unmet, "contradicts": _contradicts}
+"""Further acts, for times in which nodes do not hear each other."""

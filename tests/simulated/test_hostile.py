@@ -70,6 +70,16 @@ def test_of_two_honest_nodes_neither_stops_for_a_silent_member_that_claims_its_n
     play(776656)
 
 
+@pytest.mark.slow
+def test_who_has_ended_and_may_only_be_cut_off_is_charged_what_relays_state_of_it() -> None:
+    """Of the members that it had invented most were missing, so nobody could take it for dead. It
+    had stated other counts to each node, and these passed them on, as far as it may take them."""
+    plain = {*DIMENSIONS} - {"size", "gossip", "bucket", "hostile"}
+    plan = draw(1351383, plain, {*range(20)} - {2, 4, 18})
+    assert [event.args[0] for event in plan.events] == ["ages", "members", "late"]
+    run(plan)
+
+
 def test_what_a_node_counts_that_was_not_met_yet_may_be_stated_by_others() -> None:
     """Its first frame is under way for two seconds, and after one it counts as silent."""
     plan = draw(1181821)

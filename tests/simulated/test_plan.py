@@ -10,6 +10,7 @@ import pytest
 
 from tests.simulated.drawing import DIMENSIONS, EVENTS, draw
 from tests.simulated.given_up import ASKED, NEEDS_S
+from tests.simulated.lied import AFTER
 from tests.simulated.plan import ENDINGS, Plan
 
 
@@ -214,6 +215,19 @@ def test_some_roll_outs_and_added_buckets_last_until_they_are_judged(plans: list
         else:
             owed = plan.side.capacity / plan.side.rate_per_second
             assert times["add"] + 4 * plan.gossip_interval < times["spend"] + owed
+
+
+def test_some_lies_come_before_a_process_is_met_and_long_before_the_end(plans: list[Plan]) -> None:
+    """By chance that is hardly ever drawn."""
+    made = [plan for plan in plans if plan != draw(plan.seed, plain=("lied",))]
+    assert 3 <= len(made) <= 30
+    for plan in made:
+        changes = [event.at for event in plan.events if event.what != "lie"]
+        lies = [event.at for event in plan.events if event.what == "lie"]
+        assert plan.has("return", "mend")
+        assert plan.seconds > max(changes) + AFTER
+        early = 3 * plan.latency + 0.002
+        assert all(any(0 < lie - at < early for lie in lies) for at in changes)
 
 
 def test_every_length_is_about_as_costly(plans: list[Plan]) -> None:

@@ -39,7 +39,7 @@ typedef struct {
     int is_virtual;
     ticker_t *ticker; /* this process' clock */
     int fd;           /* of a shared table, else -1 */
-    /* Notes about debts, which few keys need: see merge/lowering.h. NULL until one does. */
+    /* Notes about debts, which few keys need: see merge/debt_notes.h. NULL until one does. */
     struct debt_notes *debt_notes; /* by number, from 1 on */
     uint32_t *debt_notes_at;       /* by entry, 0 while it has none */
     size_t debt_notes_size;        /* bytes of both */

@@ -10,10 +10,8 @@
 #define CRDTBUCKET_MERGE_LOWERING_H
 
 #include "../level/peer_rates.h"
-#include "../level/remembered.h"
-#include "../level/units.h"
-#include "../memory/mapping.h"
 #include "compare.h"
+#include "debt_notes.h"
 
 /* The first budget: the share of a capacity by which all members together may lower a debt. It
  * refills in the time in which the bucket does. The second budget, for what two peers agree on,
@@ -21,103 +19,6 @@
 #define LOWERED_PART 0.2
 /* Two peers that advertise a debt within this time agree. */
 #define AGREE_NS (30 * SECOND)
-
-/* Notes about the debt of one key, which few keys need: which part of it no column explains, what
- * it leaves out, and who may give some of it back. They belong to the key that has this hash. */
-struct debt_notes {
-    uint64_t hash_lo;
-    /* Until this local ns a part of the debt is only predicted: it was kept for nodes that were
-     * given up, and no column shows it. Each peer gives them up at another moment. */
-    int64_t predicted_until;
-    /* Until this local ns what those nodes were thought to have taken is not refilled. Their
-     * real takes are charged only as far as they are more. */
-    int64_t given_up_until;
-    /* What `hide_refilled` in refilled.h notes of the debt that it hides. */
-    i128 hidden_sum;
-    int64_t hidden_until;
-    /* For buckets without prediction, such as slots, which are taken and given back again and
-     * again: the number of the node that took last, and the units of its takes that were charged
-     * and have not come back. */
-    uint32_t taker;
-    i128 charged;
-};
-
-/* Notes that credit for a node is charged, since that node is given up. `kept`: the credit, in
- * units; `debt`: by how much it raises the debt above zero. */
-static void predict_debt(struct debt_notes *notes, const definition_t *d, i128 kept, i128 debt,
-                         int64_t now)
-{
-    if (notes->predicted_until < now)
-        notes->predicted_until = now;
-    if (notes->given_up_until < now)
-        notes->given_up_until = now;
-    notes->predicted_until += (int64_t)units_to_ns(d, debt);
-    notes->given_up_until += (int64_t)units_to_ns(d, kept);
-}
-
-/* The units of debt that are still only predicted. `notes` may be NULL. */
-static i128 predicted_debt(const struct debt_notes *notes, const definition_t *d, int64_t now)
-{
-    return notes ? units_until(notes->predicted_until, d, now) : 0;
-}
-
-/* The notes about the key of this entry; NULL while there are none. */
-static inline struct debt_notes *debt_notes_held(const table_t *t, uint32_t e)
-{
-    struct debt_notes *notes =
-        t->debt_notes && t->debt_notes_at[e] ? &t->debt_notes[t->debt_notes_at[e]] : NULL;
-    return notes && notes->hash_lo == t->hot[e].hash_lo ? notes : NULL;
-}
-
-/* The same, and begins them where there are none. There is room for those of every entry, which
- * takes memory only as it is touched. NULL when memory cannot be had. */
-COLD static struct debt_notes *debt_notes_of(table_t *t, uint32_t e)
-{
-    size_t most = (size_t)t->h->max_keys;
-    if (!t->debt_notes) {
-        size_t size = (most + 1) * sizeof(struct debt_notes) + most * sizeof(uint32_t);
-        void *m = map_zeros(size);
-        if (m == MAP_FAILED)
-            return NULL;
-        t->debt_notes = m;
-        t->debt_notes_at = (uint32_t *)(t->debt_notes + most + 1);
-        t->debt_notes_size = size;
-        t->debt_notes_count = 0;
-    }
-    if (!t->debt_notes_at[e])
-        t->debt_notes_at[e] = ++t->debt_notes_count;
-    struct debt_notes *notes = &t->debt_notes[t->debt_notes_at[e]];
-    if (notes->hash_lo != t->hot[e].hash_lo)
-        *notes = (struct debt_notes){.hash_lo = t->hot[e].hash_lo};
-    return notes;
-}
-
-/* The bytes that these notes and `remembered` take. They lie in the memory of the process that
- * merges, never in a shared table. */
-static int64_t remembered_bytes(const table_t *t)
-{
-    int64_t keys = (int64_t)t->h->bump,
-            bytes = t->remembered ? keys * (int64_t)sizeof(struct remembered) : 0;
-    if (t->debt_notes)
-        bytes += (int64_t)t->debt_notes_count * (int64_t)sizeof(struct debt_notes)
-                 + keys * (int64_t)sizeof(uint32_t);
-    return bytes;
-}
-
-/* The part of these units, taken by nodes that had been given up, which was charged at that
- * time. From now on columns show it. */
-COLD static i128 charged_before(const table_t *t, uint32_t e, const definition_t *d, i128 units,
-                                int64_t now)
-{
-    struct debt_notes *notes = debt_notes_held(t, e);
-    if (!notes)
-        return 0;
-    i128 kept = units_until(notes->given_up_until, d, now), charged = kept < units ? kept : units;
-    notes->given_up_until -= (int64_t)units_to_ns(d, charged);
-    if (notes->predicted_until > notes->given_up_until)
-        notes->predicted_until = notes->given_up_until;
-    return charged;
-}
 
 /* The number of members: this node, the sender, and all others that were ever linked. Silent
  * ones count, since a lie must not be believed more while others cannot contradict it. Members
@@ -130,13 +31,20 @@ RARELY static int64_t members_known(const table_t *t, uint32_t source)
     return members > t->h->members ? members : t->h->members;
 }
 
+/* The units by which two peers that agree may lower a debt at once: the ceiling of debt. Of a slot,
+ * which may owe 64 holds, it is one hold. */
+static i128 agreed_most(const definition_t *d)
+{
+    return d->unpredicted ? full_units(d) : cap_units(d);
+}
+
 /* Refills the two budgets. `members`: as `members_known`. */
 static void refill_budgets(struct remembered *r, const definition_t *d, int64_t members,
                            int64_t now)
 {
     double since = larger(0.0, (double)(now - r->spent_at)), each = LOWERED_PART / (double)members;
     r->spent = larger(0.0, r->spent - since / (double)d->full_ns);
-    r->agreed = larger(0.0, r->agreed - each * since / (double)d->cap_ns);
+    r->agreed = larger(0.0, r->agreed - each * since * (double)d->p / (double)agreed_most(d));
     r->spent_at = now;
 }
 
@@ -241,7 +149,7 @@ COLD static i128 granted_units(struct remembered *r, const definition_t *d, i128
     i128 beyond = units - predicted;
     if (beyond <= 0)
         return units;
-    double cap = (double)cap_units(d), room = larger(0.0, 1.0 - r->agreed) * cap,
+    double cap = (double)agreed_most(d), room = larger(0.0, 1.0 - r->agreed) * cap,
            granted = smaller((double)beyond, room);
     r->agreed += granted / cap;
     return room < (double)beyond ? predicted + (i128)room : units;
@@ -291,7 +199,8 @@ static i128 lowered_at_most(table_t *t, uint32_t e, const definition_t *d, const
     i128 charged = result - (after > debt ? after : debt);
     if (brings >= 0 && charged > 0)
         drop_uncounted(r, d, charged);
-    /* Where bursts are shared, a node owes what it left to silent peers till their takes come. */
+    /* Where bursts are shared in a partition, a node owes what it has left to silent peers until it
+     * knows what they took. */
     i128 much = full_units(d) / (t->h->shared_bursts ? 1 : 2);
     *refused += result - to > much + predicted_debt(notes, d, now);
     return result;

@@ -28,9 +28,6 @@ NONCE_BYTES = 32
 KEY_ID_BYTES = 8
 MAX_KEY_IDS = 16
 MAX_HELLO = 2048
-MAX_TEXT_BYTES = 255
-"""Most bytes of a text. It has no more characters than a frame takes, which names the node to
-others."""
 MAX_AGE_NS = 2**62
 """No process is older, and the time at which it began fits into 64 bits with a sign."""
 
@@ -152,10 +149,10 @@ def decode(data: bytes) -> Hello:
 
 def _pack_text(text: str) -> bytes:
     data = text.encode()
-    if len(data) > MAX_TEXT_BYTES or len(text) > MAX_NAME or not text.isprintable():
+    if len(data) > MAX_NAME or not text.isprintable():
         raise MeshError(
             f"{text!r} cannot be said to peers: give a node's name and region of at most "
-            f"{MAX_NAME} characters, all printable, and {MAX_TEXT_BYTES} bytes"
+            f"{MAX_NAME} bytes, all printable"
         )
     return _LENGTH.pack(len(data)) + data
 
@@ -187,14 +184,12 @@ def _read_text(data: bytes, at: int) -> tuple[str, int]:
         raise WireError("hello ends within a text")
     (length,) = _LENGTH.unpack_from(data, at)
     end = start + length
-    if length > MAX_TEXT_BYTES or end > len(data):
+    if length > MAX_NAME or end > len(data):  # frames that name the node would be malformed
         raise WireError("hello with a text that is too long")
     try:
         text = data[start:end].decode()
     except UnicodeDecodeError as error:
         raise WireError("hello with a text that is not UTF-8") from error
-    if len(text) > MAX_NAME:  # frames that name the node would be malformed
-        raise WireError("hello with a text that is too long")
     if not text.isprintable():  # the text is shown in log lines
         raise WireError("hello with a text that is not printable")
     return text, end

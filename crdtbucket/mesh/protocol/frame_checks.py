@@ -23,10 +23,11 @@ def whole(low: int, high: int) -> FrameCheck:
 
 
 def text(limit: int) -> FrameCheck:
-    """A text of so many characters at most."""
+    """A text of so many bytes of UTF-8 at most: characters would allow four times as much, and the
+    names that a member invents stand in frames of others."""
 
     def check(name: str, value: object) -> str:
-        if not isinstance(value, str) or len(value) > limit:
+        if not isinstance(value, str) or len(value.encode()) > limit:
             raise WireError(f"{name} is not a short text")
         return value
 
@@ -34,7 +35,7 @@ def text(limit: int) -> FrameCheck:
 
 
 def printable(limit: int) -> FrameCheck:
-    """A text of so many characters at most that can be logged."""
+    """The same, of a text that can be logged."""
     read = text(limit)
 
     def check(name: str, value: object) -> str:

@@ -30,13 +30,14 @@ from crdtbucket.rollout.staged import Status
 MAGIC = b"CB"
 VERSION = 2
 MAX_HEADER = 262_144
-"""Most bytes of a header: the largest tables fit, with all other fields except lists of members."""
+"""Most bytes of a header: the largest tables fit, or the largest lists of members, and all else."""
 MAX_PAYLOAD = 196_608
 MAX_OBSERVER_PAYLOAD = 32_768
 """Bytes of a payload from an observer at most: its frames are merged and answered in one go."""
 MAX_FRAME = MAX_HEADER + MAX_PAYLOAD
 """Bytes of a frame at most, its authentication not counted."""
 MAX_NAME = 200
+"""Bytes of a name, region or address at most. All lists of members fit into a header then."""
 MAX_MEMBERS = 256
 MAX_ORIGINS = 512
 MAX_DEFINITIONS = 4096

@@ -33,7 +33,7 @@ def told(info: NodeInfo) -> NodeInfo:
 
 
 @pytest.mark.parametrize("place", ["name", "region", "address"])
-@pytest.mark.parametrize("text", ["x" * 200, "\u00e9" * 127, "x" * 201, "x" * 255, "\u00e9" * 128])
+@pytest.mark.parametrize("text", ["x" * 200, "\u00e9" * 100, "x" * 201, "\u00e9" * 101])
 def test_a_hello_has_room_for_what_frames_have_room_for(place: str, text: str) -> None:
     """A longer name made every frame malformed that contained it: after three of them honest nodes
     had no links to each other any more."""
@@ -43,13 +43,13 @@ def test_a_hello_has_room_for_what_frames_have_room_for(place: str, text: str) -
         struct.pack(">H", len(original)) + original,
         struct.pack(">H", len(text.encode())) + text.encode(),
     )
-    if len(text) <= wire.MAX_NAME and len(text.encode()) <= hello.MAX_TEXT_BYTES:
+    if len(text.encode()) <= wire.MAX_NAME:
         assert asdict(hello.decode(data).info) == asdict(info) == asdict(told(info))
         assert said(info) == data
         return
     with pytest.raises(WireError, match="too long"):
         hello.decode(data)
-    with pytest.raises(MeshError, match="at most 200 characters"):
+    with pytest.raises(MeshError, match="at most 200 bytes"):
         said(info)
 
 

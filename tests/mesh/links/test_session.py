@@ -238,16 +238,23 @@ def test_every_changed_bit_of_a_hello_ends_the_handshake() -> None:
             listener.session.open(proof)
 
 
-def test_a_recorded_conversation_is_worthless_later() -> None:
+@pytest.mark.parametrize("rotated", [("s",), ("t", "s"), ("s", "t")])
+def test_a_recorded_conversation_is_worthless_later(rotated: tuple[str, ...]) -> None:
+    """Also where the secret of then is still one of several."""
     keys = secrets("s")
     a, b = shakes(keys, keys)
     b.read_hello(a.hello)
     a.read_hello(b.hello)
-    recorded = [a.hello, a.session.seal(Kind.PROVE)]
-    _, later = shakes(keys, keys)
-    later.read_hello(recorded[0])
+    recorded = [a.hello, a.session.seal(Kind.PROVE), a.session.seal(Kind.FRAME, b"frame")]
+    for sealed in recorded[1:]:
+        _, later = shakes(keys, secrets(*rotated))
+        later.read_hello(recorded[0])
+        with pytest.raises(WireError):
+            later.session.open(sealed)
+    one, other = sessions(secrets(*rotated), secrets(*rotated))
+    other.open(one.seal(Kind.PROVE))
     with pytest.raises(WireError):
-        later.session.open(recorded[1])
+        other.open(recorded[2])  # it has the number of the next one
 
 
 def test_a_reflected_frame_is_refused() -> None:

@@ -358,6 +358,24 @@ def test_the_largest_tables_fit_with_a_full_payload() -> None:
     assert wire.decode(written(frame)) == frame
 
 
+@pytest.mark.parametrize("letter", ["n", "\u00e9", "\U0001f600"])
+def test_the_largest_lists_of_members_fit_with_a_full_payload(letter: str) -> None:
+    """Texts of two hundred letters of four bytes made every frame with all members too large."""
+    longest = (letter * MAX_NAME_LENGTH).encode()[: wire.MAX_NAME].decode(errors="ignore")
+    frame = Frame(
+        *(2**64 - 1, 1, 2**63 - 1, 0), ack_bits=2**256 - 1,
+        members=((longest, longest, 2**64 - 1, longest),) * wire.MAX_MEMBERS,
+        unseen=(longest,) * wire.MAX_MEMBERS, tombstones=(2**64 - 1,) * wire.MAX_TOMBSTONES,
+        ages=((2**64 - 1, wire.MAX_AGE_MS),) * wire.MAX_AGES, payload=bytes(wire.MAX_PAYLOAD),
+    )  # fmt: skip
+    assert wire.decode(written(frame)) == frame
+    one_more: tuple[dict[str, Any], ...]
+    one_more = {"unseen": (longest + letter,)}, {"members": (("x", "", 1, longest + letter),)}
+    for field in one_more:
+        with pytest.raises(WireError, match="short text"):
+            wire.decode(written(dataclasses.replace(frame, **field)))
+
+
 def test_payloads_must_fit_their_kind() -> None:
     assert read(framed({**HEADER, 15: wire.WANT}, bytes(17))) is None
     assert read(framed({**HEADER, 15: wire.ITEMS, 19: (0, 1)}, bytes(33))) is None
