@@ -95,6 +95,7 @@ async def test_what_is_forgotten_is_seen(
         ("hubs", "link_cut", LIGHT),
         ("local", "limit_changed", HEAVY),
         ("mesh", "process_killed", HEAVY),
+        ("file_watched", "all_stood_still", HEAVY),
         ("strong", "redis_lost", HEAVY),
         ("serve", "hosts_replaced", LIGHT),
     ],

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 
 from tests.compositions import events
 from tests.compositions.fleet import Bound, Feature
-from tests.compositions.loaded import Cost, LoadedEvent, LoadedFleet
+from tests.compositions.loaded import CAPACITY, REFILL, Cost, LoadedEvent, LoadedFleet
+from tests.compositions.process import Failed
 
 HOSTS = {
     "hosts": Feature(3, shared=True, mesh=True),
@@ -101,6 +104,31 @@ async def link_cut(loaded: LoadedFleet) -> Cost:
     return loaded.cost()
 
 
+async def all_stood_still(loaded: LoadedFleet) -> Cost:
+    """SIGSTOP of all for twice the time in which the bucket refills; then each has a burst waiting.
+    Nodes of a mesh decide it before they read what the others took, so each gives out up to a
+    capacity. All of that is owed: as much as a bucket can owe is repaid before more is given out.
+    After a much longer pause the links are given up, and the bursts are those of a partition."""
+    fleet, processes = loaded.fleet, loaded.processes
+    for one in processes:
+        one.signal(signal.SIGSTOP)
+    await asyncio.sleep(2 * CAPACITY / REFILL)
+    before, end = fleet.granted, time.monotonic()
+    bursts = [asyncio.create_task(one.burst(2 * CAPACITY)) for one in processes]
+    await asyncio.sleep(0.1)  # they are asked for it, and wait
+    for one in processes:
+        one.signal(signal.SIGCONT)
+    await asyncio.gather(*bursts)
+    at_once = (fleet.feature.nodes - 1) * CAPACITY if fleet.feature.mesh else 0
+    cost, forgiven = loaded.cost(), max(0, fleet.granted - before - 2 * CAPACITY)
+    forgiven += max(0, at_once - CAPACITY)  # of three bursts not every two meet in time
+    await asyncio.sleep(1.5 * CAPACITY / REFILL)
+    granted, limit = fleet.granted - before, CAPACITY + REFILL * (time.monotonic() - end)
+    if granted > limit + cost.beyond + forgiven:
+        raise Failed(f"{granted:.0f} of {limit:.0f} since all stood still, {forgiven} forgiven")
+    return replace(cost, beyond=cost.beyond + at_once, least=0.0, denies=True)
+
+
 async def workers_forked(loaded: LoadedFleet) -> Cost:
     """Each process forks a child, which may not decide, and must disturb no other process."""
     return loaded.cost(await events.forked(loaded.fleet))
@@ -132,6 +160,7 @@ LOADED_EVENTS: dict[str, LoadedEvent] = {
         processes_replaced,
         limit_changed,
         link_cut,
+        all_stood_still,
         workers_forked,
         redis_lost,
     )

@@ -517,9 +517,16 @@ MUTATIONS = (
     Mutation(
         "own_takes_are_hidden_by_room_for_a_peer_that_took_nothing",
         "core",
-        "        charge_own(t, e, d, p.far, now);\n",
-        "        forget_taken(t, e);\n",
+        "    if (debt_units(d, base, net, now) < least)\n",
+        "    if (debt_units(d, base, net, now) < 0 * least)\n",
         suite("simulated/test_pauses", "took_nothing"),
+    ),
+    Mutation(
+        "own_takes_are_charged_with_the_next_round_alone",
+        "core",
+        "        charge_own(t, e, d, (double)far / (double)d->q, now);\n",
+        "        (void)0;\n",
+        suite("simulated/test_pauses", "around_the_first"),
     ),
     Mutation(
         "takes_of_a_smaller_limit_are_worth_more_under_a_larger_one",

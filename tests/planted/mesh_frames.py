@@ -386,6 +386,13 @@ MUTATIONS = (
         suite("simulated/test_calendar", "one_wrong_clock"),
     ),
     Mutation(
+        "a_wrong_clock_is_called_right_without_a_majority",
+        "mesh",
+        "if len(shown) > 1 else alone",
+        "if shown else alone",
+        (*PYTEST, "tests/mesh/protocol/test_wall_clocks.py", "-k", "called_right"),
+    ),
+    Mutation(
         "a_zero_is_left_out_where_it_is_not_the_default",
         "mesh/protocol",
         "name, *limits, _DEFAULTS[name])",

@@ -96,12 +96,14 @@ SHORT = BucketSpec("b", 240, 240)
 """It refills within the pauses below."""
 
 
-def back_together(mesh: SimulatedMesh, load: float, pause: float) -> dict[str, float]:
+def back_together(
+    mesh: SimulatedMesh, load: float, pause: float, unread: float = 0.02
+) -> dict[str, float]:
     """A and B stand still at the same time, under so many times the limit in all; returns what each
     node is asked for in a second."""
     demand = dict.fromkeys(mesh.nodes, load * SHORT.rate_per_second / len(mesh.nodes))
     for name in "AB":
-        mesh.suspend(name, pause, unread=0.02)
+        mesh.suspend(name, pause, unread=unread)
     drive(mesh, demand, pause)
     return demand
 
@@ -117,6 +119,25 @@ def test_bursts_of_two_that_stood_still_together_are_both_charged(nodes: int, pa
     assert admitted > 1.3 * 240
     admitted += total(drive(mesh, demand, 4.0))
     assert admitted == pytest.approx(240 + 4 * 240, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("unread", "bursts"), [(0.02, (0.0, 0.012)), (0.02, (0.016, 0.016)), (0.1, (0.04, 0.12))]
+)
+def test_bursts_around_the_first_round_after_a_pause_are_both_charged(
+    unread: float, bursts: tuple[float, float]
+) -> None:
+    """One of them decides after it has sent a round without its burst, so its peer is no longer
+    silent when the burst comes, and neither had been charged for its own yet."""
+    mesh = mesh_of(2, SHORT, latency=0.001)
+    drive(mesh, dict.fromkeys("AB", 360.0), 5.0)
+    demand, began = back_together(mesh, 3.0, 3.0, unread), mesh.now_ns
+    admitted = 0
+    for name, at in zip("AB", bursts, strict=True):
+        mesh.advance_to(began + round(at * SECOND))
+        admitted += mesh[name].take_burst("b", "k", 1_080)
+    admitted += total(drive(mesh, demand, 4.0))
+    assert admitted == pytest.approx(240 + (4 + bursts[1]) * 240, rel=0.03)
 
 
 def test_both_bursts_are_owed_as_soon_as_a_node_reads_of_the_other_one() -> None:

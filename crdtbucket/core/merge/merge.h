@@ -159,6 +159,11 @@ static int merge_levels(table_t *t, uint32_t e, const wire_entry_t *w, const wir
     i128 far = entry_far(t, e, d, now),
          least = UNLIKELY(t->h->shared_bursts) ? entry_least(t, e, d, now) : -far;
     advance(t, e, d, least, now);
+    /* Of a key that is asked for, before others adopt the debt, which is stated before the next
+     * averaging. */
+    int64_t rated = t->cold[e].rated_ns;
+    if (UNLIKELY(t->silence_ended > rated) && now - rated <= t->h->near_ns)
+        charge_own(t, e, d, (double)far / (double)d->q, now);
     /* One value of net is used throughout: a take that another thread makes meanwhile stays
      * charged. */
     int64_t base = LOAD(hot->base), net = entry_net(t, e);

@@ -178,15 +178,16 @@ class MeshNode:
         how much (ns) it has to be moved to the middle of all clocks."""
         self.updates.follow_wall(machine_ns - now)
         alive = [link for link in list(self.links.values()) if link.connected]
-        moved = wall_moved(link.wall_ahead for link in alive if link.wall_ahead is not None)
-        if bool(moved) != bool(self.wall_moved_ns):
-            LOG.warning(
-                "%s: the wall clock is %s; calendar quotas go by the peers'",
-                self.name,
-                f"{abs(moved) / 1e9:.1f} s {'behind' if moved > 0 else 'ahead of'} most peers'"
-                if moved
-                else "as the peers' again",
-            )
+        shown = [link.wall_ahead for link in alive if link.wall_ahead is not None]
+        moved = wall_moved(shown)
+        if moved and not self.wall_moved_ns:
+            side = "behind" if moved > 0 else "ahead of"
+            is_so = f"{abs(moved) / 1e9:.1f} s {side} most peers'; calendar quotas go by the peers'"
+            LOG.warning("%s: the wall clock is %s", self.name, is_so)
+        elif self.wall_moved_ns and not moved:
+            alone = "no longer compared with two peers': calendar quotas go by it"
+            is_so = "as the peers' again" if len(shown) > 1 else alone
+            LOG.warning("%s: the wall clock is %s", self.name, is_so)
         self.wall_moved_ns = moved
         return moved
 

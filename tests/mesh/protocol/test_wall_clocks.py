@@ -7,6 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crdtbucket.mesh.protocol.wall_clocks import TOLERATED_NS, wall_moved
+from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.testing import SimulatedMesh
 
 S = 1_000_000_000
 
@@ -39,3 +41,30 @@ def test_while_most_clocks_are_right_all_nodes_go_by_one_of_these(
         others = clocks[:n] + clocks[n + 1 :]
         then = own + wall_moved([one - own for one in others])
         assert min(right) - TOLERATED_NS <= then <= max(right) + TOLERATED_NS
+
+
+def test_a_wrong_clock_is_not_called_right_because_a_peer_has_gone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A wrong clock of three is known; of two nobody can tell which one is wrong."""
+    mesh = SimulatedMesh("ABC", [BucketSpec.calendar("api", 10)], latency=0.01)
+    told: list[str] = []
+
+    def told_since(seconds: float) -> list[str]:
+        mesh.advance(seconds)
+        told[:] = [one.message for one in caplog.records if "wall clock" in one.message]
+        caplog.clear()
+        return told
+
+    assert told_since(15.0) == []
+    mesh["A"].wall_ahead_ns += 3600 * S
+    ahead = "A: the wall clock is 3600.0 s ahead of most peers'; calendar quotas go by the peers'"
+    assert told_since(15.0) == [ahead]
+    mesh.crash("C")
+    (alone,) = told_since(60.0)
+    assert "no longer compared" in alone
+    assert "calendar quotas go by it" in alone
+    mesh.restart("C")
+    assert told_since(15.0) == [ahead]
+    mesh["A"].wall_ahead_ns -= 3600 * S
+    assert told_since(15.0) == ["A: the wall clock is as the peers' again"]
