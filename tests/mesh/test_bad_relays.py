@@ -149,11 +149,14 @@ def test_what_is_said_of_a_process_before_it_is_met_hides_nothing_that_it_takes(
     assert offered_to_all(mesh, 20.0) <= 1.05 * R * 20
 
 
+@pytest.mark.parametrize("sides", [("ABC", "DE"), ("AB", "CD")])
 @pytest.mark.parametrize("said", FALSE)
-def test_what_is_said_across_a_cut_hides_nothing_that_is_taken_after_it(said: str) -> None:
+def test_what_is_said_across_a_cut_hides_nothing_that_is_taken_after_it(
+    said: str, sides: tuple[str, str]
+) -> None:
     """It concerns nodes that are silent. Without end the two sides admitted the limit each."""
-    mesh = mesh_of(5)
-    bad, key, sides = linked(mesh), mesh["A"].bucket("api").hash("k"), ("ABC", "DE")
+    mesh = mesh_of(len("".join(sides)))
+    bad, key = linked(mesh), mesh["A"].bucket("api").hash("k")
     offered_to_all(mesh, 3.0)
     mesh.partition(*sides)
     for _ in range(5):

@@ -489,6 +489,13 @@ MUTATIONS = (
         suite("simulated/test_pauses", "is_no_burst"),
     ),
     Mutation(
+        "an_entry_with_invented_counts_of_this_node_is_not_merged_at_all",
+        "core",
+        "            r->own_behind++;\n",
+        "            return r->own_behind++, NONE;\n",
+        suite("mesh/test_bad_relays", "across_a_cut"),
+    ),
+    Mutation(
         "only_who_took_a_capacity_less_has_been_full",
         "core",
         "4 * (unused + hidden) > 5 * full_units(d)",

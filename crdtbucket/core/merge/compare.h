@@ -210,6 +210,11 @@ static void compare_column(table_t *t, uint32_t e, const merge_context_t *m, con
     int held = at < h->count && h->taken[at] >> TOKEN_BITS == x->origin;
     if (!x->origin || t->origins[x->origin].tombstone)
         return;
+    /* It is ignored, and so the sender counts as one that lacks all that was taken here. The rest
+     * of the entry is not: two nodes of which a third has told each other such counts would else
+     * never know what the other one took. */
+    if (UNLIKELY(x->origin == h->own) && own_is_behind(t, e, x))
+        return;
     wire_column_t mine = {0};
     if (held)
         mine = (wire_column_t){x->origin, h->generation[at], (int64_t)(h->taken[at] & TOKEN_MASK),

@@ -10,22 +10,6 @@
 #include "store.h"
 #include "suspect.h"
 
-/* Whether a frame's column `x` of this node's own running epoch has larger counts than this node
- * has: then somebody else runs under that epoch, or this process has lost counts. Where this node
- * is waiting for answers of a common store, the store may have counted the tokens of these calls
- * (`open_tokens`) and a peer may have read them there, so these do not count as larger.
- * An entry that does not count for the running epoch yet has counted nothing under it. */
-static int own_is_behind(const table_t *t, uint32_t e, const wire_column_t *x)
-{
-    const hot_t *hot = &t->hot[e];
-    if (hot->origin != x->origin)
-        return 1;
-    int64_t refunded = own_refunded(t, e), taken = entry_net(t, e) + refunded;
-    return x->generation > hot->generation
-           || (x->generation == hot->generation
-               && (x->taken > taken + t->h->open_tokens || x->refunded > refunded));
-}
-
 /* What a merge of many entries tells its caller. Each list has room for one item for each entry of
  * the frame. */
 typedef struct {
@@ -97,11 +81,9 @@ static uint32_t merge_place(table_t *t, const wire_entry_t *w, uint32_t guess, u
     }
     const wire_column_t *own = wire_column_of(w, t->h->own_origin);
     if (UNLIKELY(e != NONE && own && own_is_behind(t, e, own))) {
-        if (!m->reopen) {
+        if (!m->reopen)
             r->own_behind++;
-            return NONE;
-        }
-        if (open_epoch(t))
+        else if (open_epoch(t))
             r->duplicate_epoch = 1;
         else
             e = NONE;

@@ -114,4 +114,20 @@ static inline int owner_corrects(const table_t *t, uint32_t e, const merge_conte
            && !updated_since_seen(t, e, m, x->origin, now);
 }
 
+/* Whether a frame's column `x` of this node's own running epoch has larger counts than this node
+ * has: then somebody else runs under that epoch, or this process has lost counts. Where this node
+ * is waiting for answers of a common store, the store may have counted the tokens of these calls
+ * (`open_tokens`) and a peer may have read them there, so these do not count as larger.
+ * An entry that does not count for the running epoch yet has counted nothing under it. */
+static int own_is_behind(const table_t *t, uint32_t e, const wire_column_t *x)
+{
+    const hot_t *hot = &t->hot[e];
+    if (hot->origin != x->origin)
+        return 1;
+    int64_t refunded = own_refunded(t, e), taken = entry_net(t, e) + refunded;
+    return x->generation > hot->generation
+           || (x->generation == hot->generation
+               && (x->taken > taken + t->h->open_tokens || x->refunded > refunded));
+}
+
 #endif

@@ -399,7 +399,7 @@ def test_larger_counts_of_the_running_epoch_are_merged_when_a_second_peer_agrees
         resolved = node.merger.tables_of(link, new)
         assert resolved is not None
         results.append(node.merger.merge(link, new, resolved, NOW, memory=False))
-    assert [(one.merged, one.duplicate_epoch) for one in results] == [(0, False), (2, True)]
+    assert [(one.merged, one.duplicate_epoch) for one in results] == [(1, False), (2, True)]
     assert [*results[1].answers] == [node.table.find(*bucket.hash("full"))]
     assert node.members.bounded.counts() == {"peer": {"own_epoch": 1}}
     assert node.table.epochs.running != ME.epoch
