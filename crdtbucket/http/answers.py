@@ -15,6 +15,7 @@ from crdtbucket.errors import (
     ReservationDenied,
     SlotDenied,
 )
+from crdtbucket.http.client_address import InvalidAddress
 from crdtbucket.http.fields import (
     PROBLEM_TYPE,
     DeferredFields,
@@ -58,6 +59,8 @@ class Verdict:
     too_large: CostExceedsCapacity | None = None
     """Set if the request could never pass, because it costs more than its bucket can hold. Nothing
     was decided then: there is no `binding`."""
+    invalid: InvalidAddress | None = None
+    """Set if the server gives the client an address that is none. Nothing was decided then."""
 
     @property
     def taken(self) -> tuple[tuple[Rule, Decision], ...]:
@@ -166,6 +169,13 @@ def too_large(error: CostExceedsCapacity) -> Answer:
     detail = f"{costs}, and at most {error.capacity} can pass at once"
     document = {"type": "about:blank", "title": "Content Too Large", "status": 413}
     return _document_answer(document | {"detail": detail}, {})
+
+
+def invalid_address(error: InvalidAddress) -> Answer:
+    """The answer to a request that counts for no address, since its client has sent another
+    text."""
+    document = {"type": "about:blank", "title": "Bad Request", "status": 400}
+    return _document_answer(document | {"detail": str(error)}, {})
 
 
 def _document_answer(document: Mapping[str, Any], fields: Mapping[str, str]) -> Answer:

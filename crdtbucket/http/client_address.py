@@ -20,6 +20,11 @@ LONGEST = 100
 CACHED = 16_384
 """Addresses whose parsed forms are kept."""
 
+
+class InvalidAddress(InvalidKey):
+    """The server gives a text as the peer that is no address: a client has sent it as its own."""
+
+
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -35,7 +40,8 @@ def client_address(
     from its end, and only as long as the addresses read so far are `trusted` proxies (addresses or
     networks, or "unix" for a peer without an address); so entries that a client writes into it are
     ignored. An entry that is not an address ends the reading. Raises `InvalidKey` when there is no
-    address at all, `InvalidSpec` for a trusted proxy that is not an address or network.
+    address at all (`InvalidAddress` if the peer is another text), `InvalidSpec` for a trusted proxy
+    that is not an address or network.
     """
     unix, networks = _parsed_proxies(tuple(trusted))
     known = _known(peer or "")
@@ -50,9 +56,16 @@ def client_address(
         return known.key
     if peer == TEST_CLIENT:
         return peer
+    if peer:
+        raise InvalidAddress(f"the client's address is given as {peer[:LONGEST]!r}, which is none")
+    if unix:
+        raise InvalidKey(
+            "X-Forwarded-For names no client address: let the proxy set it, in nginx by "
+            "`proxy_set_header X-Forwarded-For $remote_addr`"
+        )
     raise InvalidKey(
-        f"the peer {peer!r} has no address, and X-Forwarded-For names none"
-        + ("" if unix else ' that counts: put "unix" among the trusted proxies if it is yours')
+        f"the peer {peer!r} has no address, and X-Forwarded-For names none that counts: put "
+        '"unix" among the trusted proxies if it is yours'
     )
 
 

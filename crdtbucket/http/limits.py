@@ -9,8 +9,16 @@ from typing import Any, SupportsIndex
 from crdtbucket._core import MAX_SLOT_KEY_BYTES, Decision
 from crdtbucket.base.signatures import misfit
 from crdtbucket.errors import CostExceedsCapacity, InvalidCost, InvalidSpec, SlotDenied
-from crdtbucket.http.answers import SOON, Answer, Verdict, fields_of, problem_answer, too_large
-from crdtbucket.http.client_address import Network, check_trusted, key_of_peer
+from crdtbucket.http.answers import (
+    SOON,
+    Answer,
+    Verdict,
+    fields_of,
+    invalid_address,
+    problem_answer,
+    too_large,
+)
+from crdtbucket.http.client_address import InvalidAddress, Network, check_trusted, key_of_peer
 from crdtbucket.http.fields import FieldOptions, deferred_fields
 from crdtbucket.http.request import Request
 from crdtbucket.http.request_rules import Charge, Rule, shortened
@@ -82,7 +90,8 @@ class Limits:
 
     def acquire(self, request: Request) -> Coroutine[Any, Any, Verdict]:
         """Takes the tokens and slots of all rules. Raises what their callables and the buckets
-        raise, except for a cost that no full bucket has: then the verdict is `too_large`."""
+        raise, except for a cost that no full bucket has: then the verdict is `too_large`; and for a
+        client's address that is none: then it is `invalid`."""
         if (buckets := self.limiter.in_force.buckets) is not self._buckets:
             self._follow(buckets)
         work = self._hold_and_acquire(request) if self.may_hold else self._acquire(request)
@@ -104,6 +113,8 @@ class Limits:
             return self._acquire_blocking(request)
         except CostExceedsCapacity as error:
             return Verdict(False, too_large=error)
+        except InvalidAddress as error:
+            return Verdict(False, invalid=error)
 
     def _acquire_blocking(self, request: Request) -> Verdict:
         if not self.may_hold:
@@ -156,9 +167,11 @@ class Limits:
         return self._verdict(rule, self.limiter.bucket(charge[0]).acquire_sync(*charge[1:]))
 
     def answer(self, request: Request, verdict: Verdict) -> Answer:
-        """The answer to a denied request, or to one that is too large."""
+        """The answer to a request that is denied, too large, or of no address."""
         if verdict.too_large is not None:
             answer = too_large(verdict.too_large)
+        elif verdict.invalid is not None:
+            answer = invalid_address(verdict.invalid)
         else:
             replaced = None if self._on_denied is None else self._on_denied(request, verdict)
             if replaced is not None:
@@ -196,11 +209,14 @@ class Limits:
 
 
 async def _fitting(work: Coroutine[Any, Any, Verdict]) -> Verdict:
-    """The verdict of `work`, also if a cost is more than a full bucket has."""
+    """The verdict of `work`, also if a cost is more than a full bucket has, or the client's address
+    is none."""
     try:
         return await work
     except CostExceedsCapacity as error:
         return Verdict(False, too_large=error)
+    except InvalidAddress as error:
+        return Verdict(False, invalid=error)
 
 
 def _blocking(

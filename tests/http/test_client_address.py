@@ -59,8 +59,8 @@ def test_whom_a_request_counts_for(
     ("forwarded", "trusted", "says"),
     [
         ("198.51.100.1", [], 'put "unix" among the trusted proxies'),
-        (None, ["unix"], "X-Forwarded-For names none"),
-        ("unknown", ["unix"], "X-Forwarded-For names none"),
+        (None, ["unix"], "names no client address: let the proxy set it"),
+        ("unknown", ["unix"], "proxy_set_header X-Forwarded-For"),
     ],
 )
 def test_no_address_at_all_is_an_error(

@@ -325,6 +325,28 @@ def test_a_cost_that_a_reload_has_made_too_large_is_so_too(limiter: Limiter) -> 
     assert limits.answer(request(), limits.acquire_sync(request())).status == 413
 
 
+@pytest.mark.parametrize("names", [["api"], ["api", "tenant"], ["llm", "api"]])
+async def test_a_client_that_sends_no_address_as_its_own_gets_400(names: list[str]) -> None:
+    """Servers such as uvicorn put what X-Forwarded-For says in place of the peer."""
+    limiter = Limiter([API, TENANT, BucketSpec.concurrency("llm", 3)])
+    limits = Limits(limiter, [Rule(name) for name in names])
+    sent = request(peer="unknown")
+    assert limits.take_of_peer("unknown") is None
+    for verdict in (limits.acquire_sync(sent), await limits.acquire(sent)):
+        assert not verdict
+        answer = limits.answer(sent, verdict)
+        assert json.loads(answer.body) == {
+            "type": "about:blank",
+            "title": "Bad Request",
+            "status": answer.status,
+            "detail": "the client's address is given as 'unknown', which is none",
+        }
+        assert answer.status == 400
+    for peer in (None, ""):  # the setup is wrong
+        with pytest.raises(InvalidKey, match="among the trusted"):
+            limits.acquire_sync(request(peer=peer))
+
+
 def test_a_request_holds_at_least_one_slot() -> None:
     limits = Limits(Limiter([BucketSpec.concurrency("llm", 3)]), Rule("llm", **SIZED))
     for size in ("0", "-1"):

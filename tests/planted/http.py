@@ -90,6 +90,21 @@ MUTATIONS = (
         suite("http/server/test_calls", "a_floor_leaves"),
     ),
     Mutation(
+        "a_client_that_sends_no_address_as_its_own_is_an_error_of_a_server_of_threads",
+        "http",
+        "            return Verdict(False, invalid=error)\n\n    def",
+        "            raise\n\n    def",
+        suite("http/test_limits", "no_address_as_its_own"),
+    ),
+    Mutation(
+        "a_setup_without_an_address_is_blamed_on_the_client",
+        "http",
+        "    if peer:\n        raise InvalidAddress(f\"the client's address is given as "
+        "{peer[:LONGEST]!r}",
+        "    if True:\n        raise InvalidAddress(f\"the client's address is given as {peer!r}",
+        suite("http/test_limits", "no_address_as_its_own"),
+    ),
+    Mutation(
         "a_request_that_is_too_large_is_shown_to_who_answers_denials",
         "http",
         "        if verdict.too_large is not None:\n            answer",

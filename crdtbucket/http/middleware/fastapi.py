@@ -25,11 +25,11 @@ ARGUMENT = "crdtbucket_verdict"
 
 
 class DeniedRequest(HTTPException):
-    """A request was denied, or is too large. `install` answers it; without that FastAPI does, with
-    `detail`."""
+    """A request was denied, is too large, or has an invalid address. `install` answers it; without
+    that FastAPI does, with `detail`."""
 
     def __init__(self, answer: Answer, verdict: Verdict) -> None:
-        reason = "rate limited" if verdict.too_large is None else str(verdict.too_large)
+        reason = str(verdict.too_large or verdict.invalid or "rate limited")
         super().__init__(answer.status, reason, dict(verdict.fields))
         self.answer = answer
         self.verdict = verdict
@@ -62,7 +62,7 @@ def limit_dependency(limits: Limits) -> Dependency:
         request = ASGIRequest(connection.scope, limits.trusted)
         answer = limits.answer(request, verdict)
         if request.websocket:
-            raise WebSocketException(POLICY_VIOLATION, "rate limited")
+            raise WebSocketException(POLICY_VIOLATION, str(verdict.invalid or "rate limited")[:123])
         raise DeniedRequest(answer, verdict)
 
     return dependency

@@ -173,6 +173,20 @@ def test_a_denied_reservation_and_a_denied_slot_are_answered_so_too() -> None:
     assert "RateLimit" not in denied.headers
 
 
+@pytest.mark.parametrize("installed", [True, False])
+def test_a_client_that_sends_no_address_as_its_own_is_told_so(installed: bool) -> None:
+    app = FastAPI()
+    if installed:
+        install(app)
+
+    @app.get("/", dependencies=[Depends(limit_dependency(Limits(Limiter([API]), Rule("api"))))])
+    async def home() -> None: ...
+
+    answer = TestClient(app, raise_server_exceptions=False, client=("unknown", 1)).get("/")
+    assert answer.status_code == 400
+    assert answer.json()["detail"] == "the client's address is given as 'unknown', which is none"
+
+
 def test_a_request_that_is_too_large_is_answered_so() -> None:
     limiter = Limiter([API])
     limit = limit_dependency(Limits(limiter, Rule("api", cost=lambda r: int(r.path[1:]))))
