@@ -55,7 +55,10 @@ def place(
     """The file that contains the text which a mutation replaces, exactly once."""
     texts = read(project / "crdtbucket" / mutation.folder)
     counts = {path: n for path, text in texts.items() if (n := text.count(mutation.old))}
-    assert list(counts.values()) == [1], f"{mutation.name}: not there once: {mutation.old!r}"
+    assert list(counts.values()) == [1], (
+        f"{mutation.name}: not there once: {mutation.old!r}; where the code "
+        "has changed, the planted bug in tests/planted follows it"
+    )
     return next(iter(counts))
 
 

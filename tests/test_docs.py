@@ -410,6 +410,11 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
 # ---- the house ----
 
 
+def test_the_page_on_modes_has_a_row_for_each_mode() -> None:
+    heading = (ROOT / "docs/modes.md").read_text().splitlines()[0].lstrip("# ")
+    assert names("docs/modes.md", heading) == [str(mode) for mode in Mode]
+
+
 def test_the_house_is_drawn_from_the_imports() -> None:
     tool = tool_of_docs("architecture")
     page = tool.PAGE.read_text()

@@ -256,4 +256,6 @@ def test_every_example_is_run() -> None:
     for name in programs:
         if f'"{name.removesuffix(".py")}:app"' in of_workers:
             continue
-        assert f'run("{name}"' in here or f'served("{name}"' in of_frameworks, name
+        assert f'run("{name}"' in here or f'served("{name}"' in of_frameworks, (
+            "no test runs it: " + name
+        )

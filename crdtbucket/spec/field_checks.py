@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.duration import duration_ns
@@ -127,5 +127,5 @@ def clipped(value: object) -> str:
 
 
 def check_consistency(value: Mode | Consistency) -> Mode:
-    """The mode for this word, "strong" or "eventual": fallback cannot be asked for."""
-    return Mode(check_choice("consistency", value, (Mode.STRONG.value, Mode.EVENTUAL.value)))
+    """The mode for this word, one of `Consistency`: fallback cannot be asked for."""
+    return Mode(check_choice("consistency", value, get_args(Consistency)))

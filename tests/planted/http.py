@@ -180,8 +180,8 @@ MUTATIONS = (
     Mutation(
         "the_http_api_does_not_have_a_mode",
         "http",
-        'ModeName = Literal["strong", "eventual", "fallback"]',
-        'ModeName = Literal["strong", "eventual"]',
+        'ModeName = Literal["strong", ',
+        "ModeName = Literal[",
         suite("spec/test_mode", "list_every_mode"),
     ),
     Mutation(

@@ -158,8 +158,8 @@ MUTATIONS = (
     Mutation(
         "a_mode_has_the_number_of_another_on_the_wire",
         "spec",
-        "MODES = (Mode.STRONG, Mode.EVENTUAL, Mode.FALLBACK)",
-        "MODES = (Mode.STRONG, Mode.FALLBACK, Mode.EVENTUAL)",
+        "MODES = (Mode.STRONG, Mode.EVENTUAL,",
+        "MODES = (Mode.EVENTUAL, Mode.STRONG,",
         suite("spec/test_mode", "numbers_on_the_wire"),
     ),
     Mutation(

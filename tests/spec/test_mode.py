@@ -9,6 +9,7 @@ from typing import get_args
 import pytest
 
 from crdtbucket._core import BucketCore, Table
+from crdtbucket.errors import InvalidSpec
 from crdtbucket.http.server.bodies import ModeName
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.field_checks import check_consistency
@@ -56,3 +57,5 @@ def test_the_surfaces_list_every_mode() -> None:
 
 def test_a_file_may_ask_for_the_modes_that_a_definition_may_ask_for() -> None:
     assert [check_consistency(word) for word in get_args(Consistency)] == [*get_args(Consistency)]
+    with pytest.raises(InvalidSpec, match='write "strong" or "eventual"'):
+        check_consistency(Mode.FALLBACK)

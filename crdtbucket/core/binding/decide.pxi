@@ -1,6 +1,9 @@
 # A bucket's place in its table: how a take is decided there, and what can be read of it.
 
-assert len(_COUNTED) == COUNTED_MODES, "definition_layout.h has room for another number of modes"
+assert len(_COUNTED) == COUNTED_MODES, (
+    f"COUNTED of mode.py has {len(_COUNTED)} modes, and COUNTED_MODES of definition_layout.h was "
+    f"{COUNTED_MODES} when the core was compiled: make them equal, then compile the core again"
+)
 
 
 cdef class _Decider:

@@ -72,7 +72,8 @@ def read(data: bytes) -> Frame | None:
 
 def test_every_golden_file_has_its_kind() -> None:
     current = {path.name for path in GOLDEN.iterdir()} - {path.name for path in EARLIER}
-    assert current == {f"{kind}.v{wire.VERSION}.bin" for kind in KINDS}
+    expected = {f"{kind}.v{wire.VERSION}.bin" for kind in KINDS}
+    assert current == expected, "python -m tests.mesh.frames writes the files of new kinds"
 
 
 @pytest.mark.parametrize("path", EARLIER, ids=lambda path: path.name)
@@ -91,7 +92,9 @@ def test_every_field_is_in_a_golden_file() -> None:
         for name, value in vars(frame).items()
         if value != getattr(plain, name)
     }
-    assert kept == {field.name for field in dataclasses.fields(Frame)}
+    every = {field.name for field in dataclasses.fields(Frame)}
+    assert kept == every, "a frame of tests/mesh/frames.py has to have each field of `Frame`"
+    assert wire._NUMBERS.keys() == every - {"payload"}, "each field of `Frame` has a number"
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -211,7 +214,8 @@ def test_field_numbers_are_the_known_ones() -> None:
     names += "tables_version tables "
     names += "payload_kind members unseen digest items tombstones merge_result config rollout ages"
     names += " wall mode silent"
-    assert {name: i + 1 for i, name in enumerate(names.split())} == wire._NUMBERS
+    known = {name: i + 1 for i, name in enumerate(names.split())}
+    assert known == wire._NUMBERS, "the names above get a new field, at their end"
 
 
 # ---- hostile headers ----
@@ -254,6 +258,10 @@ WRONG: dict[int, list[Any]] = {
     26: [-1, 256, 1.0, True, None],
     27: [[[0, 1]], [[1, -1]], [[1, 2**32]], [[1, 2.0]], [[1]], [[1, 2, 3]], [[1, 1]] * 65, 5, None],
 }  # fmt: skip
+
+
+def test_wrong_values_are_known_for_every_field() -> None:
+    assert WRONG.keys() == {*wire._NUMBERS.values()}, "a new field has wrong values in `WRONG`"
 
 
 @pytest.mark.parametrize(("number", "value"), [(n, v) for n, vs in WRONG.items() for v in vs])
