@@ -9,9 +9,10 @@ Merged = namedtuple(
 )
 Merged.__doc__ = """What a merge of many entries did. Numbers of entries: `merged`; `ignored`; of an
 `unknown_bucket`; `dropped`, for which there was no room; in which the sender has larger
-counts of the running epoch, which are ignored (`own_behind`); by which a debt fell by much less than was advertised
-(`lowered`); for which the sender made room by others that it had introduced (`crowded`); of a
-newcomer, with takes of peers that are silent here (`of_silent`); `room`: evicted for new ones.
+counts of the running epoch, which are ignored (`own_behind`); by which a debt fell by much less
+than was advertised (`lowered`); for which the sender made room by others that it had introduced
+(`crowded`); of a newcomer, with takes of peers that are silent here (`of_silent`); `room`: evicted
+for new ones.
 Numbers of columns: that rose by less than was advertised (`refused_columns`); of the sender, that
 rose by more than is charged (`capped_columns`); left out, since no eviction explains their
 generation (`ahead`). `rates_cut`: rates of the sender above what counts in shares, twice the
