@@ -1,19 +1,23 @@
 """Write the tables of settings from the code: `python docs/reference.py`.
 
 The keys of a file are in docs/configuration.md, the fields of each class of settings in docs/api.md
-and docs/modes.md.
+and docs/modes.md. In docs/api.md a field that is also a key has only the beginning of its meaning.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
 from crdtbucket import ControllerSettings, Degradation, MeshConfig, RedisConfig
+from crdtbucket.config.mesh_section import MESH_KEYS
+from crdtbucket.config.model import RatingSection
+from crdtbucket.config.redis_section import REDIS_KEYS
 from crdtbucket.config.schema import as_meaning, field_texts, reference
+from crdtbucket.config.settings_section import file_keys
 
 DOCS = Path(__file__).parent
 END = "<!-- end of reference -->\n"
@@ -32,14 +36,17 @@ def keys() -> Rows:
         yield key, "" if default is None else f"`{yes_or_no}` ", text
 
 
-def fields(settings: type[Any]) -> Rows:
+def fields(settings: type[Any], shortened: Collection[str]) -> Rows:
     """Every field of a class of settings, with its default."""
     texts = field_texts(settings)
     for one in dataclasses.fields(settings):
         made = one.default_factory
         value = repr(one.default if made is dataclasses.MISSING else made())
         default = re.sub(r"\(latency_limit.*\)", "()", value.replace("'", '"'))
-        yield one.name, f"`{default}` ", as_meaning(texts[one.name], {})
+        meaning = as_meaning(texts[one.name], {})
+        if one.name in shortened:
+            meaning = re.split(r"[.;:] ", meaning)[0]
+        yield one.name, f"`{default}` ", meaning
 
 
 def table(head: str, rows: Rows) -> str:
@@ -51,8 +58,14 @@ def table(head: str, rows: Rows) -> str:
 def written(page: str) -> str:
     """`page` with its tables as they should be."""
     tables = {"reference": table("key", keys())}
-    for settings in (MeshConfig, RedisConfig, Degradation, ControllerSettings):
-        tables[f"fields of {settings.__name__}"] = table("field", fields(settings))
+    shortened: dict[type[Any], Collection[str]] = {
+        MeshConfig: MESH_KEYS,
+        RedisConfig: REDIS_KEYS,
+        Degradation: file_keys(RatingSection),
+        ControllerSettings: (),
+    }
+    for settings, names in shortened.items():
+        tables[f"fields of {settings.__name__}"] = table("field", fields(settings, names))
     for name, text in tables.items():
         before, found, rest = page.partition(begin(name))
         if found:

@@ -823,7 +823,7 @@ TOLD = [
     ("proxies.md", f"(or {quota_server.MAX_ID_BYTES >> 20} MiB of names and values)"),
     ("proxies.md", f"more than {quota_messages.MOST_BYTES >> 10} KiB about one"),
     ("configuration.md", f"Each attempt ends after {webhook.DEADLINE_S:g} s;"),
-    ("api.md", f"resolved again about every {discovery.REFRESH_S:g} s"),
+    ("configuration.md", f"resolved again about every {discovery.REFRESH_S:g} s"),
 ]
 
 

@@ -123,7 +123,8 @@ class IdentitySection(Section):
     """this process's name in the mesh and among the users of a Redis; needed with either, and
     with `shared: auto`"""
     region: Annotated[str, named("region")] | None = None
-    """a text for people; with `active_active` the name of this node's region"""
+    """where this process runs: people see it in logs and metrics; with `active_active` the name of
+    this node's region"""
     version: Annotated[int, whole("version", 0, MAX_TOKENS)] = 0
     """the version of the definitions: a whole number that rises"""
     shared: Annotated[str, named("shared")] | None = None

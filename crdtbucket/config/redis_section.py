@@ -19,7 +19,8 @@ class TlsSection(Section):
     alone = "enabled"
 
     enabled: bool = True
-    """without `tls` there is no TLS; `tls: true` alone switches it on"""
+    """whether the connection is encrypted. Without a section `tls` it is not; `tls: true` alone
+    switches it on"""
 
 
 @keys_of(RedisConfig, master="sentinel_master", nodes="sentinels", password="sentinel_password")

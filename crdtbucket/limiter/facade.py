@@ -69,8 +69,8 @@ class Limiter(Multi):
         """Define the buckets; nothing is connected yet.
 
         node: this process's name, unique in the mesh and among the users of a Redis; needed with
-        either and with shared="auto". region: a text for people; needed where each region has a
-        Redis. redis: what decides for strong buckets, settings or a URL. consistency: the default
+        either and with shared="auto". region: where it runs; needed where each region has a Redis.
+        redis: what decides for strong buckets, settings or a URL. consistency: the default
         of buckets that do not set it. degradation: what strong buckets do when Redis is slow or
         gone. max_keys: keys that are held at once, 16 to 2^30, of all buckets. shared: a file in
         memory, such as "/dev/shm/crdtbucket-edge", or "auto" for one named after the node: all
@@ -207,7 +207,7 @@ class Limiter(Multi):
         return out
 
     def fleet(self) -> list[dict[str, Any]]:
-        """A plain dict of this node and its peers by name: which configuration each runs.
+        """A plain dict for this node and for each peer: which configuration each runs.
 
         `node`, `region`, `state` (alive, suspect, dead or left), and the `version`, `hash` and
         `stage` of its configuration as it last advertised them, None if it advertised none;

@@ -47,8 +47,8 @@ class MeshFields:
     """The secret of [observers](security.md#roles), which read the state of nodes, change nothing
     and are not members. At least 16 bytes. It needs `hash_secret`, which observers need, too."""
     hash_secret: Secret | None = field(default=None, repr=False)
-    """Keys the hash of bucket keys; the same on all nodes for as long as the mesh lives, and
-    on all users of a Redis."""
+    """The secret with which bucket keys are hashed; the same on all nodes for as long as the mesh
+    lives, and on all users of a Redis."""
     tls_cert: str | None = None
     """Certificate file (PEM) that this node shows its peers, or the engine."""
     tls_key: str | None = None

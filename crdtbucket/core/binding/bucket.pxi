@@ -5,7 +5,7 @@ cdef class BucketCore(_Decider):
 
     cdef public ReservationBook reservations
     cdef public BucketCore named
-    """The bucket that callers name: the one that this one overrides for some keys, or None."""
+    """The bucket that callers name: this one, or the one that it overrides for some keys."""
     cdef frozenset others
     """The buckets that `choose` has ever returned: their decisions may still be refunded here."""
 

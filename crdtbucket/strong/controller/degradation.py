@@ -28,9 +28,9 @@ class Degradation:
     """What decides in an outage, for buckets that do not set it: `quota` (a reduced quota, and the
     mesh's level), `eventual` (the mesh's level), `deny` or `allow`."""
     fallback_ratio: Annotated[float, RATIO] = 0.1
-    """The size of that quota: the share of capacity and rate which a node may grant, above 0, up
-    to 1 (in a file also text such as `10%`). With N known nodes, a node never grants more than one
-    part in N."""
+    """The size of the quota in an outage: the share of capacity and rate which a node may grant,
+    above 0, up to 1 (in a file also text such as `10%`). With N known nodes, a node never grants
+    more than one part in N."""
     fallback_scope: Scope = "node"
     """Whether the ratio is each node's (`node`), or that of all known nodes together (`fleet`)."""
     modes: ControllerSettings = field(default_factory=ControllerSettings)

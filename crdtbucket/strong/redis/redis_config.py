@@ -77,11 +77,11 @@ class RedisConfig:
     nodes: Sequence[str] = ()
     """Nodes of the cluster to ask for the others, `host:port`."""
     hash_secret: str | bytes | None = field(default=None, repr=False)
-    """Keys the hash of bucket keys; the same for all processes that use this Redis. If left out,
-    the `hash_secret` of the mesh is used, and without either [a hash that needs no
+    """The secret with which bucket keys are hashed; the same for all processes that use this Redis.
+    If left out, the `hash_secret` of the mesh is used, and without either [a hash that needs no
     secret](security.md#keys-in-redis)."""
     prefix: str = "crdtbucket:"
-    """Begins the name of every Redis key; the same on all nodes, up to 64 bytes."""
+    """What the name of every Redis key begins with; the same on all nodes, up to 64 bytes."""
     deadline: Annotated[float, SecondsRange(0.001, 10.0)] = 0.05
     """How long a decision waits for Redis, 0.001 to 10 seconds; after that this node decides, and
     settles with Redis later."""
@@ -95,7 +95,7 @@ class RedisConfig:
     to that of their region, and it replicates to those of the others (Active-Active). It needs
     `region` and `regions`, and the address is that of the node's own region."""
     regions: Sequence[str] = ()
-    """With `active_active`: the names of all regions, this node's own among them; the same on all
+    """The names of all regions with `active_active`, this node's own among them; the same on all
     nodes, 1 to 16."""
 
     def __post_init__(self) -> None:
