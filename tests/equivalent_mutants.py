@@ -122,11 +122,6 @@ EQUIVALENT: dict[str, dict[str, str]] = {
     | changed(FALSE, "link.connected = False", "link.connected = None")
     | changed(FALSE, "link.log_kept = False", "link.log_kept = None")
     | changed(
-        "It is nobody's here; only whether it is another one's is looked at.",
-        "self.introductions.claimed(link.node, epoch)",
-        "self.introductions.claimed(None, epoch)",
-    )
-    | changed(
         "No two rows have the same name.",
         "return sorted(rows, key=lambda row: row.name)",
         "return sorted(rows, key=None)",
