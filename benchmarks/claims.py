@@ -15,7 +15,9 @@ SPEED, EXACT = "admitted takes a second", "admitted of a limit"
 ALONE, FLOCK = "crdtbucket, a memory for each process", "a mapped file and flock"
 MERGED, RAISED = "1,000,000 keys", "merge, one column higher"
 REGIONS = "regions: one hot key"
-ONE_THREAD, OF_THREADS = "acquire_sync from 1 thread", "crdtbucket, acquire_sync"
+ONE_THREAD, THREADS = "acquire_sync from 1 thread", "acquire_sync from 16 threads"
+OF_THREADS = "crdtbucket, acquire_sync"
+OUR_SCRIPT, LIMITS_SCRIPT = (f"floor: {whose} script over a socket" for whose in ("our", "limits'"))
 MIDDLEWARE = "crdtbucket, middleware"
 OVERRIDES = "takes where keys may have other limits"
 BARE = "aiohttp that parses and answers, no limiter"
@@ -68,9 +70,6 @@ CLAIMS: dict[str, Claim] = {
     ),
     "memory: token-bucket": _key("token-bucket"),
     "memory: 10 regions": _key("crdtbucket, 10 regions"),
-    "flock over pyrate-limiter": Claim(
-        "workers", SPEED, FLOCK, "pyrate-limiter, multiprocess store", unit=1
-    ),
     "shared over flock": Claim("workers", SPEED, OURS_SHARED, FLOCK, unit=1),
     "no sharing, admitted": Claim("workers", EXACT, ALONE, ALONE, unit=2, unit2=0),
     "SQLite, admitted": Claim(
@@ -79,15 +78,9 @@ CLAIMS: dict[str, Claim] = {
     "strong: redis-py": Claim("strong", "one caller", "EVALSHA by redis-py", OURS),
     "strong: more than limits": Claim("strong", "64 callers", OURS, "limits.aio, fixed window"),
     "strong: 1 thread": Claim("strong", ONE_THREAD, OF_THREADS, "limits, fixed window"),
-    "strong: 16 threads": Claim(
-        "strong", "acquire_sync from 16 threads", OF_THREADS, "limits, fixed window"
-    ),
-    "strong: script": Claim(
-        "strong",
-        ONE_THREAD,
-        "floor: our script over a socket",
-        "floor: limits' script over a socket",
-    ),
+    "strong: 16 threads": Claim("strong", THREADS, OF_THREADS, "limits, fixed window"),
+    "strong: script, 1 thread": Claim("strong", ONE_THREAD, OUR_SCRIPT, LIMITS_SCRIPT),
+    "strong: script, 16 threads": Claim("strong", THREADS, OUR_SCRIPT, LIMITS_SCRIPT),
     "strong: 3 regions": Claim(
         "strong", REGIONS, "3 regions, copies of 60 records that change", "one server"
     ),
@@ -120,7 +113,6 @@ CLAIMS: dict[str, Claim] = {
     ),
     "acquire over take": Claim("surfaces", "awaited", "acquire", "take", title2="one hot key"),
     "sidecar over bare aiohttp": Claim("sidecar", "", "take, allowed", BARE),
-    "sidecar, a hundred at once": Claim("sidecar", "", "take-many of 100", "take, allowed"),
     "sidecar: forward auth": Claim("sidecar", "a decision each", "forward auth", BARE),
     "sidecar: Envoy's JSON": Claim(
         "sidecar", "a decision each", "Envoy's rate limit service as JSON", BARE

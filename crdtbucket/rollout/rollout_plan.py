@@ -36,7 +36,7 @@ class RolloutPlan:
     stages: tuple[Stage, ...]
     """How far the version reaches, stage by stage."""
     hold_ns: int | None = None
-    """How long a stage lasts; until the command, if left out."""
+    """How long a stage lasts; if left out, until a command ends it."""
     denied_ratio_rise: Annotated[float, RATIO] | None = None
     """By how much the share of calls that the new version denies may exceed that of the old one
     before the roll-out halts; if left out, it never halts by itself."""

@@ -65,7 +65,7 @@ class BucketSpec:
     interval_ns: int = field(init=False)
     """The interval in nanoseconds, above 0, at most 366 days."""
     max_debt: Annotated[int, WholeRange(0, MAX_TOKENS)]
-    """Tokens below empty that updates of others may push to, 0 to 2^53; `capacity` if left out."""
+    """How far `settle` and updates may push a key below empty, to 2^53; `capacity` if left out."""
     max_keys: Annotated[int, WholeRange(1, MAX_TOKENS)] | None
     """Most entries that its keys may have in the table. When so many keys owe tokens, they stay and
     new keys get `on_table_full`; if left out, a [full table](security.md#memory) forgets the keys
@@ -84,8 +84,8 @@ class BucketSpec:
     shadow: bool
     """Whether calls that the limit denies are [admitted and counted](api.md#shadow)."""
     slots: Annotated[int, WholeRange(1, MAX_SLOTS)] | None
-    """In place of a rate: [how much of a key may be in flight](slots.md) at once, 1 to 1,000. The
-    capacity and the refill are then those of one slot."""
+    """In place of a rate: [how many calls of a key may be in flight](slots.md) at once, 1 to 1,000.
+    The capacity and the refill are then those of one slot."""
     period: CalendarPeriod | None
     """For a bucket of kind `calendar`, the period for which the capacity is the quota; None for a
     bucket that refills steadily."""

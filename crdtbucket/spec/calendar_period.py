@@ -32,7 +32,8 @@ class CalendarPeriod:
     per: Per = "day"
     """`day`, `week` (from Monday) or `month`."""
     time_zone: str = "UTC"
-    """Whose midnight it is: a name of the IANA time zone database, such as `Europe/Berlin`."""
+    """The time zone whose midnight ends a period: a name of the IANA database, such as
+    `Europe/Berlin`."""
 
     @classmethod
     def checked(cls, per: Per, time_zone: str) -> CalendarPeriod:

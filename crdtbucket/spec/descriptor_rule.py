@@ -26,12 +26,12 @@ class DescriptorRule:
     """The service that it takes from."""
     entries: tuple[tuple[str, str | None], ...]
     """The entries that a descriptor must consist of, in this order: `name=value`, or a `name`
-    alone, whose value is the key. With several such names the key has all their values, without any
-    all descriptors share one key."""
+    alone, whose value is the key. With several such names the key has all their values; without
+    any, all descriptors share one key."""
     domain: str | None = None
     """The domain that the proxy sends; any, if left out."""
     settle: bool = False
-    """Charge every hit, into debt if need be, as for costs that are known after the answer."""
+    """Whether every hit is charged, into debt if need be: for costs known only after the answer."""
     floor: Floor = 0
     """The share of the capacity that is left to [more important](api.md#priorities) calls, or
     `critical`, `normal`, `batch` or `smooth`."""

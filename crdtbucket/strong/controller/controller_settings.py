@@ -24,8 +24,8 @@ class ControllerSettings:
     latency_quantile: Annotated[float, NumberRange(0.5, 0.9999)] = 0.99
     """The quantile of the answers that must be within the limit, 0.5 to 0.9999."""
     latency_window: Annotated[float, SecondsRange(0.1, 60.0)] = 1.0
-    """The time over which the quantile is taken, and for which it must be too high, 0.1 to 60
-    seconds."""
+    """The time over which the quantile is taken, and for which it must be above the limit before
+    the mode changes, 0.1 to 60 seconds."""
     least_samples: Annotated[int, WholeRange(1, 1_000_000)] = 10
     """Fewer answers than this in a window say nothing about latency, 1 to 1,000,000."""
     outage_after: Annotated[float, SecondsRange(0.05, 60.0)] = 0.5
@@ -40,7 +40,7 @@ class ControllerSettings:
     probe_interval: Annotated[float, SecondsRange(0.001, 60.0)] = 0.1
     """Time between two probes of a Redis that was left, 0.001 to 60 seconds."""
     longest_probe_interval: Annotated[float, SecondsRange(0.001, 600.0)] = 1.0
-    """The time to which that grows while probes fail, up to 600 seconds; at least
+    """How far `probe_interval` grows while probes fail, up to 600 seconds; at least
     `probe_interval`."""
 
     def __post_init__(self) -> None:

@@ -44,7 +44,8 @@ class Degradation:
     services."""
     expected_nodes: Annotated[int, WholeRange(1, 1_000_000)] | None = None
     """How many processes share the limits at least, 1 to 1,000,000: while fewer are known, the
-    quota is computed for this number. A process that starts while Redis is gone knows no other."""
+    quota is computed for this number. A process that starts while Redis is gone knows of no
+    others."""
 
     def __post_init__(self) -> None:
         """Raises `InvalidSpec`."""
