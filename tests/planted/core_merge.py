@@ -496,6 +496,13 @@ MUTATIONS = (
         suite("mesh/test_bad_relays", "across_a_cut"),
     ),
     Mutation(
+        "who_shows_invented_counts_of_this_node_knows_what_it_took",
+        "core",
+        "    if (UNLIKELY(x->origin == h->own) && own_is_behind(t, e, x))\n",
+        "    if (0)\n",
+        suite("mesh/test_bad_relays", "invented_takes"),
+    ),
+    Mutation(
         "only_who_took_a_capacity_less_has_been_full",
         "core",
         "4 * (unused + hidden) > 5 * full_units(d)",
