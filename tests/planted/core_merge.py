@@ -812,6 +812,13 @@ MUTATIONS = (
         suite("mesh/test_owners_word", "slots"),
     ),
     Mutation(
+        "two_peers_that_agree_wait_for_64_holds_before_they_free_a_slot_again",
+        "core",
+        "(double)d->p / (double)agreed_most(d));",
+        "(double)d->p / (double)cap_units(d));",
+        suite("mesh/test_owners_word", "free_a_slot_again"),
+    ),
+    Mutation(
         "what_relays_said_of_an_owner_hides_what_it_counts",
         "core",
         "corrects = held && owner_corrects(t, e, m, x, &mine, now);",
