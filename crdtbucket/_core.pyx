@@ -55,6 +55,7 @@ from crdtbucket.spec.reservation_state import ReservationState
 import cython
 import os
 from collections import namedtuple
+from copy import copy as _copy
 from operator import index
 
 cdef array _BYTES = array("b")

@@ -11,10 +11,11 @@ from typing import Any, ClassVar
 
 from crdtbucket._core import Decision
 from crdtbucket.base.extras import extra
-from crdtbucket.http.client_address import client_address
+from crdtbucket.http.client_address import InvalidAddress, client_address
 from crdtbucket.limiter.bucket import Bucket
 
 with extra("rest"):
+    from rest_framework.exceptions import ParseError
     from rest_framework.throttling import BaseThrottle
 
 
@@ -33,12 +34,16 @@ class BucketThrottle(BaseThrottle):  # type: ignore[misc]
 
     def get_key(self, request: Any, view: Any) -> str | bytes | None:
         """The key to limit: the user who is logged in, or else the client's address, IPv6 by its
-        /64. None: nobody is limited."""
+        /64. None: nobody is limited. Raises `ParseError`, which the framework answers with 400, if
+        the server gives a text as the client's address that is none."""
         user = request.user
         if user is not None and user.is_authenticated:
             return f"user:{user.pk}"
-        told = request.META.get("HTTP_X_FORWARDED_FOR")
-        return client_address(request.META.get("REMOTE_ADDR"), told, self.trusted)
+        peer, forwarded = map(request.META.get, ("REMOTE_ADDR", "HTTP_X_FORWARDED_FOR"))
+        try:
+            return client_address(peer, forwarded, self.trusted)
+        except InvalidAddress as error:
+            raise ParseError(str(error)) from error
 
     def get_cost(self, request: Any, view: Any) -> int:
         """Tokens, 1 up to the bucket's capacity."""

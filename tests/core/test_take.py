@@ -3,14 +3,16 @@ waking."""
 
 from __future__ import annotations
 
+import gc
 import math
+import weakref
 from fractions import Fraction
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crdtbucket._core import BucketCore, Decision
+from crdtbucket._core import BucketCore, Decision, Table
 from crdtbucket.errors import CostExceedsCapacity, CrdtbucketError, LimiterClosed, NodeConflict
 from crdtbucket.spec.bucket_spec import BucketSpec
 from tests.core.oracle import Oracle
@@ -84,6 +86,22 @@ def test_a_refusal_stops_everything() -> None:
     with pytest.raises(CrdtbucketError, match="duplicate name"):
         bucket.settle("k", 1)
     assert len(bucket.table) == 0
+
+
+def test_a_refusal_keeps_nothing_of_its_callers() -> None:
+    """An error that is raised once more has the frames of all who got it, with their variables."""
+    bucket = bucket_of(SPEC)
+    bucket.table.refuse(NodeConflict("duplicate name"))
+
+    def ask() -> weakref.ref[Table]:
+        request = virtual_table(16)
+        with pytest.raises(NodeConflict):
+            bucket.take("k")
+        return weakref.ref(request)
+
+    asked = ask()
+    gc.collect()
+    assert asked() is None
 
 
 def test_a_table_admits_again_what_it_refused_for_this_reason() -> None:

@@ -67,6 +67,11 @@ def test_proxies_that_are_trusted_name_the_client() -> None:
         assert statuses(hello, 3, **asked) == [200, 200, 429]
 
 
+def test_a_client_that_sends_no_address_as_its_own_gets_400() -> None:
+    """Uvicorn puts what a client writes into `X-Forwarded-For` in place of the peer."""
+    assert statuses(view(), 1, REMOTE_ADDR="unknown") == [400]
+
+
 def test_a_user_has_one_limit_at_every_address() -> None:
     hello = view()
     ann = SimpleNamespace(pk=7, is_authenticated=True)

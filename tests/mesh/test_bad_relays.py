@@ -170,6 +170,17 @@ def test_what_is_said_across_a_cut_hides_nothing_that_is_taken_after_it(
     assert offered_to_all(mesh, 20.0) <= 1.05 * R * 20
 
 
+def test_who_shows_invented_takes_of_a_node_lacks_what_that_node_has_taken() -> None:
+    """Else a debt would fall to that of a peer which ignores the true counts, as smaller ones."""
+    mesh = mesh_of(3)
+    bad, node = linked(mesh), mesh["A"]
+    assert node.take_burst("api", "k", R) == R
+    before = node.bucket("api").debt("k")
+    row = ("A", node.table.epochs.running, 1, 10**6, 0)
+    bad.state("A", node.bucket("api").hash("k"), 1, [row])
+    assert node.bucket("api").debt("k") == before
+
+
 @pytest.mark.parametrize("why_not", ["", "it was silent", "far is silent", "far is linked"])
 def test_who_shows_an_older_generation_says_what_is_owed(why_not: str) -> None:
     """Unless it was silent, and lacks what was taken meanwhile and has refilled; or the owner was,

@@ -189,3 +189,21 @@ def test_slots_are_given_out_a_fifth_of_their_time_early_at_most(bad: int) -> No
         mesh.advance(0.1)
     once = S * TTL * len(NAMES) if bad > 1 else 0.0
     assert held <= (1 + bad / 5) * S * (seconds + TTL) + once
+
+
+def test_two_that_agree_may_free_a_slot_again_once_it_could_have_been_held_15_times() -> None:
+    """Each of three members has a 15th of the rate at which a hold refills."""
+    mesh = mesh_of(1, BucketSpec.concurrency("api", 1, ttl="4s"))
+    members = [linked(mesh, f"bad{number}", 2**40 + number) for number in range(2)]
+    slots = mesh["A"].bucket("api")
+    assert isinstance(slots, SlotBucket)
+    key, freed = slots.hash("k#0"), []
+    for pause in (0.0, 1.0, 18 * 4.0):
+        mesh.advance(pause)
+        slots.slot("k", 4.0).__enter__()
+        for number in range(4):
+            one = members[number % 2]
+            one.state("A", key, 1, one.columns(key), round=mesh.now_ns, parts=1)
+            mesh.advance(0.1)
+        freed.append((slots.debt("k#0") or 0) <= 0)
+    assert freed == [True, False, True]

@@ -529,6 +529,20 @@ MUTATIONS = (
         suite("simulated/test_pauses", "around_the_first"),
     ),
     Mutation(
+        "room_of_a_peer_that_stays_silent_is_owed_as_soon_as_another_is_seen",
+        "core",
+        "charge_own(t, e, d, (double)far / (double)d->q, now);",
+        "charge_own(t, e, d, 0.0, now);",
+        suite("simulated/test_pauses", "room_of_a_peer"),
+    ),
+    Mutation(
+        "room_of_a_peer_that_stays_silent_is_owed_in_the_round_after_another_is_seen",
+        "core",
+        "        charge_own(t, e, d, p.far, now);\n",
+        "        charge_own(t, e, d, 0.0, now);\n",
+        suite("simulated/test_pauses", "room_of_a_peer"),
+    ),
+    Mutation(
         "takes_of_a_smaller_limit_are_worth_more_under_a_larger_one",
         "core",
         "    forget_taken(t, e);\n    rewrite_end(t);\n",

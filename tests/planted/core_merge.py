@@ -496,6 +496,13 @@ MUTATIONS = (
         suite("mesh/test_bad_relays", "across_a_cut"),
     ),
     Mutation(
+        "who_shows_invented_counts_of_this_node_knows_what_it_took",
+        "core",
+        "    if (UNLIKELY(x->origin == h->own) && own_is_behind(t, e, x))\n",
+        "    if (0)\n",
+        suite("mesh/test_bad_relays", "invented_takes"),
+    ),
+    Mutation(
         "only_who_took_a_capacity_less_has_been_full",
         "core",
         "4 * (unused + hidden) > 5 * full_units(d)",
@@ -803,6 +810,13 @@ MUTATIONS = (
         "return d->unpredicted ? full_units(d) : cap_units(d);",
         "return cap_units(d);",
         suite("mesh/test_owners_word", "slots"),
+    ),
+    Mutation(
+        "two_peers_that_agree_wait_for_64_holds_before_they_free_a_slot_again",
+        "core",
+        "(double)d->p / (double)agreed_most(d));",
+        "(double)d->p / (double)cap_units(d));",
+        suite("mesh/test_owners_word", "free_a_slot_again"),
     ),
     Mutation(
         "what_relays_said_of_an_owner_hides_what_it_counts",

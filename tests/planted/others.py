@@ -375,9 +375,16 @@ MUTATIONS = (
     Mutation(
         "any_client_names_its_own_address_to_a_throttle",
         "integrations",
-        'return client_address(request.META.get("REMOTE_ADDR"), told, self.trusted)',
-        'return client_address(request.META.get("REMOTE_ADDR"), told, ["203.0.113.0/24"])',
+        "return client_address(peer, forwarded, self.trusted)",
+        'return client_address(peer, forwarded, ["203.0.113.0/24"])',
         suite("integrations/test_rest_framework", "whatever_it_forwards"),
+    ),
+    Mutation(
+        "a_client_that_sends_no_address_as_its_own_is_an_error_of_a_throttle",
+        "integrations",
+        "        except InvalidAddress as error:\n",
+        "        except ZeroDivisionError as error:\n",
+        suite("integrations/test_rest_framework", "no_address_as_its_own"),
     ),
     Mutation(
         "what_failed_in_time_holds_itself",

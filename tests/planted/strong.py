@@ -529,6 +529,13 @@ MUTATIONS = (
         suite("strong/test_unsettled", "full_disk"),
     ),
     Mutation(
+        "what_a_process_that_shares_a_table_loses_is_said_to_be_kept",
+        "strong",
+        "if not what or not self._state_dir:",
+        "if not what:",
+        suite("strong/test_unsettled", "keeps_nothing"),
+    ),
+    Mutation(
         "a_key_without_tokens_is_warned_of",
         "strong",
         "sum(map(bool, unsettled.pending.values()))",

@@ -187,6 +187,20 @@ def test_a_burst_is_charged_where_the_peers_took_nothing_in_the_pause(
     assert admitted <= 1.2 * 240 + 4.03 * 240
 
 
+@pytest.mark.parametrize("unread", [0.02, 0.1])
+def test_room_of_a_peer_that_stays_silent_is_no_debt_after_a_pause(unread: float) -> None:
+    """B is seen again after it, and C, which is cut off, is not: A took of the room of both."""
+    mesh, light = mesh_of(3, SPEC, latency=0.001), dict.fromkeys("ABC", 200.0)
+    drive(mesh, light, 10.0)
+    mesh.partition("AB", "C")
+    mesh.suspend("A", 3.0, unread=unread)
+    drive(mesh, light, 3.0)
+    assert mesh["A"].take_burst("b", "k", 300) == 300
+    for _ in range(80):
+        mesh.advance(0.005)
+        assert mesh["A"].take("b", "k").remaining >= 0.85 * CAPACITY
+
+
 def test_what_was_given_back_after_a_pause_is_not_charged_again() -> None:
     """A burst that a round has noted, before the peer is seen again."""
     mesh = mesh_of(2, SHORT, latency=0.001)

@@ -180,6 +180,29 @@ async def test_with_a_full_disk_the_log_says_how_much_is_lost_and_what_to_do(
     )
 
 
+async def test_a_process_that_shares_a_table_says_that_it_keeps_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Strong buckets have a table of their own beside that, which no snapshot contains."""
+    with Server() as server, caplog.at_level(logging.INFO, "crdtbucket"):
+        async with Limiter(
+            [STILL],
+            node="n1",
+            shared=tmp_path / "table",
+            mesh=MeshConfig(listen="127.0.0.1:0", state_dir=tmp_path),
+            redis=RedisConfig(url=server.url, deadline=10.0),
+            degradation=Degradation(modes=MODES),
+        ) as one:
+            bucket = one.bucket("b")
+            assert await bucket.acquire("k", 20)
+            server.kill()
+            await eventually(lambda: bucket.mode is Mode.FALLBACK)
+            assert await bucket.acquire("k", 5)
+    (line,) = [r for r in caplog.records if "not settled with Redis" in r.getMessage()]
+    assert line.levelno == logging.WARNING
+    assert "A process that shares a table keeps none" in line.getMessage()
+
+
 async def test_keys_without_tokens_are_nothing_to_warn_of(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

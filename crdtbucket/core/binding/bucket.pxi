@@ -46,8 +46,7 @@ cdef class BucketCore(_Decider):
         cdef outcome_t o
         cdef int64_t n = self.cost_of(cost)
         cdef uint32_t slot
-        if self.table.refusal is not None:
-            raise self.table.refusal
+        check_open(self.table)
         self.locate(key, &lo, &hi)
         prefetch_slot(self.t, hi)
         slot = self.fitting(hi, n)
@@ -72,8 +71,7 @@ cdef class BucketCore(_Decider):
         cdef outcome_t o
         cdef int64_t n = self.cost_of(cost)
         cdef uint32_t slot
-        if self.table.refusal is not None:
-            raise self.table.refusal
+        check_open(self.table)
         self.locate(key, &lo, &hi)
         slot = self.fitting(hi, n)
         cdef int64_t least = 0 if floor is _ZERO else self.floor_of(floor, slot, n)
@@ -228,8 +226,7 @@ cdef class BucketCore(_Decider):
         cdef uint32_t e, gone, slot
         cdef definition_t *d
         cdef int got
-        if self.table.refusal is not None:
-            raise self.table.refusal
+        check_open(self.table)
         self.locate(key, &lo, &hi)
         self.memory.enter()
         self.follow()
@@ -260,8 +257,7 @@ cdef class BucketCore(_Decider):
         cdef int64_t most = whole_number(calls, 0, MAX_BURST, "calls", "")
         cdef int64_t n = self.cost_of(cost), now = clock_ns(self.t), i, allowed = 0
         cdef uint32_t slot
-        if self.table.refusal is not None:
-            raise self.table.refusal
+        check_open(self.table)
         self.locate(key, &lo, &hi)
         slot = self.fitting(hi, n)
         for i in range(most):

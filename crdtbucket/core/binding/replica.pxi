@@ -47,8 +47,7 @@ cdef class BucketReplica:
         cdef int64_t n = self.bucket.cost_of(cost), now = clock_ns(self.t)
         cdef uint32_t e, gone
         cdef own_state_t s
-        if self.bucket.table.refusal is not None:
-            raise self.bucket.table.refusal
+        check_open(self.bucket.table)
         self.bucket.locate(key, &lo, &hi)
         self.bucket.fitting(hi, n)
         self.bucket.memory.enter()

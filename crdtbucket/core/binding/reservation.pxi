@@ -193,8 +193,7 @@ cdef class ReservationBook:
             raise ReservationError(
                 "entered before this process was forked: commit it in the process that entered it"
             )
-        if self.bucket.table.refusal is not None:       # before the state: it is not done
-            raise self.bucket.table.refusal
+        check_open(self.bucket.table)                   # before the state: it is not done
         late = one.state is _RETURNED
         if not late:
             taken = one.decision.cost

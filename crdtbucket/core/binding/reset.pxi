@@ -8,8 +8,7 @@ cdef int64_t reset_key(BucketCore bucket, object key, int64_t most=MAX_SETTLE) e
     cdef int64_t n, now = clock_ns(bucket.t)
     cdef uint32_t e, slot
     cdef definition_t *d
-    if bucket.table.refusal is not None:
-        raise bucket.table.refusal
+    check_open(bucket.table)
     bucket.locate(key, &lo, &hi)
     bucket.memory.enter()
     e = table_find(bucket.t, lo, hi)
@@ -48,8 +47,7 @@ cdef tuple reset_places(BucketCore bucket, int64_t place):
     cdef hot_t *hot
     cdef definition_t *d
     found = []
-    if bucket.table.refusal is not None:
-        raise bucket.table.refusal
+    check_open(bucket.table)
     if place < 0:
         raise CrdtbucketError(f"places begin with 0, not {place}")
     end = min(place + SLICE, bucket.t.h.bump)

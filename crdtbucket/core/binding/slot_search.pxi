@@ -147,8 +147,7 @@ cdef class SlotSearch:
                 f"a key of slots has at most {MAX_SLOT_KEY_BYTES} bytes, as the number of the slot "
                 f"is added to it, and this one has {size}: hash or shorten it"
             )
-        if self.bucket.table.refusal is not None:
-            raise self.bucket.table.refusal
+        check_open(self.bucket.table)
         memcpy(slots.text, data, size)
         slots.text[size] = b"#"
         slots.size = size + 1

@@ -239,3 +239,10 @@ cdef class Table:
             "unlogged": h.unlogged,
             "version": h.version,
         }
+
+
+cdef inline int check_open(Table table) except -1:
+    """Raises the error by which the table refuses every operation, if there is one."""
+    if table.refusal is not None:
+        raise _copy(table.refusal)  # one that is raised again keeps the frames of all its callers
+    return 0

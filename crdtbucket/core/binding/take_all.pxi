@@ -227,8 +227,7 @@ cdef int read_parts(call_t *call, tuple rows) except -1:
                 "await limiter.acquire_all([...])",
             )
     cdef Table table = (<BucketCore>call.part[0].bucket).table
-    if table.refusal is not None:
-        raise table.refusal
+    check_open(table)
     return 0
 
 

@@ -8,8 +8,7 @@ allowed)."""
 
 cdef take_keys(BucketCore bucket, keys, costs):
     """Does what `BucketCore.take_many` says."""
-    if bucket.table.refusal is not None:
-        raise bucket.table.refusal
+    check_open(bucket.table)
     if type(keys) is not list and type(keys) is not tuple:
         if isinstance(keys, (str, bytes)):
             raise InvalidKey(f"keys is one key, {keys!r}: pass a sequence of keys")

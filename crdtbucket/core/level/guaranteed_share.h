@@ -1,10 +1,11 @@
-/* The guaranteed share of a node: tokens of a key that it gets whatever debts its peers advertise.
- * See docs/model.md, "Prediction".
+/* The guaranteed share of a node: the tokens of a key that it gets whatever debts its peers
+ * advertise. See docs/model.md, "Prediction".
  *
- * A node is *behind* by the tokens that it got less than its guaranteed rate. Honest debts
- * *explain* that for a while. Once it is behind by more, small calls pass at the guaranteed rate
- * although the level has no tokens, and what it missed is *made good*: for some time the guaranteed
- * rate is doubled. */
+ * A node that asks for tokens has a guaranteed rate. The tokens that it got less than this rate are
+ * those by which it is *behind*. For some time honest peers may owe so much that nobody gets any:
+ * this *explains* a certain number of tokens. Once a node is behind by more, its small calls pass
+ * at the guaranteed rate although the level has no tokens. Then what it did not get is *made good*,
+ * too: for a limited time the guaranteed rate is doubled. */
 #ifndef CRDTBUCKET_LEVEL_GUARANTEED_SHARE_H
 #define CRDTBUCKET_LEVEL_GUARANTEED_SHARE_H
 
@@ -12,7 +13,7 @@
 
 #include "peer_rates.h"
 
-/* Added to the longest time for which an honest debt denies everybody. */
+/* This is added to the longest time for which an honest debt denies all calls. */
 #define PATIENCE_SECONDS 5.0
 /* The part of a sum of tokens that rounding to a `float` may lose. */
 #define ROUNDED 1e-5
@@ -20,11 +21,11 @@
 #define GUARANTEED_PART 20
 /* The unit of `cold_t.owed`: the time that honest debts explain, divided by this. */
 #define OWED_PARTS 1024
-/* In `cold_t.owed`: what was missing has been made good, and it is not made good again before the
- * node was not behind at all. */
+/* The value of `cold_t.owed` after the time in which the rate is doubled. It is not doubled again
+ * until the node has been behind by nothing. */
 #define MADE_GOOD UINT16_MAX
 
-/* The guaranteed rate of this node, tokens a second. `counted` is the number of peers that ask for
+/* The guaranteed rate of this node, in tokens a second. `counted`: the number of peers that ask for
  * the key. */
 GLANCES static inline double own_guarantee(const table_t *t, const cold_t *cold,
                                            const definition_t *d, int counted)
@@ -33,21 +34,23 @@ GLANCES static inline double own_guarantee(const table_t *t, const cold_t *cold,
                            larger((double)t->h->members, (double)counted + 1.0));
 }
 
-/* By how many tokens honest debts explain that a node is behind a guaranteed `rate`: the largest
- * debt has refilled after `cap_ns`, and from then on every node leaves the others their share. */
+/* The most tokens by which honest debts of peers can put a node behind a guaranteed `rate`. The
+ * largest debt has refilled after `cap_ns`, and from then on every node leaves the others their
+ * share. */
 GLANCES static inline double explained(const definition_t *d, double rate)
 {
     return rate * ((double)d->cap_ns / 1e9 + PATIENCE_SECONDS);
 }
 
-/* Whether what this node was behind is being made good now. Then its whole share is guaranteed,
- * which is twice the guaranteed rate; all shares together are not above the refill. */
+/* Whether what this node did not get is being made good now. During that time its whole share is
+ * guaranteed, which is twice the guaranteed rate. The shares of all nodes together do not exceed
+ * the refill rate. */
 GLANCES static inline int is_owed(const cold_t *cold)
 {
     return cold->owed && cold->owed != MADE_GOOD;
 }
 
-/* The rate that is guaranteed now, of a guaranteed `rate`. */
+/* The rate that is guaranteed now: `rate`, or twice as much while it is doubled. */
 GLANCES static inline double granted_rate(const cold_t *cold, double rate)
 {
     return is_owed(cold) ? 2.0 * rate : rate;
@@ -59,10 +62,10 @@ GLANCES static inline int64_t owed_part_ns(const definition_t *d)
     return (d->cap_ns + (int64_t)(PATIENCE_SECONDS * 1e9)) / OWED_PARTS;
 }
 
-/* What `cold_t.owed` becomes at `now`, when this node is `behind` a guaranteed `rate` by so many
- * tokens. Once that is more than honest debts explain, it is made good, for as long as they would
- * have explained. It is not made good again before this node was not behind at all, since in
- * overload a small node may be behind for long. */
+/* The new value of `cold_t.owed` at `now`, when this node is `behind` a guaranteed `rate` by so
+ * many tokens. When that becomes more than honest debts explain, the rate is doubled for as long as
+ * such debts may last. After that it is not doubled again until this node has been behind by
+ * nothing, since in overload a small node may be behind for long. */
 GLANCES static inline uint16_t owed_after(const cold_t *cold, const definition_t *d, double rate,
                                           double behind, int64_t now)
 {
@@ -82,21 +85,23 @@ GLANCES static inline int64_t guaranteed_cost(const definition_t *d)
     return d->capacity > GUARANTEED_PART ? d->capacity / GUARANTEED_PART : 1;
 }
 
-/* The tokens by which this node is behind a guaranteed `rate` now. Its calls asked for `offered`
- * tokens and got `admitted` ones in the `since` ns from the last averaging on; they came in the
- * last `asked` ns of that, after the round before this one.
- * For the time in which it was idle it is behind by no more than it asked for then, or by a token,
- * and by no more than its share of one refill of the bucket, or a small burst: what was refilled
- * before that is lost or used by others, and whoever asks for more at once is denied by its own
- * takes. In all, no more is made good than a small burst and what is guaranteed to it while it
- * asks. */
+/* The tokens by which this node is behind a guaranteed `rate` now. In the `since` ns from the last
+ * averaging on its calls asked for `offered` tokens and got `admitted` of them. These calls came in
+ * the last `asked` ns of that time, see `asked_ns`.
+ *
+ * Before these calls the node was idle. In all of `since` it therefore falls behind by no more
+ * than its calls ask for (at least 1 token), and by no more than the guaranteed tokens of one
+ * refill of the bucket, or of `asked` if that is longer (at least `guaranteed_cost`). What was
+ * refilled earlier is lost, or others have used it; and a node that asks for more at once is denied
+ * because of its own takes. The result is at most what honest debts explain and one call of
+ * `guaranteed_cost`. */
 GLANCES static inline double behind_tokens(const cold_t *cold, const definition_t *d, double rate,
                                            double offered, double admitted, int64_t since,
                                            int64_t asked)
 {
     double ns = larger((double)asked, (double)d->full_ns),
            while_asked = smaller(rate * ns / 1e9, (double)d->capacity),
-           /* A little more, since rounding takes some. */
+           /* `ROUNDED` makes up for what rounding may lose. */
         most = (1.0 + ROUNDED)
                * smaller(larger(1.0, offered), larger((double)guaranteed_cost(d), while_asked)),
            each = granted_rate(cold, rate) / 1e9, earned = smaller(most, each * (double)since),
@@ -106,8 +111,8 @@ GLANCES static inline double behind_tokens(const cold_t *cold, const definition_
     return larger(0.0, smaller(before + lately - admitted, furthest));
 }
 
-/* The ns in which the calls since the last averaging came: a key that is asked for is averaged in
- * every round. */
+/* The ns in which the calls since the last averaging came. They came after the last round, since
+ * a key that is asked for is averaged in every round. */
 GLANCES static inline int64_t asked_ns(const table_t *t, const cold_t *cold, int64_t now)
 {
     return now - (t->h->averaged_ns > cold->rated_ns ? t->h->averaged_ns : cold->rated_ns);
@@ -122,19 +127,19 @@ GLANCES static inline int known_to_others(const table_t *t, uint32_t e)
     return 0;
 }
 
-/* What a call lacks for passing by the guarantee although the level has no tokens. It passes once
- * this node is behind by more than honest debts explain, since then what its peers advertise is not
- * true. A call above `guaranteed_cost` never passes by it, and must not be told to wait for it. */
+/* What a call lacks for passing by the guaranteed share although the level has no tokens. It passes
+ * once this node is behind by more than honest debts explain, since then the debts that its peers
+ * advertise cannot be true. A call above `guaranteed_cost` never passes in this way, so the answer
+ * to it must not name a time by which it would. */
 typedef struct {
-    double tokens; /* 0 or less: it passes; INFINITY: it does not pass by waiting */
-    /* The guaranteed rate, tokens a second. */
-    double rate;
-    int64_t twice_ns; /* for so long (ns) the guaranteed rate is doubled */
+    double tokens;    /* 0 or less: it passes; INFINITY: waiting does not make it pass */
+    double rate;      /* the guaranteed rate, in tokens a second */
+    int64_t twice_ns; /* for so long (ns) from now on the guaranteed rate is doubled */
 } lack_t;
 
 #define NO_GUARANTEE ((lack_t){INFINITY, 0, 0})
 
-/* What a call of `n` lacks now. `counted` as for `own_guarantee`. */
+/* What a call of `n` lacks now. `counted`: as for `own_guarantee`. */
 GLANCES static inline lack_t guarantee_lack(const table_t *t, uint32_t e, const definition_t *d,
                                             int counted, int64_t n, int64_t now)
 {
@@ -152,15 +157,15 @@ GLANCES static inline lack_t guarantee_lack(const table_t *t, uint32_t e, const 
     return (lack_t){lacks, rate, twice > 0 ? twice : 0};
 }
 
-/* Counts a call that passes by the guarantee alone. */
+/* Counts a call that passes only by the guaranteed share. */
 static inline void count_guaranteed(const table_t *t, const definition_t *d)
 {
     t->counts[d - t->definitions].guaranteed++;
 }
 
-/* The ns until a call of `n` that is denied now passes by the guarantee, if it is made again then
- * and nothing else happens. INFINITY: it does not, or it has to be made several times before it
- * does, since this node is behind by no more than it asks for. */
+/* The ns until a call of `n` that is denied now would pass by the guaranteed share, if it is made
+ * again then and nothing else happens. INFINITY: it would not, or only after it has been made
+ * several times, since an idle node falls behind by no more than it asks for. */
 GLANCES static inline double guarantee_wait(const definition_t *d, lack_t lack, int64_t n)
 {
     double rounded = ROUNDED * ((double)d->cap_ns + PATIENCE_SECONDS * 1e9);

@@ -1,5 +1,6 @@
-/* The verdict on a call: what it gets by the debt of the bucket, and by what is predicted,
- * guaranteed and left to others. */
+/* The verdict on a call: whether it passes, or how long it has to wait. It depends on the debt of
+ * the bucket, on what peers are predicted to take, on the guaranteed share, and on what the call
+ * has to leave to others. See docs/model.md, "Prediction". */
 #ifndef CRDTBUCKET_LEVEL_VERDICT_H
 #define CRDTBUCKET_LEVEL_VERDICT_H
 
@@ -9,15 +10,16 @@
 #include "predict.h"
 #include "reserve.h"
 
-/* A debt, in units, within 0 and the ceiling. */
+/* A debt, in units, limited to the range from 0 to the ceiling. */
 static inline i128 clamped(const definition_t *d, i128 units)
 {
     i128 cap = cap_units(d);
     return units < 0 ? 0 : units > cap ? cap : units;
 }
 
-/* The units that must be free beside the cost of a call of `n`, because of predictions. `conf_debt`
- * is the confirmed debt with the far credit added. 0 also when the reserve lets the call past the
+/* The units that are held back from a call of `n` for peers that are predicted to take them. They
+ * have to be free beside the cost of the call. `conf_debt` is the confirmed debt, with the credit
+ * for silent peers added. Returns 0 also when the reserve lets the call pass in spite of the
  * prediction. */
 static i128 held_back(table_t *t, uint32_t e, const definition_t *d, const prediction_t *p,
                       i128 conf_debt, int64_t n, int64_t now)
@@ -32,10 +34,10 @@ static i128 held_back(table_t *t, uint32_t e, const definition_t *d, const predi
     return (i128)ceil(near * q - 1e-9 * q);
 }
 
-/* How long (ns) until a node that joined without memory may have taken `taken` tokens of a key; 0
- * when it may now, or does not warm up. Its share is C / R, but it does not get that at once, since
- * the bucket may well be empty: a quarter of it is free, and the rest comes at three quarters of
- * the refill rate. */
+/* The ns until a node that warms up may have taken `taken` tokens of a key in all; 0 when it may
+ * now, or does not warm up. Its share is the capacity divided by the number of members. It does
+ * not get all of that at once, since the bucket may well be empty: a quarter of the
+ * share is free at once, and the rest becomes free at three quarters of the refill rate. */
 static inline int64_t warm_up_wait(const table_t *t, const definition_t *d, int64_t taken,
                                    int64_t now)
 {
@@ -59,14 +61,15 @@ static inline int64_t warm_up_wait(const table_t *t, const definition_t *d, int6
     return due <= now ? 0 : due < until ? (int64_t)due - now : until - now;
 }
 
-/* Halvings of the time in which a call passes: it is known to a 256th of that. */
+/* How often `faded_wait` halves the interval in which it looks for the time at which a call passes,
+ * so that it finds this to a 256th of the interval. */
 #define WAIT_STEPS 8
-/* So many time constants after a moment nothing is left of what was held back then. */
+/* After so many time constants nothing is left of what is held back. */
 #define FADED 40.0
 
-/* ns until a call of `n` passes, `longest` at most, when nobody takes anything meanwhile: then what
- * is held back for peers fades. A burst of theirs is remembered in overload alone; else their next
- * rounds end it. */
+/* The ns, `longest` at most, until a call of `n` passes if nobody takes anything meanwhile: what is
+ * held back for peers fades by then. In overload it fades as slowly as a burst of peers is
+ * forgotten; else within the near horizon, since their next rounds end it. */
 GLANCES static double faded_wait(const table_t *t, uint32_t e, const definition_t *d,
                                  const prediction_t *p, i128 conf_debt, int64_t n, double longest,
                                  int64_t now)
@@ -79,7 +82,7 @@ GLANCES static double faded_wait(const table_t *t, uint32_t e, const definition_
     prediction_t then = *p;
     for (int i = 0; i < WAIT_STEPS; i++) {
         step /= 2;
-        rest = sqrt(rest); /* of what is held back, after a step */
+        rest = sqrt(rest); /* the part of what is held back that is left after this step */
         then.near = left * rest;
         double tokens = smaller(capacity, conf + per_ns * (denied + step));
         if (tokens - near_tokens(t, e, &then, tokens, now) >= (double)n)
@@ -87,11 +90,12 @@ GLANCES static double faded_wait(const table_t *t, uint32_t e, const definition_
         denied += step;
         left = then.near;
     }
-    return ceil(denied + step); /* never 0, which would say that it passes now */
+    return ceil(denied + step); /* never 0, which would mean that the call passes now */
 }
 
-/* How long (ns) a call of `n` waits that is denied: `over` units are missing, of which `back` are
- * held back by predictions, and `lack` is what it lacks for passing by the guarantee. */
+/* The ns until a call of `n` that is denied now would pass. `over` units are missing; of these
+ * `back` are held back by predictions. `lack`: what it lacks for passing by the guaranteed
+ * share. */
 static int64_t denied_wait(const table_t *t, uint32_t e, const definition_t *d,
                            const prediction_t *p, i128 conf_debt, i128 over, i128 back, lack_t lack,
                            int64_t n, int64_t now)
@@ -102,7 +106,7 @@ static int64_t denied_wait(const table_t *t, uint32_t e, const definition_t *d,
     double sooner = guarantee_wait(d, lack, n);
     if (back > 0)
         sooner = smaller(sooner, faded_wait(t, e, d, p, conf_debt, n, (double)wait, now));
-    /* Only a prediction is in the way, so the reserve lets the call pass once it is full enough. */
+    /* If only a prediction is in the way, the call passes once the reserve has enough tokens. */
     if (over - back <= slack_units(d))
         sooner = smaller(sooner, reserve_wait(t, e, d, p->slow_claims, (double)n, now));
     if (sooner < (double)wait)
@@ -110,16 +114,18 @@ static int64_t denied_wait(const table_t *t, uint32_t e, const definition_t *d,
     return saturated(wait);
 }
 
-/* What a call gets: `wait_ns` is 0 when it passes, else the ns until it would. `over`: the level,
- * or what is predicted, is in the way. `guaranteed`: it passes by the guaranteed share alone. */
+/* The verdict on a call. `wait_ns`: 0 if it passes, else the ns until it would pass. `over`: the
+ * level or a prediction keeps it from passing. `guaranteed`: it passes only by the guaranteed
+ * share. */
 typedef struct {
     int64_t wait_ns;
     int over, guaranteed;
 } verdict_t;
 
-/* The verdict on a call of `n` that leaves `floor` tokens to more important calls: it is decided on
- * like a call of `n + floor`, and nothing is guaranteed to it. `debt` (units, signed) and `net` are
- * those of the entry `e`, which may be NONE; `p` is what is predicted for it. */
+/* The verdict on a call of `n` that has to leave `floor` tokens to more important calls. It passes
+ * if a call of `n + floor` would, and with a floor it has no guaranteed share. `debt` (units,
+ * signed) and `net` are those of the entry `e`, which may be NONE; `p` is what is predicted for
+ * it. */
 static verdict_t judge(table_t *t, uint32_t e, const definition_t *d, const prediction_t *p,
                        i128 debt, int64_t net, int64_t n, int64_t floor, int64_t now)
 {

@@ -17,9 +17,9 @@
 /* The most columns that an entry has, with the empty places between them. */
 #define MAX_HELD (MAX_ORIGINS + 2 * INLINE_COLUMNS)
 
-/* A copy of all columns of an entry, and as the last one this node's own column as it counts now.
- * `place` leads from an origin to its column, so that each column of the frame finds the one to
- * compare with in one step. */
+/* A copy of all columns of an entry. The last one is this node's own column, as it counts now.
+ * `place` finds the column of an origin in one step, so that each column of the frame is quickly
+ * compared with the one here. */
 typedef struct {
     uint64_t taken[MAX_HELD];
     int64_t refunded[MAX_HELD];
@@ -31,29 +31,29 @@ typedef struct {
     uint32_t count, own; /* places in use; the origin of this node's own column */
 } held_t;
 
-/* What an entry of a frame and the columns here have over one another, in tokens, and the columns
- * that rise. */
+/* By how much the columns of a frame's entry and those held here differ, in tokens, and the columns
+ * that rise by the merge. */
 typedef struct {
     /* What the entry brings: on columns that are held here in the same generation, and on all
      * others. */
     int64_t brings_held, brings_lacking;
     /* Of both, what was taken by nodes that are silent here. Credit was kept for these. */
     int64_t brings_silent;
-    /* Of `brings_silent`, what is on columns for which no credit is kept any more, as their owners
-     * were given up, or idle. */
+    /* Of `brings_silent`, the tokens on columns for which no credit is kept any more, since their
+     * owners were given up or were idle. */
     int64_t brings_given_up;
     i128 charged_before; /* of `brings_given_up`, the units that were charged then */
-    /* Of `brings_held`, what was taken by nodes that are not silent, and are not the sender: they
-     * took it just now. */
+    /* Of `brings_held`, what was taken by nodes that are neither silent nor the sender. They took
+     * it just now. */
     int64_t brings_relayed;
     int64_t brings_own; /* of both, what the sender itself has taken */
-    /* What the frame has of columns that only their owners may raise, beyond what is held here.
-     * Their owners will bring it. */
+    /* On columns that only their owners may raise: the tokens that the frame has and this node has
+     * not. They do not count yet, since the owners will bring them. */
     int64_t shows;
     int64_t lacks; /* what the sender lacks of the columns here */
-    /* Of `lacks`, tokens that are in the sender's debt already, as credit for peers that are silent
-     * for it. For all of these together that is at most `refilled`: what was refilled in the
-     * longest of these silences. */
+    /* Of `lacks`, the tokens that the sender's debt includes already, as the credit that it keeps
+     * for peers that are silent to it. Their sum is at most `refilled`, the tokens that were
+     * refilled in the longest of these silences. */
     int64_t lacks_credited, refilled;
     int64_t lacks_refunds; /* refunds that the sender lacks, on columns that are not this node's */
     uint32_t raised_count;
@@ -63,10 +63,9 @@ typedef struct {
     int64_t uncounted; /* of `capped`: tokens that are not charged */
     int64_t earlier;   /* tokens of rises that the present definition does not explain */
     int older;         /* the sender has an older generation of a column, see `shows_older` */
-    /* All above is computed anew for each entry. `mixed`: the sender has the entry under another
-     * definition, whose capacity is not known here, so rises are not compared with it. */
-    int mixed;
-    /* The columns that rise, as they become; they stand in the journal, for a repair. */
+    /* The fields above are cleared for each entry. */
+    int mixed; /* the sender has another definition, so the one here does not bound its rises */
+    /* The columns that rise, with their new values. They stand in the journal, for a repair. */
     wire_column_t *raised;
     held_t held;
 } comparison_t;
@@ -104,11 +103,12 @@ COLD static int is_rated(const table_t *t, uint32_t e, uint32_t origin)
     return column_find(t, e, origin, &c) && column_rated(&c);
 }
 
-/* The tokens of a column's `rise` that count. Since the last update of its owner on this key, a
- * column can have risen only as far as the limits of that time allow (`rise_allowed`). What relays
- * advertise beyond that, in one step or in many, is left out. What the owner itself advertises
- * beyond it is stored, because no later update of the owner would be believed otherwise, but it is
- * not charged. A column that its owner has never advertised here is not checked. */
+/* Returns how many tokens of a column's `rise` are charged. Since the last update of its owner on
+ * this key, a column can have risen only as far as the limits of that time allow (`rise_allowed`).
+ * What relays advertise beyond that, in one step or in many, is taken out of the column `x`. What
+ * the owner itself advertises beyond it stays in the column, because no later update of the owner
+ * would be believed otherwise, but it is not charged. A column that its owner has never advertised
+ * here is not checked. */
 static int64_t believed(const table_t *t, uint32_t e, const definition_t *d,
                         const merge_context_t *m, wire_column_t *x, int64_t rise, int64_t now,
                         comparison_t *g)
@@ -180,7 +180,7 @@ static inline void held_open(held_t *h, const table_t *t, uint32_t e, int64_t ne
     h->place[h->own] = (uint16_t)at;
 }
 
-/* Adds tokens that the sender lacks of a column whose owner is silent for it; `refilled` tokens
+/* Adds tokens that the sender lacks on a column whose owner is silent to it; `refilled` tokens
  * were refilled in that silence. */
 COLD static void add_credited(double refilled, int64_t tokens, comparison_t *g)
 {
@@ -190,7 +190,7 @@ COLD static void add_credited(double refilled, int64_t tokens, comparison_t *g)
     g->lacks_credited = all < g->refilled ? all : g->refilled;
 }
 
-/* Adds tokens that the sender lacks of a column. */
+/* Adds tokens that the sender lacks on a column. */
 static inline void add_lacking(const merge_context_t *m, const definition_t *d, uint32_t origin,
                                int64_t tokens, comparison_t *g)
 {
@@ -210,9 +210,10 @@ static void compare_column(table_t *t, uint32_t e, const merge_context_t *m, con
     int held = at < h->count && h->taken[at] >> TOKEN_BITS == x->origin;
     if (!x->origin || t->origins[x->origin].tombstone)
         return;
-    /* It is ignored, and so the sender counts as one that lacks all that was taken here. The rest
-     * of the entry is not: two nodes of which a third has told each other such counts would else
-     * never know what the other one took. */
+    /* The frame has larger counts of this node's own column than this node. That column alone is
+     * ignored, so the sender counts as one that lacks all takes of this node. The rest of the entry
+     * is merged: otherwise a bad member that has sent two nodes such counts of each other could
+     * keep each of them from ever learning what the other one took. */
     if (UNLIKELY(x->origin == h->own) && own_is_behind(t, e, x))
         return;
     wire_column_t mine = {0};
@@ -231,14 +232,14 @@ static void compare_column(table_t *t, uint32_t e, const merge_context_t *m, con
         && (x->generation < mine.generation
             || (same_generation && x->taken <= mine.taken && x->refunded <= mine.refunded)))
         return;
-    /* This node's own column is never larger there than here. What a late frame has in another
-     * generation may have been refilled long ago. */
+    /* A merge never raises this node's own column. Tokens that a late frame has in another
+     * generation may have been refilled long ago, so they do not count. */
     if (x->origin == h->own || (m->late && !same_generation))
         return;
     if (!trusted(t, m, x->origin)) {
         add_tokens(&g->shows, gain(x, held ? &mine : NULL));
-        /* The sender's debt contains refunds that are counted here when the owner advertises them.
-         * They must not be counted twice. */
+        /* The sender's debt includes these refunds already. Here they count when their owner
+         * advertises them, and they must not count twice. */
         if (same_generation && x->refunded > mine.refunded)
             add_tokens(&g->lacks, x->refunded - mine.refunded);
         return;
@@ -272,7 +273,8 @@ static void compare_column(table_t *t, uint32_t e, const merge_context_t *m, con
         add_tokens(&g->brings_relayed, brought);
 }
 
-/* Compares all columns of an entry, whose own one has `net` tokens, with those of the frame. */
+/* Compares all columns of an entry with those of the frame. This node's own one has `net`
+ * tokens. */
 static void compare_columns(table_t *t, uint32_t e, int64_t net, const wire_entry_t *w,
                             const merge_context_t *m, const definition_t *d, int64_t now,
                             comparison_t *g)

@@ -10,13 +10,12 @@
 #include "store.h"
 #include "suspect.h"
 
-/* What a merge of many entries tells its caller. Each list has room for one item for each entry of
- * the frame. */
+/* What a merge of many entries returns. Each list has room for one item for each entry of the
+ * frame. */
 typedef struct {
-    uint32_t *answers; /* entries to answer the sender with */
-    /* Entries that were merged. */
-    uint32_t *touched;
-    uint32_t *gone; /* entries that were evicted for new ones */
+    uint32_t *answers; /* entries of this node that are to be sent to the sender */
+    uint32_t *touched; /* entries that were merged */
+    uint32_t *gone;    /* entries that were evicted for new ones */
     merge_result_t r;
 } merge_out_t;
 
@@ -38,8 +37,8 @@ static int brings_any(const table_t *t, const wire_entry_t *w, const merge_conte
     return w->fast | w->slow;
 }
 
-/* Who introduces an entry that is not held here: the sender, when the entry has takes of its own;
- * else RELAYED. */
+/* The node that introduces an entry which is not held here: the sender, if it has taken tokens of
+ * the key itself; else RELAYED. */
 static uint32_t introducer_of(const table_t *t, const wire_entry_t *w, const merge_context_t *m)
 {
     for (const wire_column_t *x = w->column; m->source && x < w->column + w->columns; x++)
@@ -48,8 +47,9 @@ static uint32_t introducer_of(const table_t *t, const wire_entry_t *w, const mer
     return RELAYED;
 }
 
-/* In a full table at most this many entries are evicted for new ones of one frame: each costs a
- * sample, and no frame may hold up the event loop. Anti-entropy finds what is dropped. */
+/* At most so many entries of a full table are evicted for the new entries of one frame. Each
+ * eviction has to look at a sample of entries, and no frame may hold up the event loop. Entries
+ * that are dropped for this reason come again by anti-entropy. */
 #define ROOM_A_FRAME 2048
 
 /* Finds or makes the entry into which a frame's entry is merged, and brings it to its definition
@@ -95,8 +95,9 @@ static uint32_t merge_place(table_t *t, const wire_entry_t *w, uint32_t guess, u
     return e;
 }
 
-/* Returns the debt `after` a merge within [least, ceiling]; `debt` is the one before. Counts what
- * is forgiven, and that the bucket was full or forgiven. All are units. */
+/* Returns the debt `after` a merge, limited to the range from `least` to the ceiling; `debt` is
+ * the one before it. All are units. Counts the debt that is forgiven, and notes it where the bucket
+ * was full or a debt was forgiven. */
 static i128 clamp_merged(const table_t *t, hot_t *hot, definition_t *d, i128 debt, i128 after,
                          i128 least, int64_t now)
 {
@@ -118,8 +119,8 @@ static i128 clamp_merged(const table_t *t, hot_t *hot, definition_t *d, i128 deb
     return after;
 }
 
-/* Counts the tokens by which a debt fell because the sender owes less. Where the columns bring
- * refunds (less than 0 tokens), these do not count. */
+/* Counts the tokens by which a debt fell because the sender owes less. Refunds, by which the
+ * columns bring less than 0 tokens, are not counted. */
 static inline void count_adopted(const definition_t *d, const comparison_t *g, i128 debt,
                                  i128 after, merge_result_t *r)
 {
@@ -130,7 +131,7 @@ static inline void count_adopted(const definition_t *d, const comparison_t *g, i
 }
 
 /* Merges the columns and the debt of a frame's entry into an entry that is current. Returns whether
- * the key is full here while the sender advertises a debt, so that it is to be answered. */
+ * the key was full here while the sender advertises a debt: then the sender is to be answered. */
 static int merge_levels(table_t *t, uint32_t e, const wire_entry_t *w, const wire_definition_t *wd,
                         const merge_context_t *m, int64_t now, comparison_t *g, merge_result_t *r)
 {
@@ -141,13 +142,14 @@ static int merge_levels(table_t *t, uint32_t e, const wire_entry_t *w, const wir
     i128 far = entry_far(t, e, d, now),
          least = UNLIKELY(t->h->shared_bursts) ? entry_least(t, e, d, now) : -far;
     advance(t, e, d, least, now);
-    /* Of a key that is asked for, before others adopt the debt, which is stated before the next
-     * averaging. */
+    /* What this node took of the credit for a peer that is no longer silent is charged at the next
+     * averaging. That would be too late for a key that is asked for: its debt may be sent before
+     * then, and peers would adopt it without these takes. */
     int64_t rated = t->cold[e].rated_ns;
     if (UNLIKELY(t->silence_ended > rated) && now - rated <= t->h->near_ns)
         charge_own(t, e, d, (double)far / (double)d->q, now);
-    /* One value of net is used throughout: a take that another thread makes meanwhile stays
-     * charged. */
+    /* The same value of `net` is used throughout, so that a take which another thread makes
+     * meanwhile stays charged. */
     int64_t base = LOAD(hot->base), net = entry_net(t, e);
     i128 debt = debt_units(d, base, net, now);
     g->mixed = !wd->same;

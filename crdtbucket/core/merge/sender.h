@@ -11,41 +11,46 @@
 typedef struct {
     uint32_t source; /* the node that sent the frame; 0 for a common store */
     uint32_t source_origin;
-    int64_t at; /* receipt less the age of the frame, local ns */
-    int newer;  /* no later frame of this sender was seen, so its rates count */
-    /* No frame of the sender's epoch had a higher number, on earlier links either: of its own
-     * column it has counted no more than it states. */
+    int64_t at; /* when the frame was sent: its receipt less its age, local ns */
+    int newer;  /* no later frame of this sender has arrived, so its rates count */
+    /* No frame of the sender's epoch with a higher number has arrived, on earlier links either. So
+     * the sender has counted no more in its own column than this frame shows. */
     int last_word;
-    int64_t seen_since; /* when it was met, or was seen again after a silence, local ns */
+    int64_t seen_since; /* when it was met, or seen again after its last silence, local ns */
     int joining;        /* the sender joined without memory: answer all entries that are held */
-    /* The sender knows the debts of the mesh, so its entries settle what is suspect here. */
+    /* The sender knows the debts of the mesh, so entries that are suspect here (see suspect.h) give
+     * way to its own. */
     int memory;
-    int keeps_credit; /* this node owes at least what the sender advertises */
-    /* Of peers that were silent before this process began, by the origin of their column: for how
-     * long (ns) the debts of the sender include what it keeps for them. NULL: there is none. */
+    /* The sender's debts include the credit that it keeps for silent peers, so this node owes at
+     * least what the sender advertises. */
+    int keeps_credit;
+    /* Peers that were silent to the sender before this process began, by the origin of their
+     * column: for how long (ns) they have been. The debts of the sender include the credit that it
+     * keeps for them. NULL: there is none. */
     const int64_t *silent;
-    /* The sender's process began after a peer fell silent here: it knows neither how much was kept
-     * for that peer, nor what was refilled meanwhile. */
+    /* The sender's process began after a peer fell silent here, so it knows neither how much credit
+     * was kept for that peer, nor what was refilled meanwhile. */
     int newcomer;
-    /* The sender stood still, and has not completed a round since: what it brings was taken just
-     * before that or after it. */
+    /* The sender's process stood still and has not sent a complete round since, so what it brings
+     * was taken just before that or after it. */
     int woke;
-    /* The frame was too long under way: only its counts are used, on columns that are held. */
+    /* The frame was under way too long. Only its counts are used, on columns that are held. */
     int late;
     /* Where the sender has larger counts of this node's own running epoch, they are believed, and a
      * new epoch is opened. */
     int reopen;
-    /* By node: whether some peer is not connected to it, so its columns are sent on; NULL: no
-     * node. */
+    /* By node: whether its columns are sent on, because some peer is not connected to it. NULL:
+     * those of no node are. */
     const uint8_t *relays;
-    /* How positions in the frame are understood here; NULL where no rates are relayed. */
+    /* The origins and definitions that the positions in the frame mean here. NULL if the frame
+     * relays no rates. */
     const wire_tables_t *tables;
     /* The sender is the common store, in which every node writes its own column. */
     int common;
     /* Sums over the earlier parts of the frame: `crowded` and `gone_count` of `merge_result_t`. */
     int64_t crowded, room;
     int64_t most_room; /* about so many entries may look for room in one call; 0: any number */
-    int64_t members;   /* members that are known, see lowering.h; `merge_entries` fills it in */
+    int64_t members;   /* the number of members, see lowering.h; `merge_entries` fills it in */
 } merge_context_t;
 
 /* Whether the sender may raise a column of this origin. While the owner of a column is connected
@@ -57,13 +62,14 @@ static inline int trusted(const table_t *t, const merge_context_t *m, uint32_t o
            || t->nodes[node].origin != origin;
 }
 
-/* More entries than a process makes in a second. A generation counts the entries that its process
- * made. */
+/* No process makes so many entries in a second. The generation of an entry is the number of
+ * entries that its process has made by then. */
 #define ENTRIES_A_SECOND 1e6
 
-/* Whether a process can have made so many entries that a column of it has this generation, by the
- * highest that the process itself has sent and the time since then. A column of a higher one is
- * left out: it would hide the owner's own columns for ever. */
+/* Whether the owner of the column `x` can have made so many entries that the column has this
+ * generation. This follows from the highest generation that the owner itself has sent, and from the
+ * time since then. A column with a higher one is left out, since it would hide the owner's own
+ * columns for ever. */
 COLD static int explained_generation(table_t *t, const merge_context_t *m, const wire_column_t *x,
                                      int64_t now)
 {
@@ -79,10 +85,10 @@ COLD static int explained_generation(table_t *t, const merge_context_t *m, const
     return 1;
 }
 
-/* Whether the sender, which has an older generation of a column than this node, may still know of
- * more takes of its owner, since a relay may have invented the newer generation held here. So it is
- * where neither the sender nor the owner is silent, and the owner has no link here by which its own
- * generation would be known. */
+/* Whether the sender, which has an older generation of a column than this node, may nevertheless
+ * know of more takes: a relay may have invented the newer generation that is held here. That is
+ * possible if neither the sender nor the owner of the column is silent, and the owner has no link
+ * here, by which its true generation would be known. */
 COLD static int shows_older(const table_t *t, const merge_context_t *m, uint32_t origin,
                             int64_t now)
 {
@@ -91,7 +97,7 @@ COLD static int shows_older(const table_t *t, const merge_context_t *m, uint32_t
            && m->source && !is_silent(t, m->source, now) && !m->late;
 }
 
-/* Whether this column of the sender was updated since it is seen again. */
+/* Whether the sender has updated this column of its own since `seen_since`. */
 COLD static int updated_since_seen(const table_t *t, uint32_t e, const merge_context_t *m,
                                    uint32_t origin, int64_t now)
 {
@@ -100,10 +106,11 @@ COLD static int updated_since_seen(const table_t *t, uint32_t e, const merge_con
            && stamp_ns(c.c->last_seen[c.i], now) >= m->seen_since;
 }
 
-/* Whether the owner of a column, which sends it, has counted less than is held here. Relays have
- * raised that while it had no link here, or was silent. A bad one may say anything of it then,
- * which would hide all that it counts from now on. The common store raises it at other times, and
- * is ahead of the owner for as long as that awaits an answer. */
+/* Whether the owner of a column, which sends it, has counted less than is held here, and is to be
+ * believed. While the owner had no link here, or was silent, relays may have raised the column. A
+ * bad relay may have raised it to any value, which would hide all that the owner counts from now
+ * on. Once the owner has updated the column, only the common store raises it: the store is ahead of
+ * the owner while that waits for an answer. */
 static inline int owner_corrects(const table_t *t, uint32_t e, const merge_context_t *m,
                                  const wire_column_t *x, const wire_column_t *mine, int64_t now)
 {
@@ -115,10 +122,11 @@ static inline int owner_corrects(const table_t *t, uint32_t e, const merge_conte
 }
 
 /* Whether a frame's column `x` of this node's own running epoch has larger counts than this node
- * has: then somebody else runs under that epoch, or this process has lost counts. Where this node
- * is waiting for answers of a common store, the store may have counted the tokens of these calls
- * (`open_tokens`) and a peer may have read them there, so these do not count as larger.
- * An entry that does not count for the running epoch yet has counted nothing under it. */
+ * has. Then another process runs under that epoch, this process has lost counts, or the sender has
+ * invented them. While this node waits for answers of a common store, the store may have counted
+ * the tokens of these calls (`open_tokens`), and a peer may have read them there. So counts that
+ * are larger by no more than these tokens do not qualify. An entry that is not yet of the running
+ * epoch has counted nothing under it. */
 static int own_is_behind(const table_t *t, uint32_t e, const wire_column_t *x)
 {
     const hot_t *hot = &t->hot[e];

@@ -45,16 +45,16 @@ NO_ENTRIES = Merged(
 )
 """The result before any part of a frame was merged."""
 LOWERED = (
-    "states debts that are far lower than what is owed here, and nobody else does; debts fall here "
-    "only as far as lag and clocks explain"
+    "advertises debts that are far lower than what is owed here, and nobody else does; debts fall "
+    "here only as far as lag and clocks explain"
 )
 CROWDED_OUT = (
-    "states takes from more keys than its part of this full table has room for; new ones replace "
-    "its own. If it serves so many keys, raise max_keys here"
+    "advertises takes from more keys than its part of this full table has room for; new ones "
+    "replace its own. If it serves so many keys, raise max_keys here"
 )
 AHEAD = (
-    "states counts under a generation that their node cannot have reached by evictions; they are "
-    "ignored"
+    "advertises counts under a generation that their node cannot have reached by evictions; they "
+    "are ignored"
 )
 RELAYED = (
     "relays counts of other nodes that no limit known here allows; the part that is plausible is "

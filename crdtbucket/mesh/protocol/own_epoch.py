@@ -48,7 +48,7 @@ class OwnEpoch:
             "own_epoch",
             1,
             now,
-            "states more takes of this very process than it has made; that is ignored, since "
+            "advertises more takes of this very process than it has made; that is ignored, since "
             "too few other peers say so, or peers were believed a moment ago",
         )
         return False

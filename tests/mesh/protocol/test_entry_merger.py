@@ -339,9 +339,9 @@ def test_rates_that_count_for_less_than_they_are_and_large_frames_are_counted() 
 
 
 BOUNDS = {
-    "lowered": "me: peer states debts that are far lower than what is owed here",
-    "crowded": "me: peer states takes from more keys than its part of this full table",
-    "ahead": "me: peer states counts under a generation that their node cannot have reached",
+    "lowered": "me: peer advertises debts that are far lower than what is owed here",
+    "crowded": "me: peer advertises takes from more keys than its part of this full table",
+    "ahead": "me: peer advertises counts under a generation that their node cannot have reached",
     "refused_columns": (
         "me: peer relays counts of other nodes that no limit known here allows; the part that is "
         "plausible is counted. If this goes on, look for a node with a larger limit for these "

@@ -41,7 +41,7 @@ def test_of_several_two_must_agree_and_one_alone_is_counted_as_beyond_a_bound(
     assert not said("a", 1)
     assert said.bounded.counts() == {"a": {"own_epoch": 2}}
     assert caplog.records[0].getMessage() == (
-        "me: a states more takes of this very process than it has made; that is ignored, "
+        "me: a advertises more takes of this very process than it has made; that is ignored, "
         "since too few other peers say so, or peers were believed a moment ago"
     )
     assert said("b", 2)
