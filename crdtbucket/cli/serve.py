@@ -121,6 +121,7 @@ def serve(
     from crdtbucket.http.server.serve_settings import ServeSettings
     from crdtbucket.http.server.serving import SidecarServer
     from crdtbucket.http.server.serving import serve as run
+    from crdtbucket.http.server.worker_folder import remove_abandoned_folders
     from crdtbucket.http.server.workers import run_loop, run_workers
     from crdtbucket.limiter.facade import Limiter
     from crdtbucket.limiter.node_identity import Identity
@@ -130,6 +131,7 @@ def serve(
     logging.basicConfig(
         level=log_level.upper(), format=f"%(asctime)s {process}%(levelname)s %(name)s: %(message)s"
     )
+    remove_abandoned_folders()
     settings = ServeSettings(
         token=_token("token", token_file),
         admin_token=_token("admin token", admin_token_file),

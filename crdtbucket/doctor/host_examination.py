@@ -8,7 +8,7 @@ import re
 import socket
 from collections.abc import Iterator
 
-from crdtbucket._core import HEADER_BYTES, is_ours
+from crdtbucket._core import HEADER_BYTES, LAYOUT, is_ours, read_header
 from crdtbucket.base.address import split_address
 from crdtbucket.config import Config
 from crdtbucket.config.outlook import bytes_in_the_table, bytes_of_a_key, outlook
@@ -21,6 +21,7 @@ from crdtbucket.reconcile.observed_node import ObservationFailed
 from crdtbucket.reconcile.observer import Observer
 from crdtbucket.rollout.limiter_file import ALONE
 from crdtbucket.shared.shared_file import SharedFile, own_folder, path_for
+from crdtbucket.shared.table_file import cannot_grow
 
 MEMORY = "/proc/meminfo"
 GROUPS, OWN_GROUP = "/sys/fs/cgroup", "/proc/self/cgroup"
@@ -149,6 +150,10 @@ def _table(subject: str, path: str) -> Diagnosis:
     if first and not is_ours(first):
         fix = "name a file that does not exist yet, or remove this one if nobody needs it"
         return wrong(subject, f"is another program's file: {fix}")
+    found = read_header(first)
+    if found is not None and found["layout"] == LAYOUT and found["ungrown"]:
+        full = cannot_grow(path, "its file system is full")
+        return wrong(subject, f"{full.fault}: {full.fix}")
     return ok(subject, "is a table" if first else "is empty")
 
 

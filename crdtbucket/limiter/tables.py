@@ -11,7 +11,7 @@ from crdtbucket.base.hashing import shared_key
 from crdtbucket.errors import InvalidSpec, LimiterClosed, LimiterNotOpen
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.shared.shared_file import DIRECTORY, SharedFile, path_for
-from crdtbucket.shared.table_file import open_table
+from crdtbucket.shared.table_file import cannot_grow, open_table
 from crdtbucket.strong.redis.redis_config import RedisConfig
 
 LOG = logging.getLogger("crdtbucket")
@@ -59,6 +59,8 @@ class Tables:
         self._quota_file: SharedFile | None = None
         self._cut_off: set[Table] = set()
         """The tables whose files were made shorter."""
+        self._ungrown: set[Table] = set()
+        """The tables of which a line says that they cannot grow."""
         self._strong: Table | None = None
         self._quotas: Table | None = None
         if main is None:
@@ -130,6 +132,20 @@ class Tables:
                 self._cut_off.add(table)
                 LOG.error("%s", error)
         return bool(self._cut_off)
+
+    def grow(self) -> None:
+        """In the process that leads: asks again for memory that a full file system has refused to
+        shared tables, and logs when that begins and when it is over."""
+        if not self.main.sharing.leading:
+            return
+        for table, file in self._shared():
+            why = table.sharing.grow()
+            if why and table not in self._ungrown:
+                self._ungrown.add(table)
+                LOG.error("%s", cannot_grow(file.path, why))
+            elif not why and table in self._ungrown:
+                self._ungrown.remove(table)
+                LOG.info("the shared table %s grows again", file.path)
 
     def close(self) -> None:
         """Ends this process' use of what it shares; what it counted stays."""

@@ -80,6 +80,7 @@ class Upkeep:
         for table in self._tables.deciding():
             if (self._node.alone or table is not self._table) and self._look_after(table):
                 delay = SHORTEST_BEAT_S
+        self._tables.grow()
         if self._node.saved.directory is not None and now - self._saved >= SAVE_NS:
             self._saved = now
             self._save()

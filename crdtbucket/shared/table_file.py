@@ -172,6 +172,15 @@ def _no_room(max_keys: int, error: OSError) -> tuple[str, str]:
     return fault, "lower max_keys, or give the file system more room"
 
 
+def cannot_grow(path: str, why: str) -> SharedTableError:
+    """What to say of a table to which the file system gives no more memory."""
+    return SharedTableError(
+        path,
+        f"cannot grow ({why}), and evicts keys although fewer than max_keys are in it",
+        f"give the file system of {os.path.dirname(path)} more room, or lower max_keys",
+    )
+
+
 def _damage(fd: int, max_keys: int, alone: bool) -> tuple[str, str] | None:
     """What is wrong with the table in a file whose header is right."""
     wrong = table_damage(fd, max_keys, alone)

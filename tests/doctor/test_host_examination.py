@@ -20,6 +20,7 @@ from crdtbucket.doctor.host_examination import (
     most_keys,
 )
 from crdtbucket.shared import shared_file
+from tests.disks import full, small_disk
 from tests.strong.redis_server import free_port
 
 SECRET = "a secret of these tests"
@@ -97,6 +98,22 @@ async def test_a_shared_table_is_examined_and_never_made(
     monkeypatch.setattr(shared_file, "DIRECTORY", str(tmp_path))
     found = await examined(config(tmp_path, "shared: auto\n"))
     assert found["shared"].text == "does not exist yet, and can be made"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
+async def test_a_shared_table_that_cannot_grow(tmp_path: Path) -> None:
+    at = tmp_path / "disk"
+    file = config(tmp_path, f"shared: {at}/table\n")
+    with small_disk(at, 256 << 20), Limiter.from_file(file.path) as limiter:
+        full(at)
+        limiter.bucket("api").take_many([f"key {i}" for i in range(20_000)])
+        assert (await examined(file))["shared"].text == (
+            "cannot grow (its file system is full), and evicts keys although fewer than max_keys "
+            f"are in it: give the file system of {at} more room, or lower max_keys"
+        )
+        (at / "ballast").unlink()
+        limiter._tables.main.sharing.grow()
+        assert (await examined(file))["shared"].text == "is a table"
 
 
 async def test_a_folder_for_the_state(tmp_path: Path) -> None:

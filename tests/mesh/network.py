@@ -90,7 +90,7 @@ class RecordingNode:
         self.conflicts.append(NodeConflict(f"two processes are called {peer.name}"))
         return self.conflicts[-1]
 
-    def name_reported(self, conflict: NodeConflict) -> None:
+    def name_reported(self, conflict: NodeConflict, by: str) -> None:
         self.conflicts.append(conflict)
 
     def leave(self, now: int) -> Iterator[list[tuple[str, bytes]]]:

@@ -112,6 +112,20 @@ MUTATIONS = (
         suite("core/test_columns", "some_places_at_a_time"),
     ),
     Mutation(
+        "each_take_of_a_new_key_asks_a_full_file_system",
+        "core",
+        "return !(t->h->ungrown & what) && grow_now(t, what);",
+        "return grow_now(t, what);",
+        suite("shared/test_table_file", "by_grow_alone"),
+    ),
+    Mutation(
+        "a_shared_table_that_grew_again_is_not_known_to",
+        "core",
+        "grown ? h->ungrown & ~what : h->ungrown | what",
+        "h->ungrown | (grown ? 0 : what)",
+        suite("shared/test_table_file", "by_grow_alone"),
+    ),
+    Mutation(
         "the_log_goes_through_all_of_its_memory",
         "core",
         "h->backed_log = 0;",

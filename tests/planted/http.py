@@ -15,9 +15,30 @@ MUTATIONS = (
     Mutation(
         "workers_need_a_folder_for_temporary_files",
         "http",
-        'prefix="crdtbucket-workers-", dir=DIRECTORY',
-        'prefix="crdtbucket-workers-"',
+        "prefix=PREFIX, dir=inside",
+        "prefix=PREFIX",
         suite("http/server/test_workers", "no_folder_for_temporary_files"),
+    ),
+    Mutation(
+        "the_folder_of_a_server_that_runs_is_removed",
+        "http",
+        "        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)\n",
+        "",
+        suite("http/server/test_worker_folder", "in_use"),
+    ),
+    Mutation(
+        "folders_of_other_users_are_removed",
+        "http",
+        "lock = _lock(found) if found.lstat().st_uid == os.geteuid() else None",
+        "lock = _lock(found)",
+        suite("http/server/test_worker_folder", "another_user"),
+    ),
+    Mutation(
+        "a_folder_is_used_that_another_server_has_removed",
+        "http",
+        "        if os.path.samestat(os.lstat(path), os.fstat(folder)):\n            return folder",
+        "        return folder",
+        suite("http/server/test_worker_folder", "before_it_is_locked"),
     ),
     Mutation(
         "the_queue_of_the_kernel_is_as_long_as_that_of_asyncio",

@@ -20,6 +20,13 @@ MUTATIONS = (
         suite("shared/test_shared_limiter", "every_program"),
     ),
     Mutation(
+        "each_second_says_that_a_table_cannot_grow",
+        "limiter",
+        "if why and table not in self._ungrown:",
+        "if why:",
+        suite("limiter/test_upkeep", "says_so_once"),
+    ),
+    Mutation(
         "a_function_that_takes_no_key_is_asked_for_limits",
         "spec",
         'found := misfit(ask, "key")',

@@ -120,9 +120,24 @@ MUTATIONS = (
     Mutation(
         "names_are_made_up_without_end",
         "mesh",
-        'if self.policy != "pinned" or self._wanted(peer) is not None:',
-        "if True:",
+        "if why and self._without_pin(peer):",
+        "if False:",
         suite("mesh/links/test_new_names", "one_too_many"),
+    ),
+    Mutation(
+        "a_name_that_is_linked_is_never_new",
+        "mesh",
+        "        if self._without_pin(peer):\n            self._new.linked(",
+        "        if False:\n            self._new.linked(",
+        suite("mesh/links/test_new_names", "real_nodes"),
+    ),
+    Mutation(
+        "a_name_that_finds_no_room_is_one_of_the_hour",
+        "mesh",
+        "        yielding = self.links.make_room(",
+        "        self.peer_keys.linked(peer, channel.remote, configured=bool(place), now=now)\n"
+        "        yielding = self.links.make_room(",
+        suite("mesh/links/test_new_names", "finds_no_room"),
     ),
     Mutation(
         "one_address_uses_up_the_new_names_of_all",

@@ -289,10 +289,17 @@ MUTATIONS = (
         suite("mesh/test_bad_members", "invented_epochs"),
     ),
     Mutation(
+        "a_bound_of_a_peer_is_counted_for_its_region",
+        "mesh",
+        "self._yield(peer.name, f",
+        "self._yield(peer.region, f",
+        suite("mesh/protocol/test_own_name", "stranger"),
+    ),
+    Mutation(
         "a_stranger_stops_the_owner_of_a_name",
         "mesh",
-        "        if self.established(now):\n            self._members",
-        "        if False:\n            self._members",
+        "        if self.established(now):\n            text +=",
+        "        if False:\n            text +=",
         suite("mesh/protocol/test_own_name", "stranger"),
     ),
     Mutation(

@@ -12,12 +12,10 @@ import resource
 import shutil
 import signal
 import struct
-import subprocess
 import sys
 import tempfile
 from array import array
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -30,6 +28,7 @@ from crdtbucket.base.forks import Turn, after_fork
 from crdtbucket.errors import CrdtbucketError, SharedTableError
 from crdtbucket.shared.shared_file import SharedFile
 from crdtbucket.shared.table_file import Host, open_table
+from tests.disks import full, small_disk
 from tests.forks import in_child
 from tests.threads import in_threads
 
@@ -290,18 +289,6 @@ def test_a_full_file_system_is_reported_at_once(path: str) -> None:
     table.verify()
 
 
-@contextmanager
-def small_disk(at: Path, size: int) -> Iterator[None]:
-    at.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=0700", "none", str(at)]
-    if subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("a file system cannot be mounted here")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "-l", str(at)], check=True)
-
-
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
 def test_a_table_that_cannot_grow_evicts_as_at_its_limit(tmp_path: Path) -> None:
     begun = table_size(100_000)[1]
@@ -350,6 +337,39 @@ def test_changes_that_cannot_be_listed_are_counted_and_kept(path: str, tmp_path:
         del table
         small.close()
     file.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
+@pytest.mark.parametrize("what", ["entries", "blocks", "log"])
+def test_a_full_file_system_is_asked_for_memory_again_by_grow_alone(
+    tmp_path: Path, what: str
+) -> None:
+    at, keys = tmp_path / "disk", [f"key {i}" for i in range(20_000)]
+    with small_disk(at, 256 << 20):
+        file, table = opened(str(at / "table"), max_keys=len(keys), virtual=True)
+        bucket = BucketCore(table, SPEC)
+        needs: dict[str, Callable[[], object]] = {
+            "entries": lambda: bucket.take_many(keys),
+            "blocks": lambda: bucket.refund(taken),
+            "log": table.outbox.collect,
+        }
+        taken = bucket.take(keys[0])
+        bucket.take_many(keys[:100] if what == "entries" else keys)
+        full(at)
+        used = os.stat(file.path).st_blocks
+        needs[what]()
+        assert table.sharing.grow() == "No space left on device"
+        (at / "ballast").unlink()
+        needs[what]()
+        assert os.stat(file.path).st_blocks == used
+        assert table.sharing.grow() == ""
+        assert os.stat(file.path).st_blocks > used
+        used = os.stat(file.path).st_blocks
+        assert table.sharing.grow() == ""
+        assert os.stat(file.path).st_blocks == used
+        table.verify()
+        del table
+        file.close()
 
 
 def test_two_who_make_it_at_once_share_it(path: str) -> None:

@@ -63,6 +63,7 @@ cdef extern from "core/core.h" nogil:
         int64_t entries, bump
         uint32_t generations, definitions, defined, own_origin, predict, shared_bursts
         uint32_t flush_wanted, origins_changed, released, repairs, handoff, refused, named, relayed
+        uint32_t ungrown
         int64_t handoff_bytes[2]
         int64_t view_bytes[2]
         int64_t evicted_full, evicted_indebted, inserted, refused_columns, refused_full
@@ -186,6 +187,7 @@ cdef extern from "core/core.h" nogil:
     void view_show(table_t *, int64_t)
     int64_t view_copy(const table_t *, uint8_t *)
     int back(const table_t *, const void *, size_t)
+    int grow_again(table_t *)
     void atomic_or(uint16_t *, uint16_t)
     uint32_t column_generation(const column_t *)
     int still_charged(const table_t *, uint32_t, uint32_t, uint16_t, uint32_t)

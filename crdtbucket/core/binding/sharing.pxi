@@ -29,6 +29,7 @@ def read_header(data):
         "size": h.size,
         "max_keys": h.max_keys,
         "hash_key": PyBytes_FromStringAndSize(<const char *>h.hash_key, 16),
+        "ungrown": h.ungrown,
     }
 
 
@@ -98,6 +99,17 @@ cdef class TableSharing:
         """How often a process died while it held the table's lock, and the next one repaired the
         table."""
         return self.t.h.repairs
+
+    def grow(self):
+        """Asks again for the memory that the file system refused: until this has got it, nobody
+        asks for more, and keys are evicted instead. Returns why it is refused again; "" when it is
+        not."""
+        cdef int error = 0
+        if self.t.h.ungrown:
+            self.memory.enter()
+            error = grow_again(self.t)
+            self.memory.leave()
+        return os.strerror(error) if error else ""
 
     def claim(self):
         """Finds a place for this process, in which its decisions are counted from now on. Raises

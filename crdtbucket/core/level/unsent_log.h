@@ -42,7 +42,7 @@ static int log_make_room(table_t *t)
     header_t *h = t->h;
     log_compact(t);
     if (h->log_tail >= (uint64_t)h->backed_log / 2)
-        back_log(t);
+        grow(t, LOG);
     return h->log_tail < (uint64_t)h->backed_log;
 }
 

@@ -106,7 +106,7 @@ static inline uint32_t block_new(table_t *t)
     if (b != NONE)
         ALTER(t, h->free_block, t->blocks[b].next);
     else if (h->blocks_bump < h->backed_blocks
-             || (h->blocks_bump < h->max_blocks && back_blocks(t)))
+             || (h->blocks_bump < h->max_blocks && grow(t, BLOCKS)))
         ALTER(t, h->blocks_bump, (b = (uint32_t)h->blocks_bump) + INT64_C(1));
     else
         return NONE;

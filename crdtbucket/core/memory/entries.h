@@ -19,7 +19,7 @@ static inline uint32_t entry_free_one(table_t *t)
         ALTER(t, h->free_entry, (uint32_t)t->hot[e].hash_lo);
         if (h->free_entry == NONE)
             ALTER(t, h->free_last, NONE);
-    } else if (h->bump < h->backed_entries || (h->bump < h->max_keys && back_entries(t)))
+    } else if (h->bump < h->backed_entries || (h->bump < h->max_keys && grow(t, ENTRIES)))
         ALTER(t, h->bump, (e = (uint32_t)h->bump) + INT64_C(1));
     return e;
 }

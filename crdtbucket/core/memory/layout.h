@@ -238,6 +238,7 @@ typedef struct {
     uint64_t view_version;
     int64_t view_bytes[2];
     uint32_t repairs; /* how often a process died with the lock and the table was repaired */
+    uint32_t ungrown; /* bits of `enum growing`: there was no memory for more of these */
     /* What `Table.stats` counts: entries evicted while full, and while they owed; entries made;
      * columns refused; entries for which there was no room; nodes given up; and entries for which
      * the log had no room. */

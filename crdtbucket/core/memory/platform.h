@@ -54,7 +54,11 @@ static inline int set_memory_aside(int fd, size_t at, size_t bytes)
         return errno;
     if ((size_t)file.st_size < at + bytes)
         return ENOSPC;
-    return posix_fallocate(fd, (off_t)at, (off_t)bytes);
+    int error;
+    do
+        error = posix_fallocate(fd, (off_t)at, (off_t)bytes);
+    while (error == EINTR); /* a signal came while memory was being found: its handler ran */
+    return error;
 #else
     (void)fd, (void)at, (void)bytes;
     return ENOTSUP;

@@ -12,7 +12,6 @@ import logging
 import os
 import signal
 import sys
-import tempfile
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +23,8 @@ from crdtbucket.http.server.listening import UNIX, CannotListen, Listening
 from crdtbucket.http.server.serve_settings import ServeSettings
 from crdtbucket.http.server.serving import ENDING, SidecarServer, serve
 from crdtbucket.http.server.siblings import Siblings
+from crdtbucket.http.server.worker_folder import worker_folder
 from crdtbucket.limiter.facade import Limiter
-from crdtbucket.shared.shared_file import DIRECTORY
 
 LOG = logging.getLogger("crdtbucket.http")
 PASSED_ON = (*ENDING, signal.SIGHUP)
@@ -49,9 +48,7 @@ def run_workers(count: int, make: Callable[[], Limiter], settings: ServeSettings
     if settings.grpc is not None:
         _check_shareable(settings.grpc)
     with contextlib.ExitStack() as stack:
-        # Beside shared tables, which workers have: a container may have no other place to write to.
-        private = tempfile.TemporaryDirectory(prefix="crdtbucket-workers-", dir=DIRECTORY)
-        folder = Path(stack.enter_context(private))
+        folder = stack.enter_context(worker_folder())
         addresses = [
             [stack.enter_context(contextlib.closing(one)) for one in _bound(address, count)]
             for address in settings.listen

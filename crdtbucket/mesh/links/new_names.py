@@ -14,15 +14,15 @@ HOUR_NS = 3600 * 10**9
 
 
 class NewNames:
-    """The names that were new in the last hour. Times are local ns."""
+    """The names that were linked first in the last hour. Times are local ns."""
 
     def __init__(self) -> None:
         self._met: dict[str, tuple[int, str, bool]] = {}
-        """By name: when it was met, its source, and whether it is configured; in that order."""
+        """By name: when it was linked, its source, and whether it is configured; in that order."""
 
     def refuses(self, name: str, host: str, *, configured: bool, now: int) -> str:
-        """Why a name is one too many, "" where it is not: then it counts. `host`: where it is met;
-        `configured`: at an address that the file names."""
+        """Why a name is one too many, "" where it is not. `host`: where it is met; `configured`: at
+        an address that the file names."""
         while self._met and now - (oldest := next(iter(self._met.items())))[1][0] >= HOUR_NS:
             del self._met[oldest[0]]
         source = source_of(host)
@@ -34,5 +34,9 @@ class NewNames:
         others = sum(not one for _, _, one in self._met.values())
         if not configured and others >= IN_ALL:
             return f"{others} new names came in an hour"
-        self._met[name] = now, source, configured
         return ""
+
+    def linked(self, name: str, host: str, *, configured: bool, now: int) -> None:
+        """A name that was not refused is linked: from now on it counts for an hour. The same
+        arguments."""
+        self._met.setdefault(name, (now, source_of(host), configured))

@@ -129,14 +129,17 @@ class PeerKeys:
     def check_new(self, peer: NodeInfo, host: str, *, configured: bool, now: int) -> None:
         """Raises `HandshakeError` for a name without a pin that is one too many in an hour: whoever
         has the secret can make up names and keys. `host`, `configured`, `now`: as in `NewNames`."""
-        if self.policy != "pinned" or self._wanted(peer) is not None:
-            return
         why = self._new.refuses(peer.name, host, configured=configured, now=now)
-        if why:
+        if why and self._without_pin(peer):
             text = f"{why}, none with a pinned key: {peer.name!r} may come later; find out who "
             raise HandshakeError(
                 Reason.NEW_NAMES, text + "has the secret, or list keys in mesh.allowed_keys", peer
             )
+
+    def linked(self, peer: NodeInfo, host: str, *, configured: bool, now: int) -> None:
+        """A peer that passed `check_new` is linked, not `proved` yet: its name counts as new."""
+        if self._without_pin(peer):
+            self._new.linked(peer.name, host, configured=configured, now=now)
 
     def order_against(self, identity: PeerIdentity) -> EjectOrder | None:
         """The order that forbids a link: its peer is ejected, or has another key."""
@@ -183,6 +186,9 @@ class PeerKeys:
             self._file.save(json.dumps({"pins": self._pins}, indent=1, sort_keys=True).encode())
         except MeshError as error:  # the pin holds until this process ends
             LOG.error("the pinned key of %s is not kept over a restart: %s", name, error)
+
+    def _without_pin(self, peer: NodeInfo) -> bool:
+        return self.policy == "pinned" and self._wanted(peer) is None
 
     def _wanted(self, peer: NodeInfo) -> tuple[str, ...] | None:
         """The fingerprints that may show a name; None: any may."""

@@ -119,9 +119,9 @@ class MeshNode:
         introduced itself to it."""
         return self._own_name.met(me, peer, self.table.now())
 
-    def name_reported(self, conflict: NodeConflict) -> None:
-        """A peer says that another process has this node's name."""
-        self._own_name.reported(conflict, self.table.now(), memory=self.memory.complete)
+    def name_reported(self, conflict: NodeConflict, by: str) -> None:
+        """The peer `by`, "" for an unknown one, says that another process has this node's name."""
+        self._own_name.reported(conflict, by, self.table.now(), memory=self.memory.complete)
 
     def disconnected(self, name: str, now: int, *, ended: bool = False) -> None:
         """The link to this peer is gone; takes since then are kept for it. `ended`: the peer's side

@@ -20,6 +20,7 @@ from crdtbucket._core import Table
 from crdtbucket.errors import NodeConflict
 from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.protocol.membership import Membership
+from crdtbucket.mesh.protocol.peer_warnings import OTHERS
 
 LOG = logging.getLogger("crdtbucket.mesh")
 
@@ -62,14 +63,15 @@ class OwnName:
             f"name, {OR_KEEP_OUT}"
         )
         if _rank(me) > _rank(peer):
-            self._yield(peer.region or "a stranger", conflict, now)
+            self._yield(peer.name, f"is the name of another process{where}, too", conflict, now)
         return conflict
 
-    def reported(self, conflict: NodeConflict, now: int, *, memory: bool) -> None:
-        """A peer says that another process has this node's name. Of the two, the one that never was
-        a part of the mesh, and so has no memory, came later."""
+    def reported(self, conflict: NodeConflict, by: str, now: int, *, memory: bool) -> None:
+        """The peer `by`, "" for an unknown one, says that another process has this node's name. Of
+        the two, the one that never was a part of the mesh, and so has no memory, came later."""
         if not memory or self._table.refusal is not None:
-            self._yield("a peer", conflict, now)
+            text = f"says that another process is called {self._name!r}"
+            self._yield(by or OTHERS, text, conflict, now)
 
     def look(self, now: int) -> None:
         """Serves again when the other process is gone, or a peer is linked with this one."""
@@ -87,16 +89,10 @@ class OwnName:
         links = list(self._members.links.values())
         return any(self._members.status(link, now) == "alive" for link in links)
 
-    def _yield(self, who: str, conflict: NodeConflict, now: int) -> None:
+    def _yield(self, peer: str, text: str, conflict: NodeConflict, now: int) -> None:
         if self.established(now):
-            self._members.bounded.count(
-                who,
-                "own_name",
-                1,
-                now,
-                f"says that it, or another process, is called {self._name!r}: peers are linked "
-                "with this one, which goes on",
-            )
+            text += ": peers are linked with this one, which goes on"
+            self._members.bounded.count(peer, "own_name", 1, now, text)
             return
         if self._table.refusal is None:
             LOG.error("%s makes no more decisions: %s", self._name, conflict)

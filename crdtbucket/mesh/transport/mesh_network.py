@@ -222,6 +222,7 @@ class MeshNetwork:
             self.refusals.add("gave_way", f"the link with {yielding.peer.name!r} {text}")
         for gone in filter(None, (old, yielding)):
             self._tasks.spawn(gone.close(Reason.DUPLICATE, "another connection took its place"))
+        self.peer_keys.linked(peer, channel.remote, configured=bool(place), now=now)
         self.peer_keys.proved(identity, configured=bool(place))
         link = Link(channel, shake.session, identity, dialed=bool(dialed), counters=self.counters)
         self.links.put(link, place)

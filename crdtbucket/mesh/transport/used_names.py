@@ -39,4 +39,5 @@ class UsedNames:
             self._node.duplicate_name(peer, me)
         else:
             who = "a peer" if peer is None else f"{peer.name!r} at {peer.address or '?'}"
-            self._node.name_reported(NodeConflict(f"{who} says: {error}, {OR_KEEP_OUT}"))
+            conflict = NodeConflict(f"{who} says: {error}, {OR_KEEP_OUT}")
+            self._node.name_reported(conflict, "" if peer is None else peer.name)

@@ -21,6 +21,7 @@ from crdtbucket.http.server.listening import Listening
 from crdtbucket.http.server.serve_settings import ServeSettings
 from crdtbucket.http.server.server_metrics import SERVER, ServerMetrics
 from crdtbucket.http.server.siblings import CANNOT, Siblings
+from crdtbucket.http.server.worker_folder import PREFIX
 from crdtbucket.http.server.workers import WorkerPool
 from crdtbucket.limiter.facade import Limiter
 from crdtbucket.metrics.collector import CatalogueCollector
@@ -68,6 +69,13 @@ def workers_of(server: Process) -> set[int]:
     """The processes that the first one has forked."""
     children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children")
     return {int(number) for number in children.read_text().split()}
+
+
+def folder_of(server: Process) -> Path:
+    """The folder of its workers, which the first process holds open."""
+    opened = map(Path.readlink, Path(f"/proc/{server.process.pid}/fd").iterdir())
+    (found,) = (one for one in opened if one.name.startswith(PREFIX))
+    return found
 
 
 def alive(process: int) -> bool:
@@ -176,9 +184,15 @@ async def test_workers_end_with_the_first_process(tmp_path: Path, config: str) -
         await server.line(" on http://")
         workers = workers_of(server)
         assert len(workers) == 2
+        folder = folder_of(server)
+        async with started(tmp_path, config=CONFIG.format(tmp_path / "another")):
+            assert len(list(folder.iterdir())) == 2
         server.process.kill()
         await server.process.wait()
         await eventually(lambda: not any(map(alive, workers)))
+    assert folder.is_dir()
+    async with started(tmp_path, config=CONFIG.format(tmp_path / "another")):
+        assert not folder.exists()
 
 
 async def test_a_worker_that_cannot_start_ends_the_server(tmp_path: Path) -> None:

@@ -27,10 +27,12 @@ def met(
     names: NewNames, many: int, host: str, *, prefix: str = "x", configured: bool = False
 ) -> int:
     """How many of so many names are linked that come from an address."""
-    refused = [
-        names.refuses(f"{prefix}{i}", host, configured=configured, now=0) for i in range(many)
-    ]
-    return refused.count("")
+    linked = 0
+    for name in (f"{prefix}{i}" for i in range(many)):
+        if not names.refuses(name, host, configured=configured, now=0):
+            names.linked(name, host, configured=configured, now=0)
+            linked += 1
+    return linked
 
 
 def test_one_address_brings_so_many_names_in_an_hour_and_the_same_name_again() -> None:
@@ -74,6 +76,25 @@ def test_where_keys_are_pinned_a_name_without_a_pin_may_be_one_too_many(policy: 
     assert (refused.value.reason, refused.value.peer) == (Reason.NEW_NAMES, named("late"))
 
 
+async def test_a_name_that_finds_no_room_is_none_of_those_of_the_hour(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(new_names, "AN_HOUR", 2)
+    hub = RecordingNode("a")
+    mesh = _keyed(hub, max_peers=1)
+    async with running(mesh):
+        async with running(_keyed(RecordingNode("b"), mesh.address)):
+            await eventually(lambda: hub.linked)
+            for name in "cd":
+                late = _keyed(RecordingNode(name), mesh.address)
+                async with running(late):
+                    await eventually(lambda: late.counters.refused)  # noqa: B023 - awaited here
+                    assert late.counters.refused.keys() == {"busy"}
+        await eventually(lambda: not hub.linked)
+        async with running(_keyed(RecordingNode("e"), mesh.address)):
+            await eventually(lambda: hub.linked.keys() == {"e"})
+
+
 async def test_a_name_too_many_is_refused_and_counted_by_real_nodes(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -92,6 +113,6 @@ async def test_a_name_too_many_is_refused_and_counted_by_real_nodes(
     assert "1 new names came from 127.0.0.1 in an hour, none with a pinned key: 'c'" in caplog.text
 
 
-def _keyed(node: RecordingNode, *peers: str) -> MeshNetwork:
+def _keyed(node: RecordingNode, *peers: str, **settings: object) -> MeshNetwork:
     keys = PeerKeys(node.info.name, "pinned", NodeKey.make(), pins=KeptFile())
-    return MeshNetwork(node, config(*peers), peer_keys=keys)
+    return MeshNetwork(node, config(*peers, **settings), peer_keys=keys)

@@ -46,7 +46,7 @@ def test_a_stranger_that_says_it_is_older_stops_nobody_that_has_a_link(size: int
         with pytest.raises(NodeConflict):
             node.connected(NodeInfo(name, "there", 99, "", 0, established=True), now)
         assert serves(mesh, name)
-        assert node.members.bounded.counts() == {"there": {"own_name": 1}}
+        assert node.members.bounded.counts() == {name: {"own_name": 1}}
 
 
 @pytest.mark.parametrize(("others", "goes_on"), [("", False), ("B", True)])
@@ -81,7 +81,7 @@ def test_who_has_no_memory_refuses_for_as_long_as_peers_say_so() -> None:
     node = mesh["A"].node
     assert not node.memory.complete
     for _ in range(5):
-        node.name_reported(CONFLICT)
+        node.name_reported(CONFLICT, "B")
         mesh.advance(20.0)
         assert not serves(mesh, "A")
     mesh.advance(11.0)
@@ -92,7 +92,7 @@ def test_who_was_a_part_of_the_mesh_goes_on() -> None:
     mesh = mesh_of(3)
     mesh.partition("A", "BC")
     mesh.advance(2.0)
-    mesh["A"].node.name_reported(CONFLICT)
+    mesh["A"].node.name_reported(CONFLICT, "B")
     assert serves(mesh, "A")
 
 
@@ -214,28 +214,35 @@ def test_nobody_yields_that_a_peer_is_linked_with(links: dict[str, str], yields:
     alone = Alone(**links)
     alone.met(0, 9, region="")
     assert alone.refuses is yields
-    assert alone.bounded.counts() == ({} if yields else {"a stranger": {"own_name": 1}})
+    assert alone.bounded.counts() == ({} if yields else {"me": {"own_name": 1}})
 
 
 def test_what_is_not_believed_is_said_and_by_whom(caplog: pytest.LogCaptureFixture) -> None:
     alone = Alone(a="alive")
     for _ in range(2):
         alone.met(0, 9)
-    alone.own.reported(CONFLICT, NOW, memory=False)
+    for by in ("b", ""):
+        alone.own.reported(CONFLICT, by, NOW, memory=False)
+    assert alone.bounded.counts() == {
+        "me": {"own_name": 2}, "b": {"own_name": 1}, "(others)": {"own_name": 1}
+    }  # fmt: skip
     assert [record.getMessage() for record in caplog.records] == [
-        f"me: {who} says that it, or another process, is called 'me': peers are linked with "
-        "this one, which goes on"
-        for who in ("there", "a peer")
+        f"me: {what}: peers are linked with this one, which goes on"
+        for what in (
+            "me is the name of another process in region 'there', at host:1, too",
+            "b says that another process is called 'me'",
+            "(others) says that another process is called 'me'",
+        )
     ]
 
 
 def test_a_report_is_believed_by_whom_has_no_memory_or_refuses_already() -> None:
     alone = Alone()
-    alone.own.reported(CONFLICT, NOW, memory=True)
+    alone.own.reported(CONFLICT, "b", NOW, memory=True)
     assert not alone.refuses
-    alone.own.reported(CONFLICT, NOW, memory=False)
+    alone.own.reported(CONFLICT, "b", NOW, memory=False)
     assert alone.refuses
-    alone.own.reported(CONFLICT, NOW + MET_NS, memory=True)
+    alone.own.reported(CONFLICT, "b", NOW + MET_NS, memory=True)
     alone.own.look(NOW + MET_NS)
     assert alone.refuses  # for as long as peers say so
     assert alone.refusals == [CONFLICT, CONFLICT]
