@@ -10,7 +10,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from crdtbucket.config.source import Source, YamlNode, is_unicode
+from crdtbucket.base.setting_checks import is_unicode
+from crdtbucket.config.source import Source, YamlNode
 
 MAX_SECRET_BYTES = 64 * 1024
 

@@ -17,6 +17,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
 from ruamel.yaml.scanner import Scanner, ScannerError
 
+from crdtbucket.base.setting_checks import is_unicode
 from crdtbucket.errors import ConfigError, Problem
 
 # No real configuration comes near these bounds. The parser takes some 50 us per value, and for a
@@ -133,15 +134,6 @@ def beginning_of(path: Path) -> bytes:
     OSError."""
     with path.open("rb") as file:
         return file.read(MAX_FILE_BYTES + 1)
-
-
-def is_unicode(text: str) -> bool:
-    """Whether `text` can be encoded: escapes and environments can hold half a surrogate pair."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def unknown_key(name: str, known: Iterable[str], right: str | None) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any, NoReturn
 
 from crdtbucket._core import Decision, SlotBook, SlotSearch, Table, slot_of
-from crdtbucket.base.duration import span
+from crdtbucket.base.duration import patience_ns, span
 from crdtbucket.errors import WrongKind
 from crdtbucket.limiter.bucket import Bucket, Choose
 from crdtbucket.limiter.held_slot import Slot
@@ -70,6 +70,8 @@ class SlotBucket(Bucket):
         first served in this event loop; 0 for a single try, None for ever. Raises `InvalidSpec`,
         and `InvalidKey` for a key of over 508 bytes.
         """
+        if timeout:
+            patience_ns(timeout)  # refuses what is no time, also while a slot is free
         bucket = self.of(key)
         ttl_ns = most = bucket.spec.interval_ns
         if ttl is not None:
