@@ -14,6 +14,13 @@ GRAMMAR = (
 REFERENCES = "write ${env:NAME}, ${env:NAME:-default} or ${file:/path}, and $${ for a plain ${"
 
 WRONG: dict[str, tuple[str, list[str]]] = {
+    "a_bucket_without_a_name": (
+        "services:\n  '': {limit: 1/s}\n  [a]: {limit: 1/s}\n",
+        [
+            "2:3: services: this key is empty (write a name)",
+            "3:3: services: this key is not text (write a name)",
+        ],
+    ),
     "unknown_top": (
         "servces: {}\n",
         [

@@ -255,7 +255,8 @@ class _Reader:
             shown = name if name.isprintable() else repr(name)[1:-1]
             path = f"{node.path}.{shown}" if node.path else shown
             if not name:
-                self._source.report("this key is not text", "write a name", node.path, *place)
+                fault = "empty" if isinstance(key_node, ScalarNode) else "not text"
+                self._source.report(f"this key is {fault}", "write a name", node.path, *place)
             elif name == "<<":
                 self._source.report("merge keys are not used", "write the keys out", path, *place)
             elif name in children:
