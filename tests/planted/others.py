@@ -6,6 +6,13 @@ from tests.planted.mutation import PYTEST, Mutation, suite
 
 MUTATIONS = (
     Mutation(
+        "a_node_of_any_size_examines_a_table_of_a_million_keys",
+        "doctor",
+        "most_keys(config, max_keys)",
+        "most_keys(config)",
+        suite("doctor/test_host_examination", "table_of_its_own_size"),
+    ),
+    Mutation(
         "a_variable_of_a_shell_is_the_name_of_a_node",
         "config",
         "_SHELL.match(node.value):",
