@@ -99,8 +99,10 @@ class UnknownBucket(CrdtbucketError, KeyError):
     def __str__(self) -> str:
         if not self.names:
             return f"no bucket {self.name!r}: none is defined"
-        several = f"; to take from all of its rates: take_all([({self.name!r}, key)])"
-        hint = several if f"{self.name}:1" in self.names else ""
+        hint = ""
+        if f"{self.name}:1" in self.names:
+            call = f"take_all([({self.name!r}, key)])"
+            hint = f"; each rate of {self.name!r} is one, and {call} takes from all of them"
         return f"no bucket {self.name!r}; there are: {', '.join(self.names)}{hint}"
 
 
@@ -204,9 +206,11 @@ class WrongKind(CrdtbucketError, TypeError):
     @classmethod
     def of_slots(cls, bucket: str, called: str) -> WrongKind:
         """The error for a call that wants tokens of a bucket of kind `concurrency`."""
+        instead = "`async with bucket.slot(key)` holds a slot"
+        if called == "peek":
+            instead = "`bucket.held(key)` counts the slots that are held"
         return cls(
-            f"bucket {bucket!r} limits what is in flight and has no tokens for {called}: "
-            "`async with bucket.slot(key)` holds a slot"
+            f"bucket {bucket!r} limits what is in flight and has no tokens for {called}: {instead}"
         )
 
 

@@ -13,7 +13,29 @@ GRAMMAR = (
 )
 REFERENCES = "write ${env:NAME}, ${env:NAME:-default} or ${file:/path}, and $${ for a plain ${"
 
+SHELL = "write ${env:NAME}; a value that begins so may come from there, or from ${file:}"
+
 WRONG: dict[str, tuple[str, list[str]]] = {
+    "variables_of_a_shell": (
+        (
+            "node: $HOST\nservices: {a: {limit: 1/s}}\nmesh:\n  listen: $HOST:7946\n"
+            "  peers: [$PEER_1:7946]\n  secret: $MESH_SECRET\n  state_dir: $HOME/limits\n"
+        ),
+        [
+            f"1:7: node: begins with $ and a name, which is not replaced ({SHELL})",
+            f"4:11: mesh.listen: begins with $ and a name, which is not replaced ({SHELL})",
+            f"5:11: mesh.peers[0]: begins with $ and a name, which is not replaced ({SHELL})",
+            f"6:11: mesh.secret: begins with $ and a name, which is not replaced ({SHELL})",
+            f"7:14: mesh.state_dir: begins with $ and a name, which is not replaced ({SHELL})",
+        ],
+    ),
+    "a_bucket_without_a_name": (
+        "services:\n  '': {limit: 1/s}\n  [a]: {limit: 1/s}\n",
+        [
+            "2:3: services: this key is empty (write a name)",
+            "3:3: services: this key is not text (write a name)",
+        ],
+    ),
     "unknown_top": (
         "servces: {}\n",
         [

@@ -7,13 +7,15 @@ section of a configuration file.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from numbers import Number
+from os import PathLike
 from types import NoneType, UnionType
-from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
-from crdtbucket.errors import Problem
+from crdtbucket.errors import ConfigError, Problem
 
 SECONDS_A_DAY = 86_400
 HOST_PORT, RATIO, WEBHOOK = "host:port", "ratio", "webhook"
@@ -129,12 +131,58 @@ def field_problems(section: str, settings: Any) -> Iterator[Problem]:
             yield Problem(f"is {value!r}", fix, f"{section}.{name}")
 
 
-def lists_as_tuples(settings: Any) -> None:
-    """Makes tuples of the lists in frozen settings, so that nobody can change them. A text in place
-    of a list stays as it is, for the checks to refuse."""
+_KINDS: dict[Any, tuple[Any, str]] = {
+    str: (str, "text"),
+    bytes: (bytes, "bytes"),
+    bool: (bool, "True or False"),
+    float: (Number, "a number"),
+    PathLike: (PathLike, "a path"),
+    Sequence: (Iterable, "a list"),
+    Mapping: (Mapping, "a mapping"),
+    Callable: (Callable, "a function"),
+}
+"""What a field takes whose annotation has this type, and what it is called in a message."""
+
+
+def kind_problems(section: str, settings: Any) -> Iterator[Problem]:
+    """The fields without a range or a set of words whose value is of another type than their
+    annotation has, and secrets that cannot be encoded. A message never repeats a secret."""
+    kind: Any = type(settings)
+    for name, hint in types_of(kind).items():
+        value, options = getattr(settings, name), options_of(hint)
+        free = name not in ranges_of(kind) and get_origin(options[0]) is not Literal
+        if not free or value is getattr(kind, name, ...):
+            continue
+        secret = not settings.__dataclass_fields__[name].repr
+        plain = (get_args(one)[0] if get_origin(one) is Annotated else one for one in options)
+        bare = [get_origin(one) or one for one in plain]
+        kinds = [_KINDS.get(one, (one, f"a {one.__name__}")) for one in bare]
+        if not isinstance(value, tuple(one for one, _ in kinds)):
+            fix = f"write {' or '.join(word for _, word in kinds)}"
+            shown = f"of type {type(value).__name__}" if secret else repr(value)
+            yield Problem(f"is {shown}", fix, f"{section}.{name}")
+        elif secret and isinstance(value, str) and not is_unicode(value):
+            yield Problem("is not UTF-8", "write text, or bytes", f"{section}.{name}")
+
+
+def check_kinds(section: str, settings: Any) -> None:
+    """Raises `ConfigError` with every field of a wrong type, and makes tuples of the lists in the
+    frozen settings, so that nobody can change them. A text in place of a list stays as it is, for
+    other checks to refuse."""
+    if problems := list(kind_problems(section, settings)):
+        raise ConfigError(problems)
     for name in fields_of(settings, Sequence[str]):
         if not isinstance(getattr(settings, name), str):
             object.__setattr__(settings, name, tuple(getattr(settings, name)))
+
+
+def is_unicode(text: str) -> bool:
+    """Whether `text` can be encoded: escapes and environments can hold half a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def section_problem(section: str, name: str, message: str, fix: str) -> Problem:

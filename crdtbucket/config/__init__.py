@@ -26,6 +26,7 @@ from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.rollout.rollout_plan import RolloutPlan
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.descriptor_rule import DescriptorRule
+from crdtbucket.spec.field_checks import check_path, clipped
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from crdtbucket.strong.controller.degradation import Degradation
@@ -93,8 +94,12 @@ class Config:
 def load_config(path: str | os.PathLike[str], env: Mapping[str, str] | None = None) -> Config:
     """Read the YAML file at `path`; references are looked up in `env` (default `os.environ`).
 
-    Raises `ConfigError` whose `problems` are all faults, in the order of the file.
+    Raises `ConfigError` whose `problems` are all faults, in the order of the file, and
+    `InvalidSpec` for an argument of a wrong type.
     """
+    check_path("path", path)
+    if env is not None and not isinstance(env, Mapping):
+        raise InvalidSpec(f"env is {clipped(env)}", "pass a mapping of names and texts", "env")
     file = Path(path)
     source = Source(str(file))
     tree = read_tree(file, source)

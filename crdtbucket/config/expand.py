@@ -1,7 +1,8 @@
 """`${env:NAME}`, `${env:NAME:-default}` and `${file:/path}` in the values of a tree.
 
 Done after parsing, so that no value can change the structure of the file. `$${` stands for a plain
-`${`. The result is always text, and the reference is kept, to be shown in place of the value.
+`${`. The result is always text, and the reference is kept, to be shown in place of the value. A
+value such as `$HOST` is refused: its writer meant the variable, and it would be the name of a node.
 """
 
 from __future__ import annotations
@@ -10,11 +11,14 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from crdtbucket.config.source import Source, YamlNode, is_unicode
+from crdtbucket.base.setting_checks import is_unicode
+from crdtbucket.config.source import Source, YamlNode
 
 MAX_SECRET_BYTES = 64 * 1024
 
 _REFERENCE = re.compile(r"\$\$\{|\$\{([^}]*)\}?")
+_SHELL = re.compile(r"\$[A-Z][A-Z0-9_]*(?![^:/,])")
+"""A variable as a shell has it, alone or before a port or a path."""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HINT = "write ${env:NAME}, ${env:NAME:-default} or ${file:/path}, and $${ for a plain ${"
 
@@ -28,6 +32,11 @@ def expand(tree: YamlNode, env: Mapping[str, str], folder: Path, source: Source)
     for node in tree.walk():
         if isinstance(node.value, str) and "${" in node.value:
             _expand_node(node, env, folder, source)
+        elif isinstance(node.value, str) and _SHELL.match(node.value):
+            # Its name is not repeated: the value may be a secret that looks like one.
+            fix = "write ${env:NAME}; a value that begins so may come from there, or from ${file:}"
+            source.report_at(node, "begins with $ and a name, which is not replaced", fix)
+            node.unresolved = True
 
 
 def _expand_node(node: YamlNode, env: Mapping[str, str], folder: Path, source: Source) -> None:

@@ -17,6 +17,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
 from ruamel.yaml.scanner import Scanner, ScannerError
 
+from crdtbucket.base.setting_checks import is_unicode
 from crdtbucket.errors import ConfigError, Problem
 
 # No real configuration comes near these bounds. The parser takes some 50 us per value, and for a
@@ -133,15 +134,6 @@ def beginning_of(path: Path) -> bytes:
     OSError."""
     with path.open("rb") as file:
         return file.read(MAX_FILE_BYTES + 1)
-
-
-def is_unicode(text: str) -> bool:
-    """Whether `text` can be encoded: escapes and environments can hold half a surrogate pair."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def unknown_key(name: str, known: Iterable[str], right: str | None) -> tuple[str, str]:
@@ -263,7 +255,8 @@ class _Reader:
             shown = name if name.isprintable() else repr(name)[1:-1]
             path = f"{node.path}.{shown}" if node.path else shown
             if not name:
-                self._source.report("this key is not text", "write a name", node.path, *place)
+                fault = "empty" if isinstance(key_node, ScalarNode) else "not text"
+                self._source.report(f"this key is {fault}", "write a name", node.path, *place)
             elif name == "<<":
                 self._source.report("merge keys are not used", "write the keys out", path, *place)
             elif name in children:

@@ -13,6 +13,7 @@ from crdtbucket.doctor.host_examination import examine_host
 from crdtbucket.doctor.mesh_examination import examine_mesh
 from crdtbucket.doctor.redis_examination import examine_redis
 from crdtbucket.errors import ConfigError, MeshError
+from crdtbucket.limiter.facade import MAX_KEYS
 from crdtbucket.limiter.node_identity import UNNAMED_TABLE
 from crdtbucket.mesh.links.peer_keys import load_for
 from crdtbucket.shared.shared_file import AUTO
@@ -26,12 +27,14 @@ async def examine(
     listen: tuple[str, ...] = (),
     timeout: float = 3.0,
     running: bool = False,
+    max_keys: int = MAX_KEYS,
 ) -> list[Diagnosis]:
     """Examines the file at `path`, and from this host everything that it names.
 
     node, region: the node's, instead of the file's. listen: addresses that a server on this host
-    wants. timeout: seconds of each step. running: whether this process is the node itself. Nothing
-    is raised for what is wrong. A key is written to each Redis, and gone after a minute.
+    wants. timeout: seconds of each step. running: whether this process is the node itself.
+    max_keys: of its table. Nothing is raised for what is wrong. A key is written to each Redis, and
+    gone after a minute.
     """
     try:
         config = await asyncio.to_thread(load_config, path)
@@ -43,7 +46,7 @@ async def examine(
             load_for(config.mesh)
     except MeshError as error:
         return [_file(config), wrong("mesh identity", error)]
-    parts = [examine_host(config, listen, timeout, running=running)]
+    parts = [examine_host(config, listen, timeout, running=running, max_keys=max_keys)]
     if config.redis is not None:
         parts.append(examine_redis(config.redis, config.degradation.modes, timeout, config.region))
     if config.mesh is not None:

@@ -31,10 +31,11 @@ LEAST_FREE = MIB
 
 
 async def examine_host(
-    config: Config, listen: tuple[str, ...], timeout: float, *, running: bool
+    config: Config, listen: tuple[str, ...], timeout: float, *, running: bool, max_keys: int
 ) -> list[Diagnosis]:
     """`listen`: addresses, "host:port", that a server wants besides that of the mesh. `running`:
-    whether this process is the node of the file, and holds its ports and its table itself."""
+    whether this process is the node of the file, and holds its ports and its table itself.
+    `max_keys`: of the node's table."""
     found = [_port_answer(address, _port_fault(address)) for address in listen]
     mesh = config.mesh
     if mesh is not None:
@@ -42,7 +43,7 @@ async def examine_host(
             found.append(await _mesh_port(config, mesh, timeout, running=running))
         if mesh.state_dir is not None:
             found.append(_folder(os.fspath(mesh.state_dir)))
-    keys = most_keys(config)
+    keys = most_keys(config, max_keys)
     if config.shared is not None:
         room = keys * bytes_in_the_table()
         found += _shared(path_for(config.shared, config.node or ALONE), room, running=running)
@@ -157,10 +158,10 @@ def _table(subject: str, path: str) -> Diagnosis:
     return ok(subject, "is a table" if first else "is empty")
 
 
-def most_keys(config: Config) -> int:
-    """Keys of a full table: of the buckets' `max_keys`, or as many as it holds."""
+def most_keys(config: Config, max_keys: int = MAX_KEYS) -> int:
+    """Keys of a full table: of the buckets' `max_keys`, or as many as it holds, `max_keys`."""
     limits = [row.max_keys for row in outlook(config, ())]
-    return min(sum(limit or MAX_KEYS for limit in limits), MAX_KEYS)
+    return min(sum(limit or max_keys for limit in limits), max_keys)
 
 
 def memory_answer(needed: int, available: int | None, held: int = 0) -> Diagnosis:

@@ -11,12 +11,14 @@ import math
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Annotated, Any, Protocol, TypeAlias, runtime_checkable
 from urllib.parse import quote
 
 from crdtbucket._core import Decision
 from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.base.setting_checks import SecondsRange
 from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.spec.field_checks import check_fields
 from crdtbucket.spec.mode import Mode
 
 PROBLEM_TYPE = "application/problem+json"
@@ -40,9 +42,13 @@ class FieldOptions:
     """Whether allowed answers have them, too."""
     legacy: bool = False
     """`X-RateLimit-Limit`, `-Remaining` and `-Reset` (seconds until full), too."""
-    jitter_s: float = 0.0
+    jitter_s: Annotated[float, SecondsRange(0.0, 86_400.0)] = 0.0
     """A random time of up to this many seconds is added to `Retry-After`, so that clients do not
-    come back all at once."""
+    come back all at once; 0 to a day."""
+
+    def __post_init__(self) -> None:
+        """Raises `InvalidSpec`."""
+        check_fields(self)
 
 
 @runtime_checkable

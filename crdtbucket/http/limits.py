@@ -27,6 +27,7 @@ from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.limiter.facade import Limiter
 from crdtbucket.limiter.held_slot import Slot
 from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.spec.field_checks import check_flag
 from crdtbucket.strong.strong_bucket import AskingBucket
 
 
@@ -66,6 +67,7 @@ class Limits:
         self._given = tuple(rule for rule in self.rules if rule not in self._holding)
         self._follow(limiter.in_force.buckets)
         _check_options(on_denied, fields)
+        check_flag("reduced_capacity", reduced_capacity)
         self._on_denied = on_denied
         self._options = fields
         self._reduced_capacity = reduced_capacity
@@ -238,7 +240,7 @@ def _blocking(
 
 def _slots_of(cost: Any, spec: BucketSpec) -> int:
     """The slots that a request holds. Raises `InvalidCost`, `CostExceedsCapacity`."""
-    if isinstance(cost, bool) or not isinstance(cost, SupportsIndex) or index(cost) < 1:
+    if isinstance(cost, (bool, type)) or not isinstance(cost, SupportsIndex) or index(cost) < 1:
         raise InvalidCost(f"cost must be a whole number of slots, 1 or more, not {cost!r}")
     if index(cost) > (most := spec.slots or 0):
         raise CostExceedsCapacity(spec.name, index(cost), most, unit="slots")
@@ -261,6 +263,12 @@ def check_limits(given: object, *, maker: bool = False) -> None:
     if not (makes or isinstance(given, Limits)):
         fix = "pass Limits(limiter, Rule(...))" + (", or a function that makes them" * maker)
         raise InvalidSpec(f"limits is {given!r}", fix, "limits")
+
+
+def check_application(app: object) -> None:
+    """Raises `InvalidSpec` if this is no application, such as when the limits came first."""
+    if not callable(app):
+        raise InvalidSpec(f"app is {app!r}", "pass the application first", "app")
 
 
 def _check_options(on_denied: object, fields: object) -> None:

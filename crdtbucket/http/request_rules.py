@@ -52,8 +52,11 @@ class Rule:
     Without it, and when the client has gone away, the tokens stay spent."""
 
     def __post_init__(self) -> None:
-        """Raises `InvalidSpec` for something that cannot be called where a function is expected,
-        and for a pattern that cannot be matched."""
+        """Raises `InvalidSpec` for a bucket that is no name, for something that cannot be called
+        where a function is expected, and for a pattern that cannot be matched."""
+        if not isinstance(self.bucket, str):
+            fix = "write the name of a bucket"
+            raise InvalidSpec(f"bucket is {self.bucket!r}", fix, "bucket")
         check_callable("key", self.key, "the request")
         check_cost(self.cost, "the request")
         if callable(self.floor):

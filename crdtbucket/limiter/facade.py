@@ -28,6 +28,7 @@ from crdtbucket.rollout.live_rollout import LiveRollout
 from crdtbucket.rollout.reload import Reload
 from crdtbucket.rollout.rollout_store import RolloutStore
 from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.spec.field_checks import MAX_TOKENS, check_whole
 from crdtbucket.spec.mode import Consistency, Mode
 from crdtbucket.spec.overrides import shadowed
 from crdtbucket.strong.controller.degradation import Degradation
@@ -174,11 +175,11 @@ class Limiter(Multi):
     def keys(self, bucket: str, limit: int = 100) -> list[str | bytes]:
         """Up to `limit` keys of a bucket that were taken here and are still held, in no order.
 
-        Keys with an override are among those of their bucket; the override's own name tells them
-        apart. The names of at most 10,000 keys are remembered; in a shared table only by the
-        process that was the first to take. Raises `UnknownBucket`.
+        They include keys with an override, whose own name has these alone. Names of at most 10,000
+        keys are remembered; in a shared table only by the process that was the first to take.
         """
-        return list(islice(self.in_force.held_keys(self.bucket(bucket)), max(limit, 0)))
+        check_whole("limit", limit, 0, MAX_TOKENS)
+        return list(islice(self.in_force.held_keys(self.bucket(bucket)), limit))
 
     def stats(self) -> dict[str, Any]:
         """Counters for people and metrics, as plain dicts: of the table, each bucket, the mesh.

@@ -46,7 +46,7 @@ class Identity:
         if shared == AUTO and node is None:
             raise InvalidSpec(UNNAMED_TABLE, "pass node=, such as 'web-1'; " + NAMED, "node")
         name = check_name(ALONE if node is None else node, "node")
-        return cls(name, check_name(region, "region") if region else "", mesh)
+        return cls(name, "" if region in ("", None) else check_name(region, "region"), mesh)
 
 
 class OrderedNode(Protocol):

@@ -16,7 +16,7 @@ from crdtbucket.limiter.asked_limits import carry_over
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.state_dir import StateDir
 from crdtbucket.shared.shared_file import SharedFile
-from crdtbucket.spec.field_checks import canonical_name
+from crdtbucket.spec.field_checks import MAX_TOKENS, canonical_name, check_whole
 from crdtbucket.spec.globs import MAX_KEY_LENGTH
 
 if TYPE_CHECKING:
@@ -100,6 +100,8 @@ class OperatorOverrides:
         Only for a limiter without a mesh; in a mesh the order has to be signed: see `give`. Raises
         `InvalidSpec`, `InvalidKey`, `UnknownBucket`, and `MeshError`.
         """
+        if limit is None:
+            raise InvalidSpec("limit is None", "give a limit, or call remove", "limit")
         return self._order(bucket, key, limit)
 
     def remove(self, bucket: str, key: str) -> bool:
@@ -126,15 +128,20 @@ class OperatorOverrides:
         return self._outside.stats()["given"]
 
     def limit_of(self, bucket: str, key: str) -> str | None:
-        """The limit that an operator has given to a key; None if it has none."""
-        held = self.book.about(canonical_name(bucket), key)
+        """The limit that an operator has given to a key; None if it has none. Raises
+        `InvalidKey`, and `UnknownBucket` for what is no name."""
+        held = self.book.about(self._about(bucket, key), key)
         return None if held is None else held.limit
 
     def listed(
         self, bucket: str | None = None, after: tuple[str, str] = ("", ""), most: int = 100
     ) -> list[GivenLimit]:
         """Up to `most` of the given limits, sorted by bucket and key, beginning after the pair
-        `after`. Raises `UnknownBucket`."""
+        `after`. Raises `UnknownBucket` and `InvalidSpec`."""
+        pair = isinstance(after, (tuple, list)) and [type(one) for one in after] == [str, str]
+        if not pair:
+            raise InvalidSpec(f"after is {after!r}", "pass a bucket and a key, as texts", "after")
+        check_whole("most", most, 0, MAX_TOKENS)
         name = None if bucket is None else self._bucket(bucket).spec.key
         return [
             GivenLimit(order.bucket, order.key, order.limit or "", order.counter)
@@ -166,10 +173,7 @@ class OperatorOverrides:
     def _order(self, bucket: str, key: str, limit: str | None) -> bool:
         from crdtbucket.mesh.links.override_orders import OverrideOrder
 
-        most = MAX_KEY_LENGTH
-        if not isinstance(key, str) or not 1 <= len(key.encode(errors="replace")) <= most:
-            raise InvalidKey(f"the key is {key!r}: give a text of 1 to {most} bytes in UTF-8")
-        name = canonical_name(bucket) if isinstance(bucket, str) else ""
+        name = self._about(bucket, key)
         held = self.book.about(name, key)
         if held is None:
             self._bucket(bucket)  # raises for one that is not there
@@ -177,6 +181,14 @@ class OperatorOverrides:
             return False
         counter = max(time.time_ns() // 1_000_000, 1 if held is None else held.counter + 1)
         return self._take(OverrideOrder(name, key, counter, limit, b"", b"").checked())
+
+    def _about(self, bucket: str, key: str) -> str:
+        """The canonical name of the bucket, which need not be defined now. Raises `InvalidKey`, and
+        `UnknownBucket` for what is no name."""
+        most = MAX_KEY_LENGTH
+        if not isinstance(key, str) or not 1 <= len(key.encode(errors="replace")) <= most:
+            raise InvalidKey(f"the key is {key!r}: give a text of 1 to {most} bytes in UTF-8")
+        return canonical_name(bucket) if isinstance(bucket, str) else self._bucket(bucket).spec.key
 
     def _take(self, order: OverrideOrder) -> bool:
         left_over = order.limit is None and self.book.about(*order.about) is not None

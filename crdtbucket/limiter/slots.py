@@ -5,18 +5,27 @@ In `strong.strong_slots` Redis decides instead of this node."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any, NoReturn
 
 from crdtbucket._core import Decision, SlotBook, SlotSearch, Table, slot_of
-from crdtbucket.base.duration import span
+from crdtbucket.base.duration import patience_ns, span
 from crdtbucket.errors import WrongKind
 from crdtbucket.limiter.bucket import Bucket, Choose
 from crdtbucket.limiter.held_slot import Slot
 from crdtbucket.limiter.waiting import Lines, LocalLine, Waiters
 from crdtbucket.spec.bucket_spec import SLOT_TOKENS, BucketSpec
 from crdtbucket.spec.field_checks import check_duration
+
+
+def _without_tokens(called: str) -> Callable[..., Any]:
+    """A method of a bucket that has no tokens: what the caller has called is in its error."""
+
+    def refuse(self: Bucket, *_: object, **__: object) -> NoReturn:
+        raise WrongKind.of_slots(self.spec.name, called)
+
+    return refuse
 
 
 class SlotBucket(Bucket):
@@ -70,6 +79,8 @@ class SlotBucket(Bucket):
         first served in this event loop; 0 for a single try, None for ever. Raises `InvalidSpec`,
         and `InvalidKey` for a key of over 508 bytes.
         """
+        if timeout:
+            patience_ns(timeout)  # refuses what is no time, also while a slot is free
         bucket = self.of(key)
         ttl_ns = most = bucket.spec.interval_ns
         if ttl is not None:
@@ -104,11 +115,12 @@ class SlotBucket(Bucket):
 
     # ---- no tokens ----
 
-    def _no_tokens(self, *_: Any, **__: Any) -> NoReturn:
-        raise WrongKind.of_slots(self.spec.name, "a take")
-
-    take = peek = settle = reserve = take_burst = take_many = take_here = take_apart = _no_tokens
-    acquire = acquire_sync = acquire_many = wait = wait_sync = refund = reset = _no_tokens
+    take, take_burst, take_many = map(_without_tokens, ("take", "take_burst", "take_many"))
+    acquire, acquire_sync = map(_without_tokens, ("acquire", "acquire_sync"))
+    acquire_many, wait, wait_sync = map(_without_tokens, ("acquire_many", "wait", "wait_sync"))
+    peek, settle, refund = map(_without_tokens, ("peek", "settle", "refund"))
+    reserve, reset = map(_without_tokens, ("reserve", "reset"))
+    take_here, take_apart = take_many, take_many
 
 
 class SlotsOfKeys:

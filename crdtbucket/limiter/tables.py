@@ -12,6 +12,7 @@ from crdtbucket.errors import InvalidSpec, LimiterClosed, LimiterNotOpen
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.shared.shared_file import DIRECTORY, SharedFile, path_for
 from crdtbucket.shared.table_file import cannot_grow, open_table
+from crdtbucket.spec.field_checks import check_whole
 from crdtbucket.strong.redis.redis_config import RedisConfig
 
 LOG = logging.getLogger("crdtbucket")
@@ -44,9 +45,7 @@ class Tables:
         Raises `SharedTableError` for a file that cannot be shared, `ConfigError` for two
         different secrets of the hash of keys, and `InvalidSpec`.
         """
-        if not isinstance(max_keys, int):
-            fix = "write a whole number, 16 to 2^30"
-            raise InvalidSpec(f"max_keys is {max_keys!r}", fix, "max_keys")
+        check_whole("max_keys", max_keys, 16, 2**30)
         _check_kind("mesh", mesh, MeshConfig, "pass MeshConfig(listen=..., peers=[...])")
         _check_kind("redis", redis, RedisConfig, "pass a URL, or RedisConfig(host=...)")
         fix = f'pass "auto", or a path such as "{DIRECTORY}/crdtbucket-edge"'

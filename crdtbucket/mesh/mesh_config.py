@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from crdtbucket.base.address import is_loopback, split_address
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.setting_checks import (
+    check_kinds,
     field_problems,
+    is_unicode,
     key_pair_problem,
-    lists_as_tuples,
     most_seconds,
     section_problem,
 )
@@ -40,12 +41,13 @@ LEAST_SECRET = 16
 class MeshConfig(MeshFields):
     """Settings of one node's part in the mesh; checked when made.
 
-    Raises `ConfigError` with every wrong field, and `MeshError` for an address that others can
-    reach, or a peer on another machine, while nothing authenticates them.
+    Raises `ConfigError` with every field of a wrong type, or else every wrong field, and
+    `MeshError` for an address that others can reach, or a peer on another machine, while
+    nothing authenticates them.
     """
 
     def __post_init__(self) -> None:
-        lists_as_tuples(self)
+        check_kinds("mesh", self)
         if self.secret is not None and not isinstance(self.secret, (str, bytes)):
             object.__setattr__(self, "secret", tuple(self.secret))
         if isinstance(self.allowed_keys, Mapping):
@@ -196,17 +198,19 @@ def _secret_problem(name: str, secret: object, least: int) -> Iterator[Problem]:
     # The value is never repeated: messages end up in logs.
     if not isinstance(secret, (str, bytes)):
         yield _problem(name, "is neither text nor bytes", "write the secret as text")
+    elif isinstance(secret, str) and not is_unicode(secret):
+        yield _problem(name, "is not UTF-8", "write text, or bytes")
     elif not secret.strip():
         yield _problem(name, "is empty", "give a secret, or leave the field out")
-    elif (
-        size := len(secret if isinstance(secret, bytes) else secret.encode(errors="replace"))
-    ) < least:
+    elif (size := len(_as_bytes(secret))) < least:
         fix = f"use {least} random bytes or more, such as `openssl rand -hex 16` prints"
         yield _problem(name, f"has {size} bytes, which can be guessed", fix)
 
 
 def _several(given: str | Sequence[str]) -> tuple[str, ...]:
-    return (given,) if isinstance(given, str) or given is None else tuple(given)
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        return (given,)
+    return tuple(given)
 
 
 def _as_bytes(secret: Secret) -> bytes:

@@ -66,7 +66,8 @@ class StateDir:
             lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise MeshError(
-                f"mesh.state_dir {str(self._dir)!r} cannot be used: {error.strerror}"
+                f"mesh.state_dir {str(self._dir)!r} cannot be used: {error.strerror}; name a "
+                "folder that this user may make, or write to"
             ) from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

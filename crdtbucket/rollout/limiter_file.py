@@ -16,6 +16,7 @@ from crdtbucket.rollout.rollout_store import HostRollout, begun
 from crdtbucket.rollout.staged import Position, Status
 from crdtbucket.rollout.watching import content_of
 from crdtbucket.shared.shared_file import path_for
+from crdtbucket.spec.field_checks import check_flag, check_path
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.controller.notice import ModeNotice
 from crdtbucket.strong.redis.redis_config import RedisConfig
@@ -56,11 +57,14 @@ class LimiterFile:
         shared: str | os.PathLike[str] | None,
         watch: bool,
     ) -> LimiterFile:
-        """Reads a file; arguments that are not None override it. Raises `ConfigError`."""
+        """Reads a file; arguments that are not None override it. Raises `ConfigError`, and
+        `InvalidSpec` for a wrong type."""
+        check_path("path", path)
+        check_flag("watch", watch)
         content = content_of(path)
         config = load_regular(path)
         node = config.node if node is None else node
-        mesh = mesh or config.mesh
+        mesh = config.mesh if mesh is None else mesh
         shared = config.shared if shared is None else shared
         first, known = config, None
         if config.rollout is not None:
@@ -77,7 +81,7 @@ class LimiterFile:
     ) -> dict[str, Any]:
         """The arguments of the limiter, by name. `region` and `redis` override the file's."""
         config, first = self.config, self.first
-        store = redis or config.redis
+        store = config.redis if redis is None else redis
         buckets, consistency = runnable(first, has_redis=store is not None)
         warn_where_eventual(first, has_redis=store is not None)
         if not config.enabled:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
@@ -14,7 +13,7 @@ from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.setting_checks import WholeRange
 from crdtbucket.errors import InvalidSpec
 from crdtbucket.spec.asked_overrides import Ask, AskedOverrides, asked_overrides
-from crdtbucket.spec.calendar_period import CALENDAR_PARTS, MAX_QUOTA, CalendarPeriod, Per
+from crdtbucket.spec.calendar_period import CALENDAR_PARTS, CalendarPeriod, Per, check_period
 from crdtbucket.spec.field_checks import (
     MAX_TOKENS,
     SLOWEST_TOKEN_NS,
@@ -23,14 +22,15 @@ from crdtbucket.spec.field_checks import (
     check_consistency,
     check_duration,
     check_field,
+    check_flag,
+    check_left_out,
     check_name,
     check_rate,
     check_whole,
-    clipped,
 )
 from crdtbucket.spec.globs import checked_globs, refused
 from crdtbucket.spec.mode import Consistency, Mode
-from crdtbucket.spec.rate_text import parse_rate
+from crdtbucket.spec.rate_text import parse_rate, split_rates
 
 MAX_SLOTS = 1_000
 """Most slots of a key; where all are held, a search goes over all of them."""
@@ -39,7 +39,7 @@ SLOT_TOKENS = 1_000
 SLOT_HOLDERS = 64
 """Up to so many nodes that take one slot before they know of each other are all counted."""
 _INTERVALS = 1, 366 * 86_400 * NS_PER_SECOND, "above 0 and at most 366 days"
-_SEVERAL = re.compile(r"\s*;\s*(?=\d)")
+_NUMBERS = "capacity", "refill_rate", "refill_interval", "period"
 Overrides = Union[Sequence[tuple[str, "BucketSpec"]], AskedOverrides, Ask]  # noqa: UP007 - a text
 OnTableFull = Literal["deny", "allow"]
 OnOutage = Literal["quota", "eventual", "deny", "allow"]
@@ -130,14 +130,12 @@ class BucketSpec:
             on_table_full=check_choice("on_table_full", on_table_full, get_args(OnTableFull)),
             consistency=None if consistency is None else check_consistency(consistency),
             on_outage=on_outage,
-            shadow=shadow,
+            shadow=check_flag("shadow", shadow),
             slots=slots,
             period=period,
         )
         if on_outage is not None:
             check_choice("on_outage", on_outage, get_args(OnOutage))
-        if not isinstance(shadow, bool):
-            raise InvalidSpec(f"shadow is {clipped(shadow)}", "write true or false", "shadow")
         check_rate(refill_rate, self.interval_ns, capacity, debt)
         if slots is not None:
             check_field(self, "slots", slots)
@@ -145,7 +143,7 @@ class BucketSpec:
                 fix = "make it with BucketSpec.concurrency(name, slots, ttl=...)"
                 raise InvalidSpec("slots is given beside a capacity and a rate", fix, "slots")
         if period is not None:
-            period.check(capacity, refill_rate, self.interval_ns, slots, self.consistency)
+            check_period(period, capacity, refill_rate, self.interval_ns, slots, self.consistency)
             vars(self)["consistency"] = Mode.EVENTUAL
         pairs, vars(self)["overrides_from"] = asked_overrides(overrides, overrides_from)
         globs = checked_globs(pairs)
@@ -196,6 +194,8 @@ class BucketSpec:
         `on_table_full`, `consistency`, `on_outage`, `overrides` (made by `concurrency`, too) and
         `shadow`. Raises `InvalidSpec`.
         """
+        check_left_out("concurrency", more, "max_debt", *_NUMBERS)
+        check_whole("slots", slots, 1, MAX_SLOTS)
         check_duration("ttl", ttl, NS_PER_SECOND // 10, SLOWEST_TOKEN_NS, "100 ms to 30 days")
         debt = (SLOT_HOLDERS - 1) * SLOT_TOKENS
         return cls(name, SLOT_TOKENS, SLOT_TOKENS, ttl, max_debt=debt, slots=slots, **more)
@@ -211,9 +211,9 @@ class BucketSpec:
         whole limit. `more`: as for `BucketSpec`, except the numbers of a refill. Always eventual.
         Raises `InvalidSpec`.
         """
-        period = CalendarPeriod.checked(per, time_zone)
-        return cls(name, check_whole("limit", limit, 1, MAX_QUOTA), limit, period.usual_length,
-                   period=period, **more)  # fmt: skip
+        check_left_out("calendar", more, "slots", *_NUMBERS)
+        period = CalendarPeriod.checked(per, time_zone, limit)
+        return cls(name, limit, limit, period.usual_length, period=period, **more)
 
     @classmethod
     def parse_all(cls, name: str, rates: str, **more: Any) -> tuple[BucketSpec, ...]:
@@ -222,7 +222,7 @@ class BucketSpec:
         A single rate makes one bucket with the plain name. `Limiter.take_all([(name, key)])` takes
         from all of them, or from none. `more`: as for `parse`. Raises `InvalidSpec`.
         """
-        each = _SEVERAL.split(rates) if isinstance(rates, str) else [rates]
+        each = split_rates(rates)
         if len(each) == 1:
             return (cls.parse(name, each[0], **more),)
         return tuple(cls.parse(f"{name}:{n}", one, **more) for n, one in enumerate(each, 1))

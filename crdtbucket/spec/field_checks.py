@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from collections.abc import Iterable
 from datetime import timedelta
@@ -9,7 +10,7 @@ from typing import Any, TypeVar, get_args
 
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.duration import duration_ns
-from crdtbucket.base.setting_checks import field_problems, ranges_of
+from crdtbucket.base.setting_checks import field_problems, kind_problems, ranges_of
 from crdtbucket.errors import InvalidSpec
 from crdtbucket.spec.mode import Consistency, Mode
 
@@ -55,7 +56,7 @@ def check_field(settings: object, field_name: str, value: int) -> int:
 
 def check_fields(settings: object) -> None:
     """Raises `InvalidSpec` for the first field that is not what its annotation allows."""
-    for problem in field_problems("settings", settings):
+    for problem in (*kind_problems("settings", settings), *field_problems("settings", settings)):
         name = problem.path.removeprefix("settings.")
         raise InvalidSpec(f"{name} {problem.message}", problem.fix, name)
 
@@ -96,11 +97,34 @@ def check_choice(field_name: str, value: str, choices: tuple[str, ...]) -> str:
     return value
 
 
+def check_flag(field_name: str, value: bool) -> bool:
+    """Returns `value`. Raises `InvalidSpec` unless it is True or False: each text is true."""
+    if not isinstance(value, bool):
+        raise InvalidSpec(f"{field_name} is {clipped(value)}", "write true or false", field_name)
+    return value
+
+
+def check_path(field_name: str, value: str | os.PathLike[str]) -> None:
+    """Raises `InvalidSpec` unless the value can be the path of a file."""
+    if not isinstance(value, (str, os.PathLike)):
+        raise InvalidSpec(f"{field_name} is {clipped(value)}", "pass a path, as text", field_name)
+
+
+def check_left_out(maker: str, given: Iterable[str], *fields: str) -> None:
+    """Raises `InvalidSpec` if one of the `fields`, which `maker` computes, is among those given."""
+    for name in fields:
+        if name in given:
+            fix = f"leave it out: BucketSpec.{maker} computes it from its other arguments"
+            raise InvalidSpec(f"{name} is given to BucketSpec.{maker}", fix, name)
+
+
 def check_listed(field_name: str, given: Iterable[T]) -> tuple[T, ...]:
-    """The given items as a tuple. Raises `InvalidSpec` for a text, since its letters are not meant
-    as a list."""
+    """The given items as a tuple. Raises `InvalidSpec` for what is no list, and for a text, since
+    its letters are not meant as a list."""
     if isinstance(given, str):
         raise InvalidSpec(f"{field_name} is {given!r}", f'write a list: ["{given}"]', field_name)
+    if not isinstance(given, Iterable):
+        raise InvalidSpec(f"{field_name} is {given!r}", "write a list", field_name)
     return tuple(given)
 
 

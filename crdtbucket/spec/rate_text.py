@@ -13,6 +13,7 @@ RATE_HINT = (
     '"5 per second", "200 per 2 hours" or "100/15m"'
 )
 
+_SEVERAL = re.compile(r"\s*;\s*(?=\d)")
 _RATE = re.compile(
     r"(?P<tokens>\d[\d_]{0,30})\s*(?:/|\bper\b)\s*(?P<count>\d{1,20}(?:\.\d{1,20})?)?\s*(?P<unit>[a-z]+)"
     r"(?:\s*[;,]?\s*\bburst\b\s*[=:]?\s*(?P<burst>\d[\d_]{0,30}))?",
@@ -33,6 +34,12 @@ def parse_rate(rate: str) -> tuple[int, str, int | None]:
     duration_ns(interval, "limit")
     burst = match["burst"]
     return _tokens(match["tokens"]), interval, None if burst is None else _tokens(burst)
+
+
+def split_rates(rates: str) -> list[str]:
+    """The rates of a text such as "100/hour;10/second". What is no text is left for `parse_rate` to
+    refuse."""
+    return _SEVERAL.split(rates) if isinstance(rates, str) else [rates]
 
 
 def _tokens(digits: str) -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -13,11 +15,12 @@ from crdtbucket.base.setting_checks import (
     SecondsRange,
     UnitlessSeconds,
     WholeRange,
+    check_kinds,
     field_problems,
     fields_of,
-    lists_as_tuples,
     ranges_of,
 )
+from crdtbucket.errors import ConfigError
 from crdtbucket.mesh.mesh_config import MeshConfig
 
 
@@ -81,7 +84,62 @@ def test_the_ranges_of_a_base_count() -> None:
 
 def test_a_list_becomes_a_tuple_and_a_text_stays() -> None:
     settings = Numbers(names=["a", "b"], others="ab")
-    lists_as_tuples(settings)
+    check_kinds("numbers", settings)
     assert (settings.names, settings.others) == (("a", "b"), "ab")
     assert fields_of(settings, Sequence[str]) == ["names", "others"]
     assert fields_of(settings, str) == ["text"]
+
+
+@dataclass
+class Kinds:
+    """Settings of all other types."""
+
+    switch: bool = False
+    secret: str | bytes | None = field(default=None, repr=False)
+    names: Sequence[str] = ()
+    place: str | PathLike[str] | None = None
+    inner: Numbers = field(default_factory=Numbers)
+    call: Callable[[int], None] | None = None
+    word: Literal["a"] | None = None
+    several: Mapping[str, str] | None = None
+    share: Annotated[float, "ratio"] = 0.1
+
+
+def test_every_field_of_a_wrong_type_is_refused_at_once_without_its_secret() -> None:
+    wrong = Kinds(
+        switch="false",  # type: ignore[arg-type]
+        secret=1234,  # type: ignore[arg-type]
+        names=None,  # type: ignore[arg-type]
+        place=3,  # type: ignore[arg-type]
+        inner="x",  # type: ignore[arg-type]
+        call="y",  # type: ignore[arg-type]
+        word="not a matter of type",  # type: ignore[arg-type]
+        several=["z"],  # type: ignore[arg-type]
+        share="10%",  # type: ignore[arg-type]
+    )
+    with pytest.raises(ConfigError) as refused:
+        check_kinds("kinds", wrong)
+    assert [str(one).removeprefix("kinds.") for one in refused.value.problems] == [
+        "switch: is 'false' (write True or False)",
+        "secret: is of type int (write text or bytes)",
+        "names: is None (write a list)",
+        "place: is 3 (write text or a path)",
+        "inner: is 'x' (write a Numbers)",
+        "call: is 'y' (write a function)",
+        "several: is ['z'] (write a mapping)",
+        "share: is '10%' (write a number)",
+    ]
+
+
+def test_a_secret_that_cannot_be_encoded_is_refused_and_not_shown() -> None:
+    with pytest.raises(ConfigError, match=r"^kinds\.secret: is not UTF-8 "):
+        check_kinds("kinds", Kinds(secret="a\udcff"))
+    check_kinds("kinds", Kinds(place="/a\udcff"))  # the path of a file may be any bytes
+    for secret in ("\udcff" * 16, ["\udcff" * 16]):
+        with pytest.raises(ConfigError, match=r"^mesh\.secret(\[0\])?: is not UTF-8"):
+            MeshConfig(secret=secret)
+
+
+def test_every_field_of_the_right_type_is_accepted() -> None:
+    check_kinds("kinds", Kinds())
+    check_kinds("kinds", Kinds(True, b"x", {"a", "b"}, Path("/"), call=print, several={}, share=1))  # type: ignore[arg-type]

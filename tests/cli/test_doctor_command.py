@@ -90,13 +90,14 @@ async def test_a_node_examines_itself(tmp_path: Path, monkeypatch: pytest.Monkey
     gone = f"http://127.0.0.1:{free_port()}"
     with Server() as redis:
         path = written(tmp_path, redis.port)
-        limiter = Limiter.from_file(path)
+        limiter = Limiter.from_file(path, max_keys=64)
         settings = {"admin_token": TOKEN, "config": path, "request_deadline": 60.0}
         async with serving(limiter, **settings) as client:
             words = ("doctor", "--url", client.url)
             done = await run(*words, CRDTBUCKET_TOKEN=TOKEN)
             assert done.exit_code == 0, done.output
             assert done.stdout.startswith(f"{client.url}:\nok     file: 1 bucket")
+            assert "memory: a full table takes 0 MiB" in done.stdout  # its own, of 64 keys
             redis.call("CONFIG", "SET", "maxmemory", "64mb", "maxmemory-policy", "allkeys-lru")
             done = await run(*words, "--url", gone, "--json", CRDTBUCKET_TOKEN=TOKEN)
             assert done.exit_code == 1

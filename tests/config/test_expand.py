@@ -35,3 +35,18 @@ def test_a_wrong_value_is_shown_once_as_the_file_has_it(tmp_path: Path) -> None:
         load(tmp_path, "node: n\nmesh: {listen: '127.0.0.1:${env:PORT:-}'}\n")
     (problem,) = caught.value.problems
     assert problem.message == "is '127.0.0.1:${env:PORT:-}', which has no port"
+
+
+@pytest.mark.parametrize("name", ["$host", "$5", "$ABc", "a$HOST", "$$", "$", "$A B", "${env:OWN}"])
+def test_a_dollar_that_is_no_variable_of_a_shell_stays(tmp_path: Path, name: str) -> None:
+    file = tmp_path / "limits.yaml"
+    file.write_text(f"node: {name}\nservices: {{a: {{limit: 1/s}}}}\n")
+    assert load_config(file, {"OWN": "$OWN"}).node == name.replace("${env:OWN}", "$OWN")
+
+
+@pytest.mark.parametrize("name", ["$HOST", "$H", "$HOST_1/x", "$HOST:1"])
+def test_a_variable_of_a_shell_is_not_the_name_of_a_node(tmp_path: Path, name: str) -> None:
+    with pytest.raises(
+        ConfigError, match=r"node: begins with \$ and a name, which is not replaced"
+    ):
+        load(tmp_path, f"node: {name}\nservices: {{a: {{limit: 1/s}}}}\n")

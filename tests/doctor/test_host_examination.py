@@ -19,6 +19,7 @@ from crdtbucket.doctor.host_examination import (
     memory_answer,
     most_keys,
 )
+from crdtbucket.limiter.facade import MAX_KEYS
 from crdtbucket.shared import shared_file
 from tests.disks import full, small_disk
 from tests.strong.redis_server import free_port
@@ -35,9 +36,13 @@ def config(folder: Path, text: str = "") -> Config:
 
 
 async def examined(
-    found: Config, *listen: str, running: bool = False, timeout: float = 20.0
+    found: Config,
+    *listen: str,
+    running: bool = False,
+    timeout: float = 20.0,
+    max_keys: int = MAX_KEYS,
 ) -> dict[str, Diagnosis]:
-    rows = await examine_host(found, listen, timeout, running=running)
+    rows = await examine_host(found, listen, timeout, running=running, max_keys=max_keys)
     return {one.subject.partition(" ")[0] + one.subject.rpartition(" room")[1]: one for one in rows}
 
 
@@ -144,6 +149,13 @@ def test_memory_is_that_of_a_full_table(tmp_path: Path) -> None:
         "services: {a: {limit: 1/s, bucket: {max_keys: 1000}, keys: {'v*': {limit: 2/s}}}}\n"
     )
     assert most_keys(load_config(path)) == 2_000  # each override has as many keys of its own
+
+
+async def test_a_node_that_runs_has_a_table_of_its_own_size(tmp_path: Path) -> None:
+    assert most_keys(config(tmp_path), 64) == 64
+    assert most_keys(config(tmp_path), 2_000_000) == 2_000_000
+    small = (await examined(config(tmp_path), running=True, max_keys=64))["memory"].text
+    assert small.startswith("a full table takes 0 MiB")
 
 
 async def test_in_a_mesh_it_is_also_what_is_remembered_of_peers(tmp_path: Path) -> None:

@@ -149,12 +149,13 @@ def test_what_cannot_work_is_refused_at_once(limiter: Limiter) -> None:
 
 
 def test_a_limiter_in_place_of_limits_is_refused_before_any_request(limiter: Limiter) -> None:
+    app: Any = print
     given: Any = limiter
     places: list[Callable[[], object]] = [
-        lambda: ASGILimitMiddleware(None, given),  # type: ignore[arg-type]
-        lambda: ASGILimitMiddleware(None, lambda: given).limits,  # type: ignore[arg-type]
-        lambda: WSGILimitMiddleware(None, given),  # type: ignore[arg-type]
-        lambda: WSGILimitMiddleware(None, lambda: given).limits,  # type: ignore[arg-type]
+        lambda: ASGILimitMiddleware(app, given),
+        lambda: ASGILimitMiddleware(app, lambda: given).limits,
+        lambda: WSGILimitMiddleware(app, given),
+        lambda: WSGILimitMiddleware(app, lambda: given).limits,
         lambda: aiohttp.setup(None, given),  # type: ignore[arg-type]
         lambda: aiohttp.limit_middleware(given),
         lambda: fastapi.limit_dependency(given),

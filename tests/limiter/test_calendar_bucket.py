@@ -258,7 +258,7 @@ def test_overrides_and_several_buckets_at_once() -> None:
         ("consistency", {"consistency": "strong"}),
         ("overrides", {"overrides": [("x", BucketSpec.parse("x", "1/s"))]}),
         ("overrides", {"overrides": [("x", BucketSpec.calendar("x", 1, per="week"))]}),
-        ("period", {"limit": 1_000, "slots": 3}),
+        ("slots", {"limit": 1_000, "slots": 3}),
     ],
 )
 def test_what_a_calendar_cannot_be_is_refused(field: str, more: dict[str, Any]) -> None:

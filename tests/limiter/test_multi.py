@@ -563,3 +563,10 @@ def test_nothing_is_taken_when_a_later_one_cannot_be_asked() -> None:
         with pytest.raises(error):
             limiter.take_first(wanted)  # type: ignore[arg-type]
     assert limiter.bucket("plan").peek("k").remaining == 2
+
+
+def test_a_name_of_several_rates_is_explained_to_whoever_asks_for_one_bucket() -> None:
+    limiter = rates()
+    for ask in (limiter.bucket, limiter.keys):
+        with pytest.raises(UnknownBucket, match=r"each rate of 'api' is one, and take_all"):
+            ask("api")

@@ -263,8 +263,19 @@ TOKENS: list[Callable[[Any], Any]] = [
 
 @pytest.mark.parametrize("call", TOKENS)
 def test_a_bucket_of_slots_has_no_tokens(time: VirtualTime, call: Callable[[Any], Any]) -> None:
-    with pytest.raises(WrongKind, match=r"bucket 'llm' limits what is in flight .* bucket.slot"):
+    with pytest.raises(WrongKind, match=r"bucket 'llm' limits what is in flight .*`.*bucket\."):
         call(bucket_of(time))
+
+
+@pytest.mark.parametrize(
+    ("method", "advice"),
+    [("peek", r"bucket\.held\(key\)"), ("refund", r"bucket\.slot"), ("take_many", r"bucket\.slot")],
+)
+def test_the_error_has_the_method_that_was_called(
+    time: VirtualTime, method: str, advice: str
+) -> None:
+    with pytest.raises(WrongKind, match=rf"no tokens for {method}: `.*{advice}"):
+        getattr(bucket_of(time), method)(KEY)
 
 
 def test_it_is_no_part_of_a_take_of_several() -> None:

@@ -78,5 +78,5 @@ def test_files_are_private(tmp_path: Path) -> None:
 
 def test_a_directory_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(MeshError, match="state_dir"):
+    with pytest.raises(MeshError, match=r"state_dir .*: File exists; name a folder that"):
         StateDir(tmp_path / "file", "eu-1").open()

@@ -6,6 +6,27 @@ from tests.planted.mutation import PYTEST, Mutation, suite
 
 MUTATIONS = (
     Mutation(
+        "a_setting_of_any_type_is_kept",
+        "base",
+        "        if not isinstance(value, tuple(one for one, _ in kinds)):\n",
+        "        if not kinds:\n",
+        suite("base/test_setting_checks", "wrong_type"),
+    ),
+    Mutation(
+        "a_bucket_of_kind_concurrency_without_slots_has_tokens",
+        "spec",
+        '        check_whole("slots", slots, 1, MAX_SLOTS)\n',
+        "",
+        suite("test_wrong_types", "BucketSpec.concurrency-slots"),
+    ),
+    Mutation(
+        "a_period_may_be_a_text",
+        "spec",
+        "    if not isinstance(period, CalendarPeriod):\n",
+        "    if period == 3:\n",
+        suite("test_wrong_types", "BucketSpec-period"),
+    ),
+    Mutation(
         "a_text_is_the_list_of_its_letters",
         "spec",
         "    if isinstance(given, str):\n",

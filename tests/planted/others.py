@@ -6,6 +6,20 @@ from tests.planted.mutation import PYTEST, Mutation, suite
 
 MUTATIONS = (
     Mutation(
+        "a_node_of_any_size_examines_a_table_of_a_million_keys",
+        "doctor",
+        "most_keys(config, max_keys)",
+        "most_keys(config)",
+        suite("doctor/test_host_examination", "table_of_its_own_size"),
+    ),
+    Mutation(
+        "a_variable_of_a_shell_is_the_name_of_a_node",
+        "config",
+        "_SHELL.match(node.value):",
+        "_SHELL.match(node.value[1:]):",
+        suite("config/test_expand", "name_of_a_node"),
+    ),
+    Mutation(
         "a_key_of_grpc_that_is_no_function_fails_each_call",
         "integrations",
         '        check_callable("key", key, "the call")\n',

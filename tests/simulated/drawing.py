@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Collection
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 from crdtbucket.mesh.mesh_config import LEAST_ROUNDS
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.field_checks import MAX_RATE
 from tests.simulated.given_up import draw_given_up
+from tests.simulated.graphs import draw_graph, full_graph
 from tests.simulated.happenings import (
     draw_alone,
     draw_bad,
@@ -31,7 +31,7 @@ from tests.simulated.happenings import (
 )
 from tests.simulated.irregular import IRREGULAR
 from tests.simulated.lied import draw_lied
-from tests.simulated.plan import ENDINGS, Event, Phase, Plan, Way, names
+from tests.simulated.plan import ENDINGS, Event, Phase, Plan, names
 from tests.simulated.reloaded import draw_reloaded
 
 FRAMES = (*[100] * 12, *[150] * 4, 400, 400, 1200, 4000)
@@ -102,29 +102,6 @@ class Dimension(NamedTuple):
 
 def draw_size(rng: random.Random, drawn: dict[str, Any]) -> int:
     return rng.choice([1, 6, 7]) if rng.random() < 0.03 else rng.choice([2, 2, 3, 3, 3, 4, 5])
-
-
-def full_graph(drawn: dict[str, Any]) -> tuple[Way, ...]:
-    nodes = names(drawn["size"])
-    return tuple((a, b) for i, a in enumerate(nodes) for b in nodes[i + 1 :])
-
-
-def draw_graph(rng: random.Random, drawn: dict[str, Any]) -> tuple[Way, ...]:
-    """All pairs, or a chain, a ring, a star, or a tree with some more links."""
-    nodes = names(drawn["size"])
-    kind = rng.choice(["full"] * 5 + ["chain", "ring", "star", "any"])
-    if kind == "full" or len(nodes) < 3:
-        return full_graph(drawn)
-    if kind == "star":
-        return tuple((nodes[0], other) for other in nodes[1:])
-    chain = list(pairwise(nodes))
-    if kind == "chain":
-        return tuple(chain)
-    if kind == "ring":
-        return (*chain, (nodes[0], nodes[-1]))
-    tree = [(nodes[rng.randrange(i)], nodes[i]) for i in range(1, len(nodes))]
-    more = [pair for pair in full_graph(drawn) if pair not in tree and rng.random() < 0.4]
-    return (*tree, *more)
 
 
 def draw_lag(rng: random.Random, drawn: dict[str, Any]) -> tuple[float, float]:

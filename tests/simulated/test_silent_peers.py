@@ -368,7 +368,8 @@ def test_who_never_knew_a_silent_peer_does_not_get_what_a_hub_keeps_for_it(
     gossip: float, apart_for: float
 ) -> None:
     """The bucket was full whenever the hub sent it, so the leaf B has not seen that C asks for it.
-    All that B took went into the room that is kept for C, and came back as none: 1,223 of 700."""
+    Otherwise all that B takes counts as taken by C, from the room that is kept for it, and B gets
+    far more than the limit."""
     mesh = Network(
         "ABC", [BucketSpec("b", 100, 10)], linked=["AB", "AC"], latency=0.02, gossip_interval=gossip
     )

@@ -87,7 +87,7 @@ cdef int64_t whole_number(object value, int64_t low, object high, str what, str 
         if low <= value <= high:
             return PyLong_AsLongLong(value)
         raise InvalidCost(f"{what} must be {low} to {high}{unit}, not {value}")
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
+    if isinstance(value, bool) or not hasattr(type(value), "__index__"):
         of = f" of{unit}" if unit else ""
         raise InvalidCost(f"{what} must be a whole number{of} (int), not {value!r}")
     # Converted twice, since a subclass of int is its own index.

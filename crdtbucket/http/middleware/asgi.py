@@ -10,9 +10,10 @@ from typing import Any, TypeAlias
 from crdtbucket.errors import LimiterClosed
 from crdtbucket.http.answers import Answer, Verdict
 from crdtbucket.http.fields import DeferredFields, raw_fields
-from crdtbucket.http.limits import Limits, check_limits
+from crdtbucket.http.limits import Limits, check_application, check_limits
 from crdtbucket.http.request import Request
 from crdtbucket.limiter.facade import Limiter
+from crdtbucket.spec.field_checks import check_flag
 
 LOG = logging.getLogger("crdtbucket.http")
 POLICY_VIOLATION = 1008
@@ -47,6 +48,8 @@ class ASGILimitMiddleware:
         application, and closes it when the server ends (ASGI lifespan). False: the program does.
         """
         check_limits(limits, maker=True)
+        check_application(app)
+        check_flag("open_limiter", open_limiter)
         self.app = app
         self._make = None if isinstance(limits, Limits) else limits
         self._limits = limits if isinstance(limits, Limits) else None

@@ -11,8 +11,9 @@ from crdtbucket.base.forks import ForkLock
 from crdtbucket.errors import CrdtbucketError
 from crdtbucket.http.answers import Verdict
 from crdtbucket.http.fields import DeferredFields, field_pairs
-from crdtbucket.http.limits import Limits, check_limits
+from crdtbucket.http.limits import Limits, check_application, check_limits
 from crdtbucket.http.request import Request
+from crdtbucket.spec.field_checks import check_flag
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -39,6 +40,8 @@ class WSGILimitMiddleware:
     ) -> None:
         """`open_limiter`: False when the program opens the limiter, in each process that serves."""
         check_limits(limits, maker=True)
+        check_application(app)
+        check_flag("open_limiter", open_limiter)
         self.app = app
         self._source = limits
         self._limits: Limits | None = None

@@ -110,6 +110,7 @@ class Admin:
             region=self._limiter.region or None,
             timeout=DOCTOR_STEP_S,
             running=True,
+            max_keys=self._limiter.in_force.tables.main.max_keys,
         )
         checks = [asdict(one) for one in found]
         return respond({"ok": all(one.level != "wrong" for one in found), "checks": checks})

@@ -6,7 +6,6 @@ at every node, whatever that has done before, and none can be made to mean somet
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from crdtbucket.mesh.links.counters import LOG
 from crdtbucket.mesh.links.ejections import EjectOrder
 from crdtbucket.mesh.links.node_key import NodeKey, fingerprint_of
 from crdtbucket.mesh.links.order_book import OrderBook
-from crdtbucket.mesh.links.signed_orders import SignedOrder, unpacked
+from crdtbucket.mesh.links.signed_orders import SignedOrder, decoded
 from crdtbucket.mesh.state_file import CheckedFile
 from crdtbucket.rollout.rollout_plan import MAX_STAGES
 from crdtbucket.rollout.staged import Position, Status
@@ -147,7 +146,7 @@ class CommandBook(OrderBook[CommandOrder]):
 def order_from(text: str) -> EjectOrder | CommandOrder:
     """The order in this word, of either kind. Raises `MeshError`."""
     with suppress(ValueError):  # no order at all: the last line raises, with the reason
-        match unpacked(base64.urlsafe_b64decode(text)):
+        match decoded(text):
             case ((tuple(), *_), *_):  # a command, whose subject has several parts
                 return CommandOrder.from_text(text)
     return EjectOrder.from_text(text)

@@ -91,7 +91,7 @@ class SignedOrder(ABC):
     def from_text(cls: type[Order], text: str) -> Order:
         """The order in this word. Raises `MeshError`."""
         try:
-            orders = list(cls.read(unpacked(base64.urlsafe_b64decode(text))))
+            orders = list(cls.read(decoded(text)))
         except ValueError as error:
             raise MeshError(f"this is no {cls.WHAT}: {error}") from error
         if len(orders) != 1:
@@ -128,6 +128,14 @@ class SignedOrder(ABC):
 def packed(orders: Collection[SignedOrder]) -> bytes:
     """These orders in bytes."""
     return pack([order.row() for order in orders])
+
+
+def decoded(text: str) -> Any:
+    """The rows in the text of orders, which may be wrong. Raises `MeshError` for what is no text,
+    and `ValueError`."""
+    if not isinstance(text, str):
+        raise MeshError(f"order is {text!r}: pass the text that crdtbucket has printed")
+    return unpacked(base64.urlsafe_b64decode(text))
 
 
 def unpacked(data: bytes) -> object:

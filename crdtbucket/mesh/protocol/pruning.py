@@ -18,12 +18,12 @@ from crdtbucket.mesh.protocol.withdrawals import TOLD_PART, Withdrawals
 LOG = logging.getLogger("crdtbucket.mesh")
 
 SETTLED_NS = 30_000_000_000
-"""An epoch gets no tombstone before it has been dead for this long (ns). If it has a column on a
-key that owes, it must also have been dead for the longest time to full of such a bucket: otherwise
-a newcomer that gets a level without the columns behind it would count too small a debt, and all
-nodes would adopt that. If the keys are full, the columns of the epoch no longer matter."""
+"""An epoch gets no tombstone before it has been dead for this long (ns), or for `ROUNDS` rounds if
+that is longer. If it has columns on keys that owe, the longest time to full of their buckets is
+added: otherwise a newcomer that gets a level without the columns behind it would count too small a
+debt, and all nodes would adopt that. If the keys are full, its columns no longer matter."""
 ROUNDS = 24
-"""Nor does it get one before this many rounds: several relays in a row may pass on that the epoch
+"""The least time in rounds: several relays in a row may pass on that the epoch
 runs, each with a complete round, and frames may be lost."""
 PASSES = 2
 """Since the death, this many full passes of anti-entropy must have been made with every peer that

@@ -12,10 +12,10 @@ from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.setting_checks import (
     SecondsRange,
     WholeRange,
+    check_kinds,
     field_problems,
     fields_of,
     key_pair_problem,
-    lists_as_tuples,
     section_problem,
 )
 from crdtbucket.errors import ConfigError, Problem
@@ -38,8 +38,8 @@ class RedisConfig:
     """Settings of the shared Redis; checked when made. Its repr shows no secret.
 
     Where it is stands in `url`, or in `host` and `port`, or in `sentinels` and `sentinel_master`,
-    or in `nodes` with `cluster=True`. Spans are seconds. Raises `ConfigError` with every wrong
-    field.
+    or in `nodes` with `cluster=True`. Spans are seconds. Raises `ConfigError` with every field of
+    a wrong type, or else every wrong field.
     """
 
     url: str | None = field(default=None, repr=False)
@@ -99,7 +99,7 @@ class RedisConfig:
     nodes, 1 to 16."""
 
     def __post_init__(self) -> None:
-        lists_as_tuples(self)
+        check_kinds("redis", self)
         problems = [
             *self._text_problems(),
             *self._place_problems(),
@@ -145,16 +145,13 @@ class RedisConfig:
         # Values are not repeated where they may be secret: messages end up in logs.
         for name in fields_of(self, str | None):
             value = getattr(self, name)
-            if value is not None and not (isinstance(value, str) and value.strip()):
-                yield _problem(name, "is empty or no text", "write text, or leave the field out")
+            if value is not None and not value.strip():
+                yield _problem(name, "is empty", "write text, or leave the field out")
         secret = self.hash_secret
-        if secret is not None and not (isinstance(secret, (str, bytes)) and secret.strip()):
-            yield _problem("hash_secret", "is empty or no text", "give one, or leave the field out")
-        for name in fields_of(self, bool):
-            if not isinstance(getattr(self, name), bool):
-                yield _problem(name, f"is {getattr(self, name)!r}", "write True or False")
+        if secret is not None and not secret.strip():
+            yield _problem("hash_secret", "is empty", "give one, or leave the field out")
         prefix = self.prefix
-        if not isinstance(prefix, str) or len(prefix.encode()) > 64 or not prefix.isprintable():
+        if not prefix.isprintable() or len(prefix.encode()) > 64:
             yield _problem("prefix", f"is {prefix!r}", "write up to 64 bytes of printable text")
         elif "{" in prefix or "}" in prefix:
             fix = "leave braces out: those of the key keep it on one node of a cluster"
