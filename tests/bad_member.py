@@ -107,7 +107,8 @@ class BadMember:
         self.send(name, tables=tables, tables_version=version)
 
     def definitions(self, name: str) -> tuple[tuple[int, int, int, int], ...]:
-        return tuple(self.mesh[name].table.definitions.all())
+        """The newest definition of each bucket of a node."""
+        return tuple({row[0]: row for row in self.mesh[name].table.definitions.all()}.values())
 
     def state(
         self,

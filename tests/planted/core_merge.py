@@ -207,6 +207,20 @@ MUTATIONS = (
         suite("mesh/test_bad_members", "one_member_more"),
     ),
     Mutation(
+        "the_budget_of_lower_debts_is_never_spent",
+        "core",
+        "    r->spent += granted / budget;\n",
+        "    r->spent += 0 * granted / budget;\n",
+        suite("simulated/test_beside_lies", "again_and_again"),
+    ),
+    Mutation(
+        "after_a_reload_lower_debts_need_no_budget",
+        "core",
+        "    r->spent += granted / budget;\n",
+        "    r->spent += d->earlier_count ? 0 : granted / budget;\n",
+        suite("simulated/test_beside_lies", "again_and_again"),
+    ),
+    Mutation(
         "one_peer_agrees_with_itself",
         "core",
         "    if (!r->peer || r->peer == m->source || ",

@@ -92,8 +92,9 @@ class Bounded:
         self.limit = BesideLies(plan, mesh, self.view)
         self._began = {node.table.epochs.running for node in mesh.nodes.values()}
         self.denied = self.allowed = 0
-        # Of groups of nodes whose first frames are late, or who relay, no share is judged.
-        self._shares = plan.complete and met and self.limit.judged and len(plan.nodes) > 1
+        # Of groups of nodes whose first frames are late, or who relay, no share is judged, nor of
+        # limits that change.
+        self._shares = plan.complete and met and not plan.has("reload") and len(plan.nodes) > 1
         self._begin_share()
 
     # ---- what callers do ----
@@ -139,7 +140,7 @@ class Bounded:
         self._check_share()
         self.view.happens(what, args)
         self.books.happens(what, args)
-        self.limit.happens()
+        self.limit.happens(what)
         self._begin_share()
 
     def finish(self) -> None:

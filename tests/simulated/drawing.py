@@ -30,7 +30,7 @@ from tests.simulated.happenings import (
     draw_stalls,
 )
 from tests.simulated.irregular import IRREGULAR
-from tests.simulated.lied import draw_lied
+from tests.simulated.lied import draw_lied, draw_mutual, draw_pressed
 from tests.simulated.plan import ENDINGS, Event, Phase, Plan, names
 from tests.simulated.reloaded import draw_reloaded
 
@@ -49,6 +49,7 @@ def draw(seed: int, plain: Collection[str] = (), dropped: Collection[int] = ()) 
         rng = random.Random(f"{seed} {name}")
         drawn[name] = dimension.plain(drawn) if name in plain else dimension.draw(rng, drawn)
     drawn |= drawn["given_up"] | drawn["reloaded"] | drawn["lied"]
+    drawn |= drawn["mutual"] | drawn["pressed"]
     happening = ("hostile", "observer") if drawn["alone"] else EVENTS
     events = sorted((e for name in happening for e in drawn[name]), key=lambda e: (e.at, e.what))
     latency, jitter = drawn["lag"]
@@ -274,6 +275,8 @@ DIMENSIONS: dict[str, Dimension] = {
     "given_up": Dimension(draw_given_up, lambda drawn: {}),
     "reloaded": Dimension(draw_reloaded, lambda drawn: {}),
     "lied": Dimension(draw_lied, lambda drawn: {}),
+    "mutual": Dimension(draw_mutual, lambda drawn: {}),
+    "pressed": Dimension(draw_pressed, lambda drawn: {}),
     "endings": Dimension(draw_endings, lambda drawn: ENDINGS),
     "idle": Dimension(lambda rng, drawn: rng.random() < 0.08, lambda drawn: False),
 }

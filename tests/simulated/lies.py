@@ -233,6 +233,19 @@ def _unmet(bad: HostileMember, name: str, rng: random.Random) -> None:
     bad.state(name, bad.key(name), rng.choice([1, 1, MOST_DEBT_NS]), rows)
 
 
+def _mutual(bad: HostileMember, name: str, rng: random.Random) -> None:
+    """A little or much more than others have taken, other counts of each to each node, and that
+    next to nothing is owed for it."""
+    own = random.Random(f"{name} {rng.getrandbits(32)}")
+    rows = [
+        (owner, epoch, generation + own.choice([0, 0, 0, 1]), taken + own.choice([1, 50, 300]), 0)
+        for owner, epoch, generation, taken, _ in bad.others(name)
+        if owner in bad.mesh.nodes and bad.mesh[owner].table.epochs.running == epoch
+    ]
+    if rows:
+        bad.state(name, bad.key(name), own.choice([1, 1, MOST_DEBT_NS]), rows)
+
+
 def _contradicts(bad: HostileMember, name: str, rng: random.Random) -> None:
     """Its own column, higher and lower, under an earlier and a later generation."""
     generation, taken = rng.choice([1, 5, bad.generation]), rng.choice([1, 100, 10**6])
@@ -282,5 +295,5 @@ ACTS: dict[str, Act] = {
 }
 """The acts, by the names that a plan uses; each sends to one node."""
 
-APART = {"unmet": _unmet, "contradicts": _contradicts}
+APART = {"unmet": _unmet, "contradicts": _contradicts, "mutual": _mutual}
 """Further acts, for times in which nodes do not hear each other."""

@@ -154,7 +154,7 @@ WANTED: dict[str, tuple[Callable[[Plan], bool], float]] = {
     "between such rounds": (lambda p: p.has("add") and p.gossip_interval >= 3, 0.015),
     "and has another limit then": (lambda p: p.has("limit"), 0.004),
     "idle in the end": (lambda p: p.idle, 0.05),
-    "nothing happens": (lambda p: not p.events, 0.09),
+    "nothing happens": (lambda p: not p.events, 0.08),
 }  # fmt: skip
 
 
@@ -228,6 +228,27 @@ def test_some_lies_come_before_a_process_is_met_and_long_before_the_end(plans: l
         assert plan.seconds > max(changes) + AFTER
         early = 3 * plan.latency + 0.002
         assert all(any(0 < lie - at < early for lie in lies) for at in changes)
+
+
+def test_some_lies_are_of_processes_that_have_never_met(plans: list[Plan]) -> None:
+    """Each begins while two sides are cut off from each other, and is lied to before that ends."""
+    made = [plan for plan in plans if plan != draw(plan.seed, plain=("mutual",))]
+    assert 3 <= len(made) <= 40
+    for plan in made:
+        back = {event.args[0]: event.at for event in plan.events if event.what == "return"}
+        cut, mend = (next(e.at for e in plan.events if e.what == w) for w in ("cut", "mend"))
+        assert set(back) == set(plan.nodes)
+        assert cut < min(back.values()) < max(back.values()) < mend < plan.seconds - AFTER
+        assert any(e.what == "lie" and max(back.values()) < e.at < mend for e in plan.events)
+
+
+def test_some_lies_go_on_while_frames_are_lost_or_the_limit_changes(plans: list[Plan]) -> None:
+    made = [plan for plan in plans if plan != draw(plan.seed, plain=("pressed",))]
+    assert 3 <= len(made) <= 40
+    for plan in made:
+        assert (plan.loss[0] > 0) != plan.has("reload")
+        assert len([e for e in plan.events if e.what == "lie"]) >= 30
+        assert len(lies(plan)) <= 2
 
 
 def test_every_length_is_about_as_costly(plans: list[Plan]) -> None:
