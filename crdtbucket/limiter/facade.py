@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from crdtbucket._core import Table
 from crdtbucket.base.clock import WallClock
+from crdtbucket.base.file_shortage import FileShortage
 from crdtbucket.base.own_certificates import OwnCertificates
 from crdtbucket.errors import InvalidSpec
 from crdtbucket.limiter.bucket import NOT_COPIED, Bucket
@@ -103,7 +104,7 @@ class Limiter(Multi):
         """The certificates that this process shows to others."""
         self.certificates.watch("mesh", None if mesh is None else mesh.tls_cert)
         self.certificates.watch("redis", None if config is None else config.tls_cert)
-        others = (self._reload, self._overrides, self.certificates)
+        others = (self._reload, self._overrides, self.certificates, FileShortage())
         upkeep = Upkeep(tables, factory.made, self._node, others)
         self._runtime = Runtime(self.in_force, self._node, self._reload, upkeep)
 
