@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from crdtbucket._core import Table
 from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.base.file_shortage import FileShortage
 from crdtbucket.errors import CrdtbucketError
 from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.limiter.tables import Tables
@@ -52,7 +53,7 @@ class Upkeep:
         self._table = table = tables.main
         self._buckets = buckets
         self._node = node
-        self._others = others
+        self._others = (*others, FileShortage())
         self._saved = table.now()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._saving: asyncio.Future[None] | None = None

@@ -51,7 +51,9 @@ class EndpointHealth:
         self._latency = Histogram()
         self._failed: dict[str, int] = {}
         self._complained = ""
-        self._slow = False
+        self._slow = self._held = False
+        """Whether it was logged that answers are slow, or that `least_return_gap` keeps a server
+        that works from strong mode."""
         self._mode_ns: dict[Mode, int] = {}
         self._mode_since = now()
         self._reason = ""
@@ -135,9 +137,20 @@ class EndpointHealth:
             return self.controller.next_tick(now)
 
     def probe(self) -> bool:
-        """Claims the probe that is due, for one caller. Returns whether there is one."""
+        """Claims the probe that is due, for one caller. Returns whether there is one. Logs once if
+        the server works, and only `least_return_gap` keeps it from strong mode."""
         with self._lock:
-            return self.controller.probe(self.now())
+            now = self.now()
+            due, found = self.controller.probe(now), self.controller.outlook(now)
+        if found is not None and found.held and not self._held:
+            self._held = True
+            LOG.warning(
+                "Redis %s: it answers well, but stays in %s for %.1f s more, as least_return_gap "
+                "holds it after several switches of mode: see above why they came, and set "
+                "least_return_gap lower if more switches are better than a longer time in %s",
+                self._link.address, self.mode, found.gap_ns / NS_PER_SECOND, self.mode,
+            )  # fmt: skip
+        return due
 
     def _told(
         self, report: Callable[..., Change | None], *args: Any, **named: Any
@@ -156,7 +169,7 @@ class EndpointHealth:
             now = self.now()
             spent = self._mode_ns.get(change.before, 0) + now - self._mode_since
             self._mode_ns[change.before] = spent
-            self._mode_since, self._reason = now, change.reason
+            self._mode_since, self._reason, self._held = now, change.reason, False
             self._switches += 1
             self._listener.mode_changed(change)
 

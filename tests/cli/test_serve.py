@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import os
 import resource
 import signal
 import sys
@@ -213,6 +215,25 @@ async def test_a_server_that_may_open_few_files_has_fewer_connections(tmp_path: 
         assert await server.ended() == 0
         assert "eu-1 ends" in server.lines[-1]
         assert len(server.lines) == 3
+
+
+async def test_files_that_run_out_while_it_runs_are_logged_once(tmp_path: Path) -> None:
+    mesh = f"mesh: {{listen: '127.0.0.1:{free_port()}', peers: []}}\n"
+    async with started(tmp_path, config=CONFIG + mesh) as server:
+        process = server.process.pid
+        before = resource.prlimit(process, resource.RLIMIT_NOFILE)
+        limit = max(map(int, os.listdir(f"/proc/{process}/fd"))) + 1
+        resource.prlimit(process, resource.RLIMIT_NOFILE, (limit, before[1]))
+        reader, _ = [await server.connect() for _ in range(limit)][-1]
+        with contextlib.suppress(ConnectionResetError):
+            assert await asyncio.wait_for(reader.read(), WITHIN_S) == b""
+        await server.line("Too many open files: no client or peer can connect")
+        assert f"allow this process more than {limit} (LimitNOFILE= of systemd" in server.lines[-1]
+        server.close()
+        resource.prlimit(process, resource.RLIMIT_NOFILE, before)
+        await server.line("files can be opened again, after ")
+        assert await healthy(server)
+        assert sum("Too many open files: no client" in line for line in server.lines) == 1
 
 
 async def test_as_many_files_are_opened_as_the_hard_limit_allows(tmp_path: Path) -> None:

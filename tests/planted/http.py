@@ -6,6 +6,13 @@ from tests.planted.mutation import PYTEST, Mutation, suite
 
 MUTATIONS = (
     Mutation(
+        "answers_are_not_held_while_calls_are_taken_in",
+        "http",
+        "            if self._holding:\n                await self._ending.wait()\n",
+        "",
+        suite("http/server/test_envoy_service", "ends_under_load"),
+    ),
+    Mutation(
         "connections_use_up_the_files_of_a_process",
         "http",
         "    most = max(1, (soft - OTHER_FILES) // sides)\n",

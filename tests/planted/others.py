@@ -20,6 +20,20 @@ MUTATIONS = (
         suite("config/test_expand", "name_of_a_node"),
     ),
     Mutation(
+        "clients_without_a_file_for_them_are_left_waiting",
+        "base",
+        "            if error.errno not in SHORT or self._reserve < 0:\n",
+        "            if True:\n",
+        suite("base/test_file_shortage", "it_is_refused"),
+    ),
+    Mutation(
+        "a_moment_with_a_free_file_ends_the_shortage",
+        "base",
+        "            if self._since is not None and now - self._last >= OVER_NS:\n",
+        "            if self._since is not None:\n",
+        suite("base/test_file_shortage", "logged_once"),
+    ),
+    Mutation(
         "a_key_of_grpc_that_is_no_function_fails_each_call",
         "integrations",
         '        check_callable("key", key, "the call")\n',

@@ -6,6 +6,13 @@ from tests.planted.mutation import Mutation, suite
 
 MUTATIONS = (
     Mutation(
+        "a_return_that_only_the_gap_delays_is_not_logged",
+        "strong",
+        "        return 0 < self.steady_ns >= self.stable_ns and self.gap_ns > 0\n",
+        "        return False\n",
+        suite("strong/test_load", "only_least_return_gap"),
+    ),
+    Mutation(
         "a_login_is_written_piece_by_piece",
         "strong",
         "        self._several = True\n",

@@ -375,6 +375,36 @@ async def test_alone_a_slow_redis_stays_strong_and_it_is_said_once(
         await proxy.stop()
 
 
+async def test_a_return_that_only_least_return_gap_delays_is_logged_once(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    modes = EAGER | {"latency_limit": 0.1, "outage_after": 0.2, "least_return_gap": 3_600.0}
+
+    def said() -> list[str]:
+        return [one for one in caplog.messages if "least_return_gap" in one]
+
+    async with opened(server.url, WIDE, deadline=10.0, modes=modes) as limiter:
+        bucket, asked = limiter.bucket("b"), await endpoint(limiter)
+
+        async def outage() -> None:
+            await bucket.acquire("k")
+            server.freeze()
+            ask = asyncio.create_task(bucket.acquire("k"))
+            await eventually(lambda: asked.mode is Mode.FALLBACK)
+            server.thaw()
+            await ask
+
+        await outage()
+        await eventually(lambda: asked.mode is Mode.STRONG)
+        assert not said()
+        await outage()
+        await eventually(said)
+        seen = asked.supervisor._probes
+        await eventually(lambda: asked.supervisor._probes >= seen + 5)
+        (line,) = said()
+        assert "it answers well, but stays in fallback for 35" in line
+
+
 async def test_with_a_mesh_a_slow_redis_leads_to_eventual(server: Server) -> None:
     from crdtbucket import RedisConfig
     from crdtbucket.strong.controller.controller_settings import ControllerSettings

@@ -42,6 +42,10 @@ CODES = {
 MAX_MESSAGE = 2 * MAX_ID_BYTES
 """Bytes. A report holds all bucket ids of an Envoy; if it is refused, none can be charged."""
 
+QUIET_S, GATHER_S = 0.005, 0.05
+"""At the end calls are taken in until none has come for the first time, for the second at most (s).
+An Envoy waits 20 ms for an answer unless told otherwise."""
+
 
 class EnvoyService:
     """Answers both services at one address, from `start` to `stop`."""
@@ -64,6 +68,8 @@ class EnvoyService:
         self._shared = shared
         self._server: grpc.aio.Server | None = None
         self._assigning: asyncio.Task[None] | None = None
+        self._begun, self._holding = 0, False
+        """The calls that have begun; and whether their answers are held until the end is said."""
         self._ending = asyncio.Event()
         self.name, self.local = "", not others_reach(settings.grpc)
         """The address where it is reached, once it is bound; and whether only this host can reach
@@ -110,23 +116,46 @@ class EnvoyService:
 
     async def stop(self, grace: float) -> None:
         """Takes no new calls, ends the streams, and ends when calls under way are answered, after
-        `grace` seconds at most. A second call does nothing."""
+        `grace` seconds at most. A second call does nothing.
+
+        gRPC cancels the calls that it has received and not yet handed over, which under load are
+        most of them (github.com/grpc/grpc/issues/41785). So all are taken in before, while answers
+        are held: a client that waits for them sends no further call until it knows of the end.
+        """
         server, self._server = self._server, None
-        self._ending.set()
         if self._assigning is not None:
             self._assigning.cancel()
             await asyncio.gather(self._assigning, return_exceptions=True)
-        if server is not None:
-            await server.stop(grace)
-            if self.name.startswith("grpc+"):
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(self.name.removeprefix(f"grpc+{UNIX}"))
+        if server is None:
+            self._ending.set()  # the first call may have been cancelled
+            return
+        await self._gather()
+        stopping = asyncio.ensure_future(server.stop(grace))
+        await asyncio.sleep(0)  # it tells the clients (GOAWAY), before they get their answers
+        self._ending.set()
+        await stopping
+        if self.name.startswith("grpc+"):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.name.removeprefix(f"grpc+{UNIX}"))
+
+    async def _gather(self) -> None:
+        """Takes in the calls that gRPC has received."""
+        self._holding = True
+        now = asyncio.get_running_loop().time
+        last, begun = now() + GATHER_S, -1
+        while begun != self._begun and now() < last:
+            begun = self._begun
+            await asyncio.sleep(QUIET_S)
 
     async def _answer(self, raw: bytes, context: grpc.aio.ServicerContext) -> bytes:
+        self._begun += 1
         async with _refusing(METHOD, context):
             self._check(context)
             domain, descriptors = read_request(raw)
-            return write_answer(await self._limits.decide(domain, descriptors))
+            answer = write_answer(await self._limits.decide(domain, descriptors))
+            if self._holding:
+                await self._ending.wait()
+            return answer
         raise AssertionError("abort raises")
 
     async def _stream(

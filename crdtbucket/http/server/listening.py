@@ -11,6 +11,7 @@ import stat
 from collections.abc import Iterator
 
 from crdtbucket.base.address import Address, is_loopback, split_address
+from crdtbucket.base.file_shortage import ListeningSocket
 from crdtbucket.errors import CrdtbucketError
 
 UNIX = "unix:"
@@ -105,7 +106,7 @@ def _tcp(host: str, port: int, *, shared: bool) -> socket.socket:
     family, kind, protocol, _, where = socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]
-    sock = socket.socket(family, kind, protocol)
+    sock = ListeningSocket(family, kind, protocol)
     with _closed_on_error(sock):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if shared:
@@ -117,7 +118,7 @@ def _tcp(host: str, port: int, *, shared: bool) -> socket.socket:
 
 def _unix(path: str) -> socket.socket:
     _remove_dead(path)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock = ListeningSocket(socket.AF_UNIX, socket.SOCK_STREAM)
     with _closed_on_error(sock):
         # Owner and group alone, from its first moment.
         before = os.umask(0o777 & ~SOCKET_MODE)

@@ -19,6 +19,7 @@ from aiohttp.web import (
 )
 
 from crdtbucket.base.accepting import stop_accepting
+from crdtbucket.base.file_shortage import ListeningSocket
 from crdtbucket.base.loaded_files import TlsFiles
 from crdtbucket.errors import MeshError, WireError
 from crdtbucket.mesh.links.channel import Oversize
@@ -164,7 +165,7 @@ class Listener:
 def _bound_socket(
     family: int, kind: int, proto: int, _name: str, address: tuple[Any, ...]
 ) -> socket.socket:
-    sock = socket.socket(family, kind, proto)
+    sock = ListeningSocket(family, kind, proto)
     try:
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

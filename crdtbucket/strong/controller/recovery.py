@@ -70,6 +70,11 @@ class ReturnOutlook:
     gap_ns: int
     """How long `least_return_gap` still keeps it from a return."""
 
+    @property
+    def held(self) -> bool:
+        """Whether `least_return_gap` alone keeps it from a return."""
+        return 0 < self.steady_ns >= self.stable_ns and self.gap_ns > 0
+
 
 class Probes:
     """Decides when the next probe may be sent: one at a time, and with growing pauses while probes

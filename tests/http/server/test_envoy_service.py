@@ -19,6 +19,7 @@ from google.protobuf.json_format import MessageToDict
 
 from crdtbucket import Limiter
 from crdtbucket.errors import CrdtbucketError, InvalidSpec
+from crdtbucket.http.server import envoy_service
 from crdtbucket.http.server.descriptor_limits import OK, UNITS, RateLimitAnswer
 from crdtbucket.http.server.envoy_messages import CLASSES, METHOD, SERVICE
 from crdtbucket.http.server.listening import CannotListen
@@ -27,6 +28,7 @@ from crdtbucket.http.server.serving import SidecarServer
 from crdtbucket.http.server.workers import run_workers
 from tests.certificates import Authority
 from tests.http.serving import HEADERS, TOKEN, Asker, serving
+from tests.waits import eventually
 
 FILE = """
 services: {api: {limit: 100/hour burst 5}}
@@ -132,6 +134,33 @@ async def test_connections_beyond_the_most_are_refused_and_an_ended_one_makes_ro
         await second.close()
         await third.channel_ready()  # it tries again by itself
         assert (await asked(third, raw_of(QUESTION)))["overallCode"] == "OK"
+
+
+async def test_no_call_is_cancelled_when_the_server_ends_under_load(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """gRPC has received most of them, and has not handed them over."""
+    monkeypatch.setattr(envoy_service, "QUIET_S", 0.5)
+    monkeypatch.setattr(envoy_service, "GATHER_S", 20.0)
+    answered, failed = [0] * 40, []
+
+    async def ask(caller: int) -> None:
+        while True:
+            try:
+                await asked(channel, raw_of(QUESTION))
+            except grpc.aio.AioRpcError as error:
+                failed.append((error.code(), str(error.details())))
+                return
+            answered[caller] += 1
+
+    async with served(tmp_path) as (client, channel):
+        callers = [asyncio.create_task(ask(caller)) for caller in range(40)]
+        await eventually(lambda: min(answered) >= 3)
+        await client.server.stop()
+        await asyncio.gather(*callers)
+    assert [(code, "failed to connect" in text) for code, text in failed] == [
+        (grpc.StatusCode.UNAVAILABLE, True)
+    ] * 40, failed
 
 
 async def test_what_it_reads_is_what_the_protocol_says(tmp_path: Path) -> None:
