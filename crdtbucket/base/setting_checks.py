@@ -157,7 +157,11 @@ def kind_problems(section: str, settings: Any) -> Iterator[Problem]:
         plain = (get_args(one)[0] if get_origin(one) is Annotated else one for one in options)
         bare = [get_origin(one) or one for one in plain]
         kinds = [_KINDS.get(one, (one, f"a {one.__name__}")) for one in bare]
-        if not isinstance(value, tuple(one for one, _ in kinds)):
+        if bare[0] is Sequence and isinstance(value, (str, bytes)):
+            # It may have a password, such as the address of a server; its letters are no list.
+            fix = "write a list, also for a single one"
+            yield Problem("is one text and no list", fix, f"{section}.{name}")
+        elif not isinstance(value, tuple(one for one, _ in kinds)):
             fix = f"write {' or '.join(word for _, word in kinds)}"
             shown = f"of type {type(value).__name__}" if secret else repr(value)
             yield Problem(f"is {shown}", fix, f"{section}.{name}")
@@ -167,13 +171,11 @@ def kind_problems(section: str, settings: Any) -> Iterator[Problem]:
 
 def check_kinds(section: str, settings: Any) -> None:
     """Raises `ConfigError` with every field of a wrong type, and makes tuples of the lists in the
-    frozen settings, so that nobody can change them. A text in place of a list stays as it is, for
-    other checks to refuse."""
+    frozen settings, so that nobody can change them."""
     if problems := list(kind_problems(section, settings)):
         raise ConfigError(problems)
     for name in fields_of(settings, Sequence[str]):
-        if not isinstance(getattr(settings, name), str):
-            object.__setattr__(settings, name, tuple(getattr(settings, name)))
+        object.__setattr__(settings, name, tuple(getattr(settings, name)))
 
 
 def is_unicode(text: str) -> bool:

@@ -35,7 +35,7 @@ class BucketThrottle(BaseThrottle):  # type: ignore[misc]
     def get_key(self, request: Any, view: Any) -> str | bytes | None:
         """The key to limit: the user who is logged in, or else the client's address, IPv6 by its
         /64. None: nobody is limited. Raises `ParseError`, which the framework answers with 400, if
-        the server gives a text as the client's address that is none."""
+        what the server gives as the client's address is no address."""
         user = request.user
         if user is not None and user.is_authenticated:
             return f"user:{user.pk}"

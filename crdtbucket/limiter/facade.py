@@ -175,8 +175,8 @@ class Limiter(Multi):
     def keys(self, bucket: str, limit: int = 100) -> list[str | bytes]:
         """Up to `limit` keys of a bucket that were taken here and are still held, in no order.
 
-        They include keys with an override, whose own name has these alone. Names of at most 10,000
-        keys are remembered; in a shared table only by the process that was the first to take.
+        Only 10,000 are remembered, in a shared table by the process that was the first to take.
+        Those with an override are included. Raises `UnknownBucket` and `InvalidSpec`.
         """
         check_whole("limit", limit, 0, MAX_TOKENS)
         return list(islice(self.in_force.held_keys(self.bucket(bucket)), limit))

@@ -42,7 +42,7 @@ def engine_problems(mesh: MeshFields) -> Iterator[Problem]:
 
 def _server_problems(mesh: MeshFields, kind: str) -> Iterator[Problem]:
     example = EXAMPLES[kind]
-    if isinstance(mesh.servers, str) or not mesh.servers:
+    if not mesh.servers:
         yield _problem("servers", "names no server", f"write a list, such as [{example}]")
         return
     if kind == "redis" and len(mesh.servers) > 1:

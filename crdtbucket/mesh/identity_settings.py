@@ -22,8 +22,7 @@ def is_fingerprint(text: object) -> bool:
 
 def identity_problems(mesh: MeshFields) -> Iterator[Problem]:
     """Every wrong field, none for a mesh that knows its nodes by the secret alone."""
-    operators = mesh.operator_keys
-    for number, one in enumerate((operators,) if isinstance(operators, str) else operators):
+    for number, one in enumerate(mesh.operator_keys):
         if not is_fingerprint(one):
             fix = "write what `crdtbucket identity make` has printed"
             yield _problem(f"operator_keys[{number}]", f"is {one!r}", fix)

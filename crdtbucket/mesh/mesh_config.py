@@ -137,9 +137,6 @@ class MeshConfig(MeshFields):
         yield from _address_problem("listen", self.listen, lowest_port=0)
         if self.advertise is not None:
             yield from _address_problem("advertise", self.advertise)
-        if isinstance(self.peers, str):
-            yield _problem("peers", f"is the text {self.peers!r}", "write a list of addresses")
-            return
         for number, peer in enumerate(self.peers):
             address = peer.removeprefix(DNS_PREFIX) if isinstance(peer, str) else peer
             yield from _address_problem(f"peers[{number}]", address)

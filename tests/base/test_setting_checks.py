@@ -82,10 +82,10 @@ def test_the_ranges_of_a_base_count() -> None:
     assert ranges_of(MeshConfig)["max_peers"] == WholeRange(1, 1024)
 
 
-def test_a_list_becomes_a_tuple_and_a_text_stays() -> None:
-    settings = Numbers(names=["a", "b"], others="ab")
+def test_a_list_becomes_a_tuple() -> None:
+    settings = Numbers(names=["a", "b"])
     check_kinds("numbers", settings)
-    assert (settings.names, settings.others) == (("a", "b"), "ab")
+    assert (settings.names, settings.others) == (("a", "b"), ())
     assert fields_of(settings, Sequence[str]) == ["names", "others"]
     assert fields_of(settings, str) == ["text"]
 
@@ -129,6 +129,16 @@ def test_every_field_of_a_wrong_type_is_refused_at_once_without_its_secret() -> 
         "several: is ['z'] (write a mapping)",
         "share: is '10%' (write a number)",
     ]
+
+
+@pytest.mark.parametrize("name", ["peers", "servers", "operator_keys"])
+def test_a_text_in_place_of_a_list_is_refused_and_not_shown(name: str) -> None:
+    """Its letters are not meant as the list, and the address of a server may have a password."""
+    for text in (f"ed25519:{32 * 'a'}", b"nats://user:word@host:4222"):
+        with pytest.raises(ConfigError) as refused:
+            MeshConfig(**{name: text})  # type: ignore[arg-type]
+        fault = f"mesh.{name}: is one text and no list (write a list, also for a single one)"
+        assert [str(one) for one in refused.value.problems] == [fault]
 
 
 def test_a_secret_that_cannot_be_encoded_is_refused_and_not_shown() -> None:

@@ -26,7 +26,7 @@ def test_a_mesh_on_an_engine_expects_a_peer_and_shows_no_secret() -> None:
     [
         ({"transport": "mqtt"}, "mesh.transport: is 'mqtt' (write sockets, nats or redis)"),
         ({"servers": []}, "mesh.servers: names no server (write a list, such as [nats://"),
-        ({"servers": "nats://h:1"}, "mesh.servers: names no server"),
+        ({"servers": "nats://h:1"}, "mesh.servers: is one text and no list"),
         ({"servers": ["h:1"]}, "mesh.servers[0]: begins with none of nats://, tls://"),
         ({"servers": ["nats://"]}, "mesh.servers[0]: has no host and port"),
         ({"servers": ["nats://h:99999"]}, "mesh.servers[0]: is no URL"),

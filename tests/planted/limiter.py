@@ -8,9 +8,16 @@ MUTATIONS = (
     Mutation(
         "a_setting_of_any_type_is_kept",
         "base",
-        "        if not isinstance(value, tuple(one for one, _ in kinds)):\n",
-        "        if not kinds:\n",
+        "        elif not isinstance(value, tuple(one for one, _ in kinds)):\n",
+        "        elif not kinds:\n",
         suite("base/test_setting_checks", "wrong_type"),
+    ),
+    Mutation(
+        "the_letters_of_a_text_are_a_list",
+        "base",
+        "        if bare[0] is Sequence and isinstance(value, (str, bytes)):\n",
+        "        if False:\n",
+        suite("base/test_setting_checks", "in_place_of_a_list"),
     ),
     Mutation(
         "a_bucket_of_kind_concurrency_without_slots_has_tokens",

@@ -120,8 +120,8 @@ MUTATIONS = (
     Mutation(
         "names_are_made_up_without_end",
         "mesh",
-        "if why and self._without_pin(peer):",
-        "if False:",
+        "if why := self._new.refuses(peer.name, host, configured=configured, now=now):",
+        'if why := "":',
         suite("mesh/links/test_new_names", "one_too_many"),
     ),
     Mutation(

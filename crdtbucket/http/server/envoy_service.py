@@ -129,10 +129,12 @@ class EnvoyService:
         if server is None:
             self._ending.set()  # the first call may have been cancelled
             return
-        await self._gather()
-        stopping = asyncio.ensure_future(server.stop(grace))
-        await asyncio.sleep(0)  # it tells the clients (GOAWAY), before they get their answers
-        self._ending.set()
+        try:
+            await self._gather()
+            stopping = asyncio.ensure_future(server.stop(grace))
+            await asyncio.sleep(0)  # it tells the clients (GOAWAY), before they get their answers
+        finally:
+            self._ending.set()  # also when this is cancelled: no answer is held for ever
         await stopping
         if self.name.startswith("grpc+"):
             with contextlib.suppress(FileNotFoundError):

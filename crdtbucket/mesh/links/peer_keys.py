@@ -129,12 +129,12 @@ class PeerKeys:
     def check_new(self, peer: NodeInfo, host: str, *, configured: bool, now: int) -> None:
         """Raises `HandshakeError` for a name without a pin that is one too many in an hour: whoever
         has the secret can make up names and keys. `host`, `configured`, `now`: as in `NewNames`."""
-        why = self._new.refuses(peer.name, host, configured=configured, now=now)
-        if why and self._without_pin(peer):
+        if not self._without_pin(peer):
+            return
+        if why := self._new.refuses(peer.name, host, configured=configured, now=now):
             text = f"{why}, none with a pinned key: {peer.name!r} may come later; find out who "
-            raise HandshakeError(
-                Reason.NEW_NAMES, text + "has the secret, or list keys in mesh.allowed_keys", peer
-            )
+            text += "has the secret, or list keys in mesh.allowed_keys"
+            raise HandshakeError(Reason.NEW_NAMES, text, peer)
 
     def linked(self, peer: NodeInfo, host: str, *, configured: bool, now: int) -> None:
         """A peer that passed `check_new` is linked, not `proved` yet: its name counts as new."""

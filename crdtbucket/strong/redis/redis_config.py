@@ -211,11 +211,7 @@ class RedisConfig:
             yield _problem("tls", "is asked for on a unix socket", "leave it out")
 
 
-def _address_problems(name: str, addresses: object) -> Iterator[Problem]:
-    if isinstance(addresses, str):
-        yield _problem(name, f"is the text {addresses!r}", "write a list of addresses")
-        return
-    assert isinstance(addresses, tuple)
+def _address_problems(name: str, addresses: Sequence[object]) -> Iterator[Problem]:
     if len(addresses) > MAX_SEEDS:
         yield _problem(name, f"are {len(addresses)}", f"give at most {MAX_SEEDS}")
     for number, one in enumerate(addresses):

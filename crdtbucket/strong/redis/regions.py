@@ -82,11 +82,8 @@ class Regions:
         return tuple(b"%b@%b" % (name, region) for region in (self.own, *self.others))
 
 
-def regions_problems(active_active: object, regions: object) -> Iterator[Problem]:
+def regions_problems(active_active: object, regions: Sequence[object]) -> Iterator[Problem]:
     """What is wrong with the names of all regions."""
-    if not isinstance(regions, tuple):
-        yield _problem("regions", f"is {regions!r}", "write a list of names, such as [eu, us]")
-        return
     if not active_active:
         if regions:
             fix = "set active_active=True where each region has a Redis of its own, or leave "

@@ -163,6 +163,23 @@ async def test_no_call_is_cancelled_when_the_server_ends_under_load(
     ] * 40, failed
 
 
+async def test_no_answer_is_held_after_an_end_that_is_cancelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(envoy_service, "QUIET_S", 60.0)
+    async with served(tmp_path) as (client, channel):
+        await asked(channel, raw_of(QUESTION))
+        service = client.server._envoy
+        assert service is not None
+        ending = asyncio.create_task(service.stop(1.0))
+        await eventually(lambda: service._holding)
+        asking = asyncio.create_task(asked(channel, raw_of(QUESTION)))
+        await eventually(lambda: service._begun == 2)
+        assert not asking.done()
+        ending.cancel()
+        assert (await asking)["overallCode"] == "OK"
+
+
 async def test_what_it_reads_is_what_the_protocol_says(tmp_path: Path) -> None:
     # By hand: domain edge; hits_addend 2; a descriptor whose own hits_addend is 3 and whose user is
     # no UTF-8; one of a cost of 0; and an override of the limit, which is not read.
