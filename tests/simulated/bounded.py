@@ -17,6 +17,7 @@ from tests.simulated.ending import Ending
 from tests.simulated.hostile import HostileMember
 from tests.simulated.network import Network
 from tests.simulated.plan import Plan
+from tests.simulated.reloads import Reloads
 from tests.simulated.truth import Owner, Place
 from tests.simulated.view import View
 
@@ -92,9 +93,9 @@ class Bounded:
         self.limit = BesideLies(plan, mesh, self.view)
         self._began = {node.table.epochs.running for node in mesh.nodes.values()}
         self.denied = self.allowed = 0
-        # Of groups of nodes whose first frames are late, or who relay, no share is judged, nor of
-        # limits that change.
-        self._shares = plan.complete and met and not plan.has("reload") and len(plan.nodes) > 1
+        # Of groups of nodes whose first frames are late, or who relay, no share is judged.
+        self._shares = plan.complete and met and len(plan.nodes) > 1
+        self._reloads = Reloads(plan, mesh)
         self._begin_share()
 
     # ---- what callers do ----
@@ -103,6 +104,7 @@ class Bounded:
         self._given: dict[str, int] = defaultdict(int)
         self._offered: dict[str, int] = defaultdict(int)
         since = self.view.disturbed + (self.limit.settle_ns if self.view.disturbed else 0)
+        since = max(since, self._reloads.refilled)
         self._counted_from = since + round(2 * self._patience() * SECOND)
 
     def took(self, node: SimulatedNode, place: Place, calls: int, cost: int, allowed: int) -> None:
@@ -141,6 +143,8 @@ class Bounded:
         self.view.happens(what, args)
         self.books.happens(what, args)
         self.limit.happens(what)
+        if what == "reload":
+            self._reloads.begins(*args)
         self._begin_share()
 
     def finish(self) -> None:
@@ -184,17 +188,18 @@ class Bounded:
         members = plan.bad + max(len(plan.nodes), len(self.mesh.nodes))
         steady = len(plan.phases) == 1 and plan.arrivals[0] != "bursts"
         # This holds only if no more than a small burst is saved up between two steps of the demand.
-        saved = 0.5 * plan.step * plan.main.rate_per_second / members
-        small = saved + plan.cost <= max(1, plan.main.capacity // 20)
+        spec = self._reloads.newest
+        saved = 0.5 * plan.step * spec.rate_per_second / members
+        small = saved + plan.cost <= max(1, spec.capacity // 20)
         if not (self._shares and steady and small) or seconds < 2 * self._patience():
             return
-        share = plan.main.rate_per_second * seconds / members
+        share = spec.rate_per_second * seconds / members
         for name, offered in self._offered.items():
             if not self.limit.sees_most(name):
                 continue
             part = 1 - self._patience() / seconds
             least = 0.5 * part * min(0.9 * offered, share)
-            least -= plan.main.capacity / 20 + 4 * plan.cost
+            least -= spec.capacity / 20 + 4 * plan.cost
             if self._given[name] < least - 3 * max(0.0, least) ** 0.5:
                 self.view.broken(
                     "share",
@@ -209,18 +214,17 @@ class Bounded:
         return any(link is not None and not link.forgotten for link in links)
 
     def _patience(self) -> float:
-        spec = self.plan.main
+        spec = self._reloads.newest
         return PATIENCE + (spec.capacity + self.plan.most_debt(spec)) / spec.rate_per_second
 
     def _check_recovery(self) -> None:
         """Once the bad members count as dead and all debts have refilled, every bucket is full."""
-        if self.plan.has("reload"):
-            return  # what was owed under a larger limit is kept, and refills for longer
         if any(not node.up for node in self.mesh.nodes.values()) or not self.view.connected():
             return  # a share is kept for those that are missing
         if any(node.table.nodes.relayed_members() for node in self._live()):
             return  # and for invented members, until they are forgotten
         wait = DEAD + 2 * self._patience()
+        wait += max(0.0, (self._reloads.refilled - self.mesh.now_ns) / SECOND)
         if any(node.table.refusal for node in self._live()):
             wait = max(wait, MET_NS / SECOND + 1.0)  # another process had the name of this one
         if wait > LONGEST * self.plan.gossip_interval:

@@ -11,10 +11,12 @@ from collections.abc import Collection
 from itertools import combinations, count
 from typing import Any
 
+from crdtbucket.spec.bucket_spec import BucketSpec
 from tests.simulated.happenings import draw_reloads
 from tests.simulated.irregular import IRREGULAR
 from tests.simulated.lies import ACTS
 from tests.simulated.plan import Event, Phase, names
+from tests.simulated.reloads import SETTLES, ceiling
 
 RARELY = 0.01
 OTHERS = ("crowd", "pauses", "reloads", "stalls", "observer", *IRREGULAR)
@@ -34,6 +36,8 @@ PRESSED = 24.0
 """Seconds for which a member says the same."""
 OF_EACH_OTHER = ("mutual", "mutual", "mutual", "unmet", *OFTEN)
 """What is said to processes that have not met."""
+LONGEST = 150.0
+"""No more seconds are played to judge the shares after a reload."""
 LOSSES = (*[(0.0, 0.0, 0.0)] * 4, (0.05, 0.2, 0.3), (0.3, 0.0, 0.0))
 
 
@@ -63,7 +67,7 @@ def draw_mutual(rng: random.Random, drawn: dict[str, Any]) -> dict[str, Any]:
     lies = [Event(at, "lie", (rng.choice(kinds), rng.getrandbits(32))) for at in times]
     values = _judged(rng, drawn, bucket, events, lies)
     values["loss"] = rng.choice(LOSSES)
-    return values | {"reloads": draw_reloads(rng, {**drawn, **values})}
+    return _with_reloads(rng, drawn, values, draw_reloads(rng, {**drawn, **values}))
 
 
 def draw_pressed(rng: random.Random, drawn: dict[str, Any]) -> dict[str, Any]:
@@ -81,13 +85,34 @@ def draw_pressed(rng: random.Random, drawn: dict[str, Any]) -> dict[str, Any]:
     if rng.random() < 0.5:
         return values | {"loss": rng.choice(LOSSES[-2:])}
     reloads = (draw_reloads(rng, {**drawn, **values}) for _ in count())
-    return values | {"reloads": next(filter(None, reloads))}
+    return _with_reloads(rng, drawn, values, next(filter(None, reloads)))
 
 
 def _alone(rng: random.Random, drawn: dict[str, Any], *others: str) -> bool:
     """Whether such a plan is drawn: rarely, and where none of the others is."""
     others = ("given_up", "reloaded", *others)
     return rng.random() < RARELY and drawn["size"] > 1 and not any(map(drawn.get, others))
+
+
+def _with_reloads(
+    rng: random.Random,
+    drawn: dict[str, Any],
+    values: dict[str, Any],
+    reloads: tuple[Event, ...],
+) -> dict[str, Any]:
+    """These changes of the limit as well, and often enough time after the last one to judge what
+    each node gets, unless that takes too long."""
+    if reloads and rng.random() < 0.7:
+        spec, step, _, _, last = reloads[-1].args
+        lag = drawn["size"] * (values["gossip"] + drawn["lag"][0])
+        before = BucketSpec("main", *values["bucket"][:3])
+        owed = max(ceiling(spec, lag), ceiling(before, lag)) / spec.rate_per_second
+        patience = 5.0 + ceiling(spec, lag) / spec.rate_per_second
+        on_all = max(event.at for event in reloads) + drawn["size"] * step + last
+        length = on_all + SETTLES + 10 * lag + owed + 5 * patience
+        if length < LONGEST:
+            values = values | {"length": max(length, values["length"])}
+    return values | {"reloads": reloads}
 
 
 def _judged(

@@ -30,9 +30,10 @@ class Reloads:
         """The most tokens that may be owed under any definition so far."""
         self._on_all = 0
         """When all nodes have the newest definition, ns."""
-        self._newest = plan.main
+        self.newest = plan.main
         self._waits: BucketSpec | None = None
-        self._refilled = 0
+        self.refilled = 0
+        """When all that was owed under other definitions has refilled, ns."""
 
     def begins(self, spec: BucketSpec, step: float, keeps: bool, order: int, last: float) -> None:
         """The nodes get this definition one after the other, and the last one `last` seconds later.
@@ -42,7 +43,7 @@ class Reloads:
         self._on_all = max(
             self._on_all, now + round((len(self._mesh.nodes) * step + last) * SECOND)
         )
-        self._newest = spec
+        self.newest = spec
         self._wait()
 
     def staged(self, what: str, args: tuple[Any, ...]) -> BucketSpec | None:
@@ -60,12 +61,12 @@ class Reloads:
         self._wait()
 
     def _wait(self) -> None:
-        seconds = SETTLES + 10 * self._lag + self._most / self._newest.rate_per_second
-        self._waits, self._refilled = self._newest, self._on_all + round(seconds * SECOND)
+        seconds = SETTLES + 10 * self._lag + self._most / self.newest.rate_per_second
+        self._waits, self.refilled = self.newest, self._on_all + round(seconds * SECOND)
 
     def in_force(self) -> BucketSpec | None:
         """The definition by which to judge from now on, if it is another one than before."""
-        if self._waits is None or self._mesh.now_ns < self._refilled:
+        if self._waits is None or self._mesh.now_ns < self.refilled:
             return None
         spec, self._waits = self._waits, None
         return spec

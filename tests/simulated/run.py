@@ -70,6 +70,8 @@ class Run:
         self.step = plan.step
         self._reloaded: dict[str, int] = {}
         """When each node gets the newest definition, ns."""
+        self._raised: dict[str, int] = {}
+        """Until when (local ns) each node keeps a ceiling of debt that a reload has raised."""
         self._behind: dict[str, BucketSpec] = {}
         """Nodes whose file still has this older definition."""
         self._owing = {name: self.random.random() for name in plan.nodes}
@@ -264,7 +266,8 @@ class Run:
                 self._behind[name] = before
 
     def _define(self, name: str, spec: BucketSpec, keeps: bool) -> None:
-        """`keeps`: what is owed under the old definition stays owed, as `Limiter.reload` has it."""
+        """`keeps`: what is owed under the old definition stays owed, as `Limiter.reload` has it,
+        and the ceiling is lowered once that has refilled."""
         node = self.mesh.nodes[name]
         if self.mesh.now_ns == self._reloaded[name]:
             self._behind.pop(name, None)
@@ -273,6 +276,22 @@ class Run:
             bucket = node.buckets[spec.name]
             ceiling = max(spec.capacity + spec.max_debt, bucket.spec.capacity + bucket.max_debt)
             bucket.define(spec, min_debt=ceiling - spec.capacity if keeps else 0)
+            if keeps:
+                q, p = spec.emission
+                until = node.local_ns(self.mesh.now_ns) + -(-q * ceiling // p)
+                self._raised[name] = until
+                self._relax(name, spec, until, node.epochs)
+
+    def _relax(self, name: str, spec: BucketSpec, until: int, epochs: int) -> None:
+        """Lowers the ceiling to that of the definition, once this node's clock shows that time."""
+        node = self.mesh.nodes[name]
+        if self._raised[name] != until or not node.up or node.epochs != epochs:
+            return
+        if node.local_ns(self.mesh.now_ns) < until:
+            self.mesh.schedule(node.mesh_ns(until), self._relax, name, spec, until, epochs)
+        elif node.buckets[spec.name].spec == spec:
+            node.table.set_time(node.local_ns(self.mesh.now_ns))
+            node.buckets[spec.name].define(spec, min_debt=self.plan.most_debt(spec))
 
 
 def _poisson(rng: random.Random, mean: float) -> int:

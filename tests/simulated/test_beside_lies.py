@@ -22,6 +22,10 @@ EVENTS = {
     "a cut that is mended": (LIE, Event(2.0, "cut", CUT), Event(3.0, "mend", CUT)),
     "a restart": (LIE, Event(2.0, "die", ("n0", True)), Event(2.2, "return", ("n0", False))),
     "a reload": (LIE, Event(2.0, "reload", (BucketSpec("main", 50, 200), 1.0, True, 1, 0.0))),
+    "a larger limit": (
+        LIE,
+        Event(2.0, "reload", (BucketSpec("main", 200, 100), 1.0, True, 1, 0.0)),
+    ),
     "nothing": (LIE,),
 }
 SLOWER = Event(1.0, "reload", (BucketSpec("main", 50, 10), 0.1, True, 1, 0.0))
@@ -89,7 +93,7 @@ def test_more_than_the_groups_may_admit_is_found(groups: int) -> None:
     assert allowed < groups * 15 * (steps + 1) < allowed + groups * 120 + 60
 
 
-@pytest.mark.parametrize("what", ["a restart", "a cut that is mended"])
+@pytest.mark.parametrize("what", ["a restart", "a cut that is mended", "a larger limit"])
 def test_who_gets_less_than_its_guaranteed_share_after_it_is_found(what: str) -> None:
     played, oracle = after(what, 20.0)
     for _ in range(600):
