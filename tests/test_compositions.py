@@ -6,10 +6,12 @@ import asyncio
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from crdtbucket import BucketSpec, CrdtbucketError, Limiter, Mode
+from crdtbucket.mesh.transport import mesh_network
 from tests.compositions.events import CELLS, EVENTS, FEATURES, absent, play
 from tests.compositions.fleet import EXACT, Bound, Feature, Fleet
 from tests.compositions.load_events import HOSTS, LOADED_EVENTS, loaded_cells, unloaded
@@ -25,7 +27,8 @@ from tests.compositions.loaded import (
     measure,
     play_loaded,
 )
-from tests.compositions.process import Answered, Failed
+from tests.compositions.member import live
+from tests.compositions.process import Answered, Failed, LibraryProcess, Process
 from tests.http.serving import HEADERS, serving
 
 ALL = FEATURES | HOSTS
@@ -103,6 +106,32 @@ async def test_what_is_forgotten_is_seen(
 async def test_a_load_goes_on(feature: str, event: str, load: float, tmp_path: Path) -> None:
     fleet = LoadedFleet(Fleet(ALL[feature], tmp_path), load)
     await play_loaded(fleet, LOADED_EVENTS[event])
+
+
+def impatient(*words: Any) -> None:
+    """The life of a process that gives its links up after a short silence."""
+    mesh_network.SILENT_S = 2.0
+    live(*words)
+
+
+def gave_a_link_up(folder: Path) -> bool:
+    """Whether a process whose log is in this folder gave up a link that was silent."""
+    return any("it was silent for 2 s" in log.read_text() for log in folder.glob("*.log"))
+
+
+class ImpatientFleet(Fleet):
+    """Its connections end while all processes stand still."""
+
+    def _process(self, node: int, place: int) -> Process:
+        config, log = self._config(node), self._folder / f"node-{node}-{place}.log"
+        return LibraryProcess(config, log, watch=False, life=impatient)
+
+
+@pytest.mark.timeout(400)
+async def test_bursts_after_a_pause_are_owed_although_the_links_have_ended(tmp_path: Path) -> None:
+    loaded = LoadedFleet(ImpatientFleet(Feature(nodes=2, mesh=True), tmp_path), HEAVY)
+    await play_loaded(loaded, LOADED_EVENTS["all_stood_still"])
+    assert gave_a_link_up(tmp_path)
 
 
 def answered(second: float, *granted: int, late: float = 0.0) -> list[Answered]:

@@ -10,7 +10,14 @@ from dataclasses import replace
 
 from tests.compositions import events
 from tests.compositions.fleet import Bound, Feature
-from tests.compositions.loaded import CAPACITY, REFILL, Cost, LoadedEvent, LoadedFleet
+from tests.compositions.loaded import (
+    CAPACITY,
+    REFILL,
+    STARVED_S,
+    Cost,
+    LoadedEvent,
+    LoadedFleet,
+)
 from tests.compositions.process import Failed
 
 HOSTS = {
@@ -105,14 +112,14 @@ async def link_cut(loaded: LoadedFleet) -> Cost:
 
 
 async def all_stood_still(loaded: LoadedFleet) -> Cost:
-    """SIGSTOP of all for twice the time in which the bucket refills; then each has a burst waiting.
-    Nodes of a mesh decide it before they read what the others took, so each gives out up to a
-    capacity. All of that is owed: as much as a bucket can owe is repaid before more is given out.
-    After a much longer pause the links are given up, and the bursts are those of a partition."""
+    """SIGSTOP of all for longer than the bucket takes to refill, and for the longer of the two
+    faults until the connections end, too; then each has a burst waiting. Nodes of a mesh decide it
+    before they read what the others took, so each gives out up to a capacity. All of that is owed:
+    as much as a bucket can owe is repaid before more is given out."""
     fleet, processes = loaded.fleet, loaded.processes
     for one in processes:
         one.signal(signal.SIGSTOP)
-    await asyncio.sleep(2 * CAPACITY / REFILL)
+    await asyncio.sleep(CAPACITY / REFILL + loaded.apart)
     before, end = fleet.granted, time.monotonic()
     bursts = [asyncio.create_task(one.burst(2 * CAPACITY)) for one in processes]
     await asyncio.sleep(0.1)  # they are asked for it, and wait
@@ -126,7 +133,8 @@ async def all_stood_still(loaded: LoadedFleet) -> Cost:
     granted, limit = fleet.granted - before, CAPACITY + REFILL * (time.monotonic() - end)
     if granted > limit + cost.beyond + forgiven:
         raise Failed(f"{granted:.0f} of {limit:.0f} since all stood still, {forgiven} forgiven")
-    return replace(cost, beyond=cost.beyond + at_once, least=0.0, denies=True)
+    most, starved = cost.beyond + at_once, STARVED_S + CAPACITY / REFILL
+    return replace(cost, beyond=most, least=0.0, denies=True, starved=starved)
 
 
 async def workers_forked(loaded: LoadedFleet) -> Cost:

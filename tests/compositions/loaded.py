@@ -23,7 +23,7 @@ UNSEEN_S = 1.0
 """The refill of so many seconds may be granted beyond the limit: when a silence begins, and when it
 ends, each side decides for half a second by what it last saw of the other."""
 STARVED_S = 3.0
-"""The most seconds for which a process may deny every call."""
+"""The most seconds for which a process may deny every call, if nothing is to be repaid."""
 LEAST_USED = 0.8
 """The least share of the limit that is granted in overload, even if the share of a host that is
 down is kept for it."""
@@ -50,6 +50,8 @@ class Cost:
     """The least share of the limit that is granted in overload."""
     denies: bool = False
     """Whether calls within the limit may be denied."""
+    starved: float = STARVED_S
+    """The most seconds for which a process may deny every call."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ class Figures:
             return "more was granted than the limit"
         if load <= LIGHT:
             return "a call within the limit was denied" if self.denied and not cost.denies else ""
-        if self.starved > STARVED_S + self.late + self.repaid:
+        if self.starved > cost.starved + self.late + self.repaid:
             return "a process was starved"
         return "" if self.used >= cost.least else "less was granted than the limit"
 

@@ -543,6 +543,13 @@ MUTATIONS = (
         suite("simulated/test_pauses", "room_of_a_peer"),
     ),
     Mutation(
+        "what_room_for_another_peer_hides_is_forgotten",
+        "core",
+        "        if (p.far <= 0) /* else the room that is kept on hides them */\n",
+        "        if (p.far >= 0)\n",
+        suite("simulated/test_pauses", "bursts_of_three"),
+    ),
+    Mutation(
         "takes_of_a_smaller_limit_are_worth_more_under_a_larger_one",
         "core",
         "    forget_taken(t, e);\n    rewrite_end(t);\n",

@@ -482,6 +482,13 @@ MUTATIONS = (
         suite("simulated/test_pauses", "both_bursts_are_owed"),
     ),
     Mutation(
+        "room_for_another_peer_hides_the_burst_of_one_that_is_no_longer_silent",
+        "core",
+        "i128 brought = token_units(d, g->brings_held + g->brings_lacking);",
+        "i128 brought = token_units(d, g->brings_silent);",
+        suite("simulated/test_pauses", "no_longer_silent"),
+    ),
+    Mutation(
         "what_two_brought_after_a_pause_counts_once",
         "core",
         "units_until(taken_until(t, e), d, now) + brought, now);",

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+from itertools import permutations
+
 import pytest
 
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing import SimulatedMesh
+from crdtbucket.testing.simulated_mesh import RETRY_NS
 from tests.simulated.meshes import NAMES, SECOND, drive, levels, mesh_of, total
+from tests.simulated.network import Network
 
 CAPACITY, RATE = 500, 1_000
 SPEC = BucketSpec("b", CAPACITY, RATE)
@@ -140,6 +145,33 @@ def test_bursts_around_the_first_round_after_a_pause_are_both_charged(
     assert admitted == pytest.approx(240 + (4 + bursts[1]) * 240, rel=0.03)
 
 
+@pytest.mark.parametrize(
+    ("unread", "bursts"),
+    [
+        ((0.001, 0.02, 0.001), (0.0009, 0.0008, 0.0007)),
+        ((0.15, 0.01, 0.15), (0.125, 0.004, 0.021)),
+        ((0.01, 0.01, 0.15), (0.0085, 0.012, 0.145)),
+    ],
+)
+def test_a_burst_is_charged_when_its_node_is_no_longer_silent_but_another_one_is(
+    unread: tuple[float, float, float], bursts: tuple[float, float, float]
+) -> None:
+    """Of three that stood still, one sends a round, and then its burst, which the room for the
+    third would hide. What is beyond an empty bucket and `max_debt` is forgiven."""
+    mesh = mesh_of(3, BucketSpec("b", 240, 80), latency=0.001)
+    demand = dict.fromkeys("ABC", 80.0)
+    drive(mesh, demand, 6.0)
+    for name, seconds in zip("ABC", unread, strict=True):
+        mesh.suspend(name, 6.0, unread=seconds)
+    began, admitted = mesh.now_ns + 6 * SECOND, 0
+    for at, name in sorted(zip(bursts, "ABC", strict=True)):
+        mesh.advance_to(began + round(at * SECOND))
+        admitted += mesh[name].take_burst("b", "k", 480)
+    forgiven = max(0, admitted - 2 * 240)
+    admitted += total(drive(mesh, demand, 5.0))
+    assert admitted <= 1.03 * (240 + 80 * (mesh.now_ns - began) / SECOND) + forgiven
+
+
 def test_both_bursts_are_owed_as_soon_as_a_node_reads_of_the_other_one() -> None:
     """Its next round would charge its own, and it may have given out as much again by then."""
     mesh = mesh_of(2, SHORT, latency=0.001)
@@ -232,3 +264,83 @@ def test_what_was_taken_after_a_pause_is_no_more_under_a_larger_limit() -> None:
     for _ in range(50):
         mesh.advance(0.002)
         assert mesh["A"].peek("b", "k").remaining >= 2_000
+
+
+PAIRS = (("A", "B"), ("A", "C"), ("B", "C"))
+AFTERS = [*permutations((0.03, 0.06, 0.12))]
+
+
+def relinked(
+    load: float,
+    pause: float,
+    links: dict[tuple[str, str], float],
+    before: int = 0,
+    going_on: str = "",
+) -> Network:
+    """A mesh whose nodes have stood still, all but `going_on`, each just after it took tokens
+    (`before`). The connections have ended meanwhile; each is made again so many seconds after the
+    pause."""
+    names = sorted({name for pair in links for name in pair})
+    mesh = Network(names, [SHORT], linked=links, latency=0.001, seed=1)
+    demand = dict.fromkeys(names, load * SHORT.rate_per_second / len(names))
+    drive(mesh, demand, 5.0)
+    assert [mesh[name].take_burst("b", "k", before) for name in names] == [before] * len(names)
+    for name in sorted({*names} - {*going_on}):
+        mesh.suspend(name, pause, unread=0.02)
+    for pair, after in links.items():  # the first dial is `RETRY_NS` after the end
+        ends = mesh.now_ns + round((pause + after) * SECOND) - RETRY_NS
+        mesh.schedule(ends, mesh.reset_pairs, [pair])
+        mesh.schedule(ends, partial(mesh.mend, resets=True), [pair])
+    drive(mesh, {name: demand[name] for name in going_on}, pause)
+    return mesh
+
+
+@pytest.mark.parametrize(("pause", "after"), [(3.0, 0.01), (3.0, 0.2), (20.0, 0.1)])
+def test_bursts_of_two_are_both_charged_when_their_connection_had_ended(
+    pause: float, after: float
+) -> None:
+    """A new link shows no gap between frames, but how few rounds the other one has made. What
+    either of them is given before they are linked was refilled in that time."""
+    mesh = relinked(3.0, pause, {("A", "B"): after})
+    admitted = sum(mesh[n].take_burst("b", "k", 1_080) for n in "AB")
+    assert admitted >= 1.9 * 240
+    admitted += total(drive(mesh, dict.fromkeys("AB", 360.0), 4.0))
+    assert admitted == pytest.approx(240 + 4 * 240, rel=0.04)
+
+
+@pytest.mark.parametrize("afters", AFTERS[:3])
+def test_bursts_of_three_are_charged_in_whatever_order_they_are_linked_again(
+    afters: tuple[float, float, float],
+) -> None:
+    """What is beyond an empty bucket and `max_debt`, a capacity here, is forgiven."""
+    mesh = relinked(3.0, 8.0, dict(zip(PAIRS, afters, strict=True)))
+    admitted = sum(mesh[n].take_burst("b", "k", 720) for n in "ABC")
+    assert admitted == 3 * 240
+    admitted += total(drive(mesh, dict.fromkeys("ABC", 240.0), 4.0))
+    assert admitted <= 1.03 * (240 + 4 * 240) + 240
+
+
+@pytest.mark.parametrize("afters", [one for one in AFTERS if one[0] < max(one)])
+def test_bursts_of_two_are_charged_where_a_third_node_went_on(
+    afters: tuple[float, float, float],
+) -> None:
+    """But where it is linked with both before they are."""
+    mesh = relinked(3.0, 8.0, dict(zip(PAIRS, afters, strict=True)), going_on="C")
+    admitted = sum(mesh[n].take_burst("b", "k", 720) for n in "AB")
+    assert admitted == 2 * 240
+    admitted += total(drive(mesh, dict.fromkeys("ABC", 240.0), 4.0))
+    assert admitted == pytest.approx(240 + 4 * 240, rel=0.03)
+
+
+@pytest.mark.parametrize("afters", AFTERS[::3])
+@pytest.mark.parametrize("before", [0, 60])
+def test_a_light_load_is_hardly_denied_after_all_stood_still_and_were_linked_again(
+    before: int, afters: tuple[float, float, float]
+) -> None:
+    """But for a call or so, since a burst that is just seen may go on."""
+    mesh = relinked(0.6, 8.0, dict(zip(PAIRS, afters, strict=True)), before)
+    assert [mesh[n].take_burst("b", "k", 40) for n in "ABC"] == [40, 40, 40]
+    light = dict.fromkeys("ABC", 0.6 * 240 / 3)
+    assert sum(denied for _, denied, _ in drive(mesh, light, 4.0).values()) <= 3
+    mesh.advance(1.5)
+    assert set(levels(mesh).values()) == {240}

@@ -56,15 +56,15 @@ cdef class TableInbox:
         column of its own that was not updated since then becomes what it states; None: it only
         rises.
         `joining`: the sender has no memory, so answer all entries that are held. `woke`: the sender
-        stood still, and has not completed a round since. `late`: the frame was too long under way,
-        so only columns that are held here rise. `relays`: a byte for each node number, not 0 when
-        some peer is not connected to that node: its columns that rise are sent on. `memory`: the
-        sender knows the debts of the mesh, which settles what is suspect here. `keeps_credit`: this
-        node owes at least what the sender advertises, up to the capacity. `silent`: for each origin
-        the ns for which the sender's debts include what it keeps for a peer that was silent before
-        this process began. `newcomer`: the sender began after a peer fell silent here. `reopen`:
-        where the sender has larger counts of the running epoch, a new one is opened; without it
-        such entries are left out.
+        stood still a moment ago. `late`: the frame was too long under way, so only columns that are
+        held here rise. `relays`: a byte for each node number, not 0 when some peer is not connected
+        to that node: its columns that rise are sent on. `memory`: the sender knows the debts of the
+        mesh, which settles what is suspect here. `keeps_credit`: this node owes at least what the
+        sender advertises, up to the capacity. `silent`: for each origin the ns for which the
+        sender's debts include what it keeps for a peer that was silent before this process began.
+        `newcomer`: the sender began after a peer fell silent here. `reopen`: where the sender has
+        larger counts of the running epoch, a new one is opened; without it such entries are left
+        out.
 
         The entries from `start` (0 or above) on are merged: at most `most`; fewer where these have
         8 * `most` columns; and no more once about `most_room` of them (0: any number) have looked

@@ -66,7 +66,8 @@ static void average(table_t *t, uint32_t e, int64_t now, weights_t *round)
     note_got(t, e, d, now);
     if (UNLIKELY(t->silence_ended > cold->rated_ns)) {
         charge_own(t, e, d, p.far, now);
-        forget_taken(t, e);
+        if (p.far <= 0) /* else the room that is kept on hides them */
+            forget_taken(t, e);
     }
     if (UNLIKELY(p.far > 0)) {
         i128 owed = debt_units(d, LOAD(hot->base), entry_net(t, e), now) + far_units(d, p.far);

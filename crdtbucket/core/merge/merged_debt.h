@@ -142,15 +142,16 @@ static i128 merged_debt(const definition_t *d, i128 debt, i128 advertised, i128 
     return out;
 }
 
-/* The debt after a merge with an entry of a peer that stood still: `after`, but at least what
- * was taken lately, here (where `owed` is owed) and by the silent nodes of which the entry
- * brings takes. The takes of those count for as much as the sender owes by itself (`there`),
- * less what was refilled since the frame was sent. */
+/* The debt after a merge with an entry of a peer that stood still a moment ago: `after`, but at
+ * least what was taken lately, here (where `owed` is owed) and by the nodes of which the entry
+ * brings takes. These count for as much as the sender owes by itself (`there`), less what was
+ * refilled since the frame was sent. They count also if their node is no longer silent, as the
+ * credit that is kept for another one (`rest`) would hide them. */
 COLD static i128 charge_lately(table_t *t, uint32_t e, const definition_t *d,
                                const merge_context_t *m, const comparison_t *g, i128 owed,
                                i128 there, i128 rest, i128 after, int64_t now)
 {
-    i128 brought = token_units(d, g->brings_silent);
+    i128 brought = token_units(d, g->brings_held + g->brings_lacking);
     brought = (there < brought ? there : brought) - (i128)(now - m->at) * d->p;
     if (brought <= 0 || m->late || m->newcomer)
         return after;

@@ -31,8 +31,8 @@ typedef struct {
     /* The sender's process began after a peer fell silent here, so it knows neither how much credit
      * was kept for that peer, nor what was refilled meanwhile. */
     int newcomer;
-    /* The sender's process stood still and has not sent a complete round since, so what it brings
-     * was taken just before that or after it. */
+    /* The sender's process stood still a moment ago, so what it brings was taken just before that,
+     * or since. */
     int woke;
     /* The frame was under way too long. Only its counts are used, on columns that are held. */
     int late;

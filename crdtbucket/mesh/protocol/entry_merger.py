@@ -133,7 +133,7 @@ class EntryMerger:
             newer=frame.seq > link.received.highest,
             seen_since=self._seen_since(link, now) if frame.seq > link.last_word else None,
             joining=bool(frame.flags & wire.JOINING),
-            woke=link.woke,
+            woke=now < link.woke_until,
             relays=self._visibility.relay_mask(),
             memory=memory,
             keeps_credit=bool(frame.flags & wire.KEEPS_CREDIT) and self._lacks_one(frame, now),

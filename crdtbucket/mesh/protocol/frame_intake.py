@@ -58,7 +58,7 @@ class FrameIntake:
         if frame.epoch != link.info.epoch:
             self._members.introductions.check_epoch(link, frame.epoch)
         addressed = frame.to_epoch == self._table.epochs.running
-        self._note_gap(link, frame)
+        self._note_gap(link, frame, now)
         if not link.measure(frame, now, addressed=addressed):
             self._merger.counters["stale"] += 1
             self._merger.merge_late(link, frame, now)
@@ -92,11 +92,18 @@ class FrameIntake:
         out += anti_entropy.respond(self._table, self._out, link, frame, now)
         yield [(name, answer) for answer in out], False
 
-    def _note_gap(self, link: PeerState, frame: wire.Frame) -> None:
-        """Notes that a peer stood still before it sent this frame: it sends a round in each
-        interval, yet no frame before this one is missing."""
-        if frame.seq == link.received.highest + 1 and link.echo is not None:
-            link.woke |= frame.sent - link.echo > self._table.nodes.near_ns
+    def _note_gap(self, link: PeerState, frame: wire.Frame, now: int) -> None:
+        """Notes that a peer stood still since its frame before, which may have come on an earlier
+        link. It uses up a number or more in each interval in which it runs, with and without a
+        link, so it ran for that time at most and stood still for the rest. If it ran for long, what
+        it brings need not be from just before or after the pause."""
+        seq, sent = link.newest
+        ran = (frame.seq - seq) * self._members.interval_ns
+        alive_ns = self._members.directory.alive_ns
+        if 0 < ran <= alive_ns and frame.sent - sent - ran > self._table.nodes.near_ns:
+            link.woke_until = now + alive_ns
+        if frame.seq > link.received.highest:
+            link.newest = frame.seq, frame.sent
 
     def _arrived(self, link: PeerState, frame: wire.Frame, addressed: bool, now: int) -> None:
         """Takes everything except the payload from a frame that has been merged."""

@@ -48,6 +48,7 @@ class Membership:
         """`name`, `clock`: of this node."""
         self._table, self._roster, self._name = table, roster, name
         self._clock, self._began = clock, now
+        self.interval_ns = config.gossip_interval_ns
         self._first_digest_ns = 2 * config.gossip_interval_ns
         self._forget_after_ns = config.forget_after_ns
         self.pruner = Pruner(table, now, config.gossip_interval_ns)
@@ -226,6 +227,7 @@ class Membership:
     def age(self, now: int) -> None:
         """Draws the consequences of silence; `count` is due afterwards."""
         for link in list(self.links.values()):
+            link.seq += not link.connected  # by which it learns how long this node has run
             silent, unseen = now - link.last_seen, now - max(link.last_seen, link.relayed_at)
             if unseen > 2 * self._forget_after_ns and not link.connected and link.to_forget < 0:
                 del self.links[link.info.name]  # else names that come and go use up all numbers

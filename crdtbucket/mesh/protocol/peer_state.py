@@ -74,6 +74,10 @@ class PeerState:
     """The highest sequence number that has come under its epoch, on earlier links, too: an image
     that was reverted counts frames from an earlier one on."""
 
+    newest: tuple[int, int] = (NEVER, 0)
+    """The sequence number of its newest frame, which may have come on an earlier link, and when it
+    was sent, on its clock; NEVER before the first one."""
+
     echo: int | None = None
     """The newest `sent` stamp that came from it, on its clock."""
     echo_at: int = 0
@@ -83,8 +87,9 @@ class PeerState:
     travel: TravelTimes = field(default_factory=TravelTimes)
     age: int = 0
     """How old its last frame was when it came."""
-    woke: bool = False
-    """Whether it stood still, and has not completed a round since."""
+    woke_until: int = NEVER
+    """It stood still a moment ago: what it brings until then was taken just before that, or
+    since."""
     clock: ClockOffset = field(default_factory=ClockOffset)
     wall_ahead: int | None = None
     """How far its wall clock is ahead of this node's (ns); None while the peer has not stated
@@ -217,7 +222,7 @@ class PeerState:
         that were acknowledged."""
         self.received, self.echo, self.travel = Received(), None, TravelTimes()
         self.round = self.completed = self.config_seq = self.tables_acked = 0
-        self.round_parts, self.woke = set(), False
+        self.round_parts = set()
 
     def start_sync(self, version: int, *, full: bool = True) -> None:
         """Begins to send all keys, which covers all versions up to this one. Without `full` it
@@ -289,5 +294,5 @@ class PeerState:
         self.round_at = min(self.round_at, at)
         if len(self.round_parts) < frame.parts:
             return None
-        self.completed, self.woke = frame.round, False
+        self.completed = frame.round
         return self.round_at

@@ -11,6 +11,7 @@ from crdtbucket._core import BucketCore, Table
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.protocol import entry_merger
 from crdtbucket.mesh.protocol.entry_merger import PART, PART_ROOM
+from crdtbucket.mesh.protocol.member_directory import ALIVE_NS
 from crdtbucket.mesh.protocol.mesh_node import MeshNode
 from crdtbucket.spec.bucket_spec import BucketSpec
 from tests.tombstones import add_tombstone
@@ -146,30 +147,55 @@ def test_whatever_comes_between_two_parts_each_count_is_charged_once(
     assert me.debts() == [15] * KEYS
 
 
+@pytest.mark.parametrize("linked", [True, False])
 @pytest.mark.parametrize(
-    ("seconds", "lost", "stood_still"), [(0.2, 0, False), (2.0, 0, True), (2.0, 1, False)]
+    ("seconds", "rounds", "stood_still"),
+    [(0.2, 0, False), (2.0, 0, True), (2.0, 3, True), (5.0, 14, False), (0.8, 3, False)],
 )
-def test_a_peer_stood_still_where_it_sent_nothing_for_long_and_no_frame_of_it_is_missing(
-    trio: tuple[Node, Node, Node],
-    seconds: float,
-    lost: int,
-    stood_still: bool,
-    monkeypatch: pytest.MonkeyPatch,
+def test_a_peer_stood_still_where_it_has_made_few_rounds_in_a_long_time(
+    trio: tuple[Node, Node, Node], seconds: float, rounds: int, stood_still: bool, linked: bool
 ) -> None:
-    """Until it has completed a round."""
-    monkeypatch.setattr(entry_merger, "PART", 4)
+    """Of these rounds none arrives: frames of the link are lost, or there is no link."""
     one, _, me = trio
-    link, later = me.node.links["one"], me.table.now() + round(seconds * 1e9)
-    for node in (one, me):
-        node.table.set_time(later)
-    for _ in range(lost):
+    me.get("one", one.round("me"))
+    now = me.table.now() + round(seconds * 1e9)
+    if not linked:
+        me.node.disconnected("one", me.table.now())
+        one.node.disconnected("me", one.table.now())
+    for _ in range(rounds):
         one.round("me")
-    *before, last = one.round("me")
-    me.get("one", before)
-    parts = begun(me, last)
-    assert link.woke is stood_still
-    assert [more for _, more in parts] == [True, False]  # type: ignore[attr-defined]
-    assert not link.woke
+    for node in (one, me):
+        node.table.set_time(now)
+    if not linked:
+        me.link(one)
+    me.get("one", one.round("me")[:1])
+    link = me.node.links["one"]
+    assert (link.woke_until > me.table.now()) is stood_still
+    assert link.woke_until <= me.table.now() + ALIVE_NS
+
+
+def test_a_peer_that_is_met_for_the_first_time_did_not_stand_still() -> None:
+    one, me = Node("one", 11), Node("me", 33)
+    me.link(one)
+    for node in (one, me):
+        node.table.set_time(3_600 * 10**9)
+    me.get("one", one.round("me"))
+    assert me.node.links["one"].woke_until < 0
+
+
+def test_an_image_that_was_reverted_did_not_stand_still() -> None:
+    """It counts from an earlier number on, and gets at last to those that came before."""
+    one, me = Node("one", 11), Node("me", 33)
+    me.link(one)
+    for _ in range(30):
+        me.get("one", one.round("me"))
+    me.node.disconnected("one", me.table.now())
+    one.node.links["me"].seq = 5
+    me.node.connected(one.node.info, me.table.now())
+    for _ in range(60):
+        me.get("one", one.round("me"))
+    assert me.node.links["one"].received.highest > 60
+    assert me.node.links["one"].woke_until < 0
 
 
 def test_a_frame_that_was_given_up_between_two_parts_comes_again_and_is_charged_once(
