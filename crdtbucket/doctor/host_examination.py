@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from crdtbucket._core import HEADER_BYTES, LAYOUT, is_ours, read_header
 from crdtbucket.base.address import split_address
+from crdtbucket.base.file_shortage import fix_of
 from crdtbucket.config import Config
 from crdtbucket.config.outlook import bytes_in_the_table, bytes_of_a_key, outlook
 from crdtbucket.doctor.diagnosis import Diagnosis, note, ok, wrong
@@ -79,8 +80,8 @@ def _port_answer(address: str, fault: ValueError | OSError | None) -> Diagnosis:
     if _in_use(fault):
         return wrong(subject, "another process listens there: stop it, or choose another port")
     if isinstance(fault, OSError):
-        text = f"cannot be listened on ({fault.strerror}): name an address of this host"
-        return wrong(subject, text)
+        fix = fix_of(fault, "name an address of this host")
+        return wrong(subject, f"cannot be listened on ({fault.strerror}): {fix}")
     return wrong(subject, f'the address {fault}: write "host:port"')
 
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import msgpack
 
+from crdtbucket.base.file_shortage import fix_of
 from crdtbucket.errors import MeshError, WireError
 from crdtbucket.mesh.links.counters import LOG
 from crdtbucket.mesh.links.override_book import OverrideBook
@@ -31,6 +32,7 @@ SPARE_ORDERS = 10_000
 """The file may hold this many replaced orders beside one order for each key, before it is
 rewritten."""
 FIX = "put back a copy, or remove it, and peers tell this node the limits again"
+ROOM_FIX = "give this process the right to write in its directory, and room on the disk"
 _HEAD = struct.Struct(">I16s")
 
 
@@ -106,8 +108,7 @@ class OverrideFile:
                 os.close(fd)
         except OSError as error:
             raise MeshError(
-                f"{self.path} cannot be used: {error.strerror}: give this process the right "
-                "to write in its directory, and room on the disk"
+                f"{self.path} cannot be used: {error.strerror}: " + fix_of(error, ROOM_FIX)
             ) from error
         return found
 

@@ -14,6 +14,7 @@ import struct
 import time
 from contextlib import suppress
 
+from crdtbucket.base.file_shortage import fix_of
 from crdtbucket.errors import SharedTableError
 from crdtbucket.mesh.state_dir import file_stem
 
@@ -76,7 +77,7 @@ class SharedFile:
             raise SharedTableError(
                 path,
                 f"cannot be opened: {error.strerror}",
-                "name a file in a directory of this host's memory, such as /dev/shm",
+                fix_of(error, "name a file in a directory of this host's memory, such as /dev/shm"),
             ) from error
         except SharedTableError:
             self.close()
@@ -139,7 +140,7 @@ class SharedFile:
             raise SharedTableError(
                 self.path,
                 f"cannot be opened in the child of a fork: {error.strerror}",
-                "open the limiter after the fork, or allow more open files",
+                fix_of(error, "open the limiter after the fork"),
             ) from error
         finally:
             os.close(inherited)

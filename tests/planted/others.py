@@ -27,6 +27,13 @@ MUTATIONS = (
         suite("base/test_file_shortage", "it_is_refused"),
     ),
     Mutation(
+        "a_shortage_of_files_is_blamed_on_a_path",
+        "base",
+        "    if type(error) is not OSError or error.errno not in FIXES:\n",
+        "    if True:\n",
+        suite("base/test_file_shortage", "allow_more_files"),
+    ),
+    Mutation(
         "a_moment_with_a_free_file_ends_the_shortage",
         "base",
         "            if self._since is not None and now - self._last >= OVER_NS:\n",
