@@ -640,6 +640,20 @@ MUTATIONS = (
         suite("mesh/links/test_dialer", "bug_in_a_dial"),
     ),
     Mutation(
+        "a_peer_that_has_said_that_it_leaves_is_warned_of",
+        "mesh/links",
+        "target.failing or target.state.left",
+        "target.failing",
+        suite("mesh/links/test_dialer", "is_no_fault"),
+    ),
+    Mutation(
+        "a_goodbye_explains_whatever_answers_afterwards",
+        "mesh/links",
+        "target.state.left = False  # something answers, which",
+        "pass  # something answers, which",
+        suite("mesh/links/test_dialer", "is_no_fault"),
+    ),
+    Mutation(
         "a_certificate_that_all_refuse_is_not_reported",
         "mesh/links",
         "        if fault := own_fault(config):\n            LOG.error",

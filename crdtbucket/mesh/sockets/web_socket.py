@@ -126,7 +126,8 @@ def http_session() -> aiohttp.ClientSession:
 async def connect(
     http: aiohttp.ClientSession, address: str, context: ssl.SSLContext | None
 ) -> WebSocketChannel:
-    """The channel to the node at this address. Raises `ChannelLost`."""
+    """The channel to the node at this address. Raises `ChannelLost`, and `WireError` where a
+    process answers that speaks HTTP only, or fails in TLS."""
     try:
         ws = await http.ws_connect(
             f"{'ws' if context is None else 'wss'}://{address}{PATH}",
@@ -137,7 +138,10 @@ async def connect(
         )
     except (aiohttp.ClientError, OSError, ValueError) as error:  # the last: of no possible host
         release(error)
-        raise ChannelLost(_words(error, context), by_peer=is_refusal(error)) from error
+        text = _words(error, context)
+        if _answers(error):
+            raise WireError(text) from error
+        raise ChannelLost(text, by_peer=is_refusal(error)) from error
     checked = context is not None and context.verify_mode is ssl.CERT_REQUIRED
     return WebSocketChannel(ws, split_address(address)[0], certified=checked)
 
@@ -178,6 +182,14 @@ def _words(error: Exception, context: ssl.SSLContext | None) -> str:
     if isinstance(error, OSError):
         return why_unreachable(error)
     return str(error) or type(error).__name__
+
+
+def _answers(error: Exception) -> bool:
+    """Whether a process has answered the call, and no link is possible with it."""
+    ended = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
+    faults = [one for one in _causes(error) if isinstance(one, ssl.SSLError)]
+    answered = isinstance(error, aiohttp.WSServerHandshakeError) or bool(faults)
+    return answered and not any(isinstance(one, ended) for one in faults)
 
 
 def is_refusal(error: BaseException) -> bool:

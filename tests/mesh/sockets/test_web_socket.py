@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from crdtbucket.errors import WireError
 from crdtbucket.mesh.links.channel import ChannelLost
 from crdtbucket.mesh.sockets.web_socket import PATH, WebSocketChannel, connect, http_session
 from crdtbucket.mesh.transport.mesh_network import MeshNetwork
@@ -143,8 +144,9 @@ async def test_a_dial_to_what_is_no_node_says_so(answer: bytes, says: str) -> No
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server, http_session() as http:
         port = server.sockets[0].getsockname()[1]
-        with pytest.raises(ChannelLost, match=f"{says}.*mesh.listen"):
+        with pytest.raises((ChannelLost, WireError), match=f"{says}.*mesh.listen") as raised:
             await connect(http, f"127.0.0.1:{port}", None)
+        assert raised.type is (WireError if answer else ChannelLost)
 
 
 async def test_a_dial_that_is_reset_says_so_in_the_words_of_the_system() -> None:
