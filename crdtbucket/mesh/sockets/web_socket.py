@@ -24,7 +24,8 @@ from crdtbucket.mesh.links.session import MAX_SEALED
 PATH = "/crdtbucket/mesh"
 # The library refuses a message of exactly its limit too.
 MAX_MESSAGE = MAX_SEALED + 1
-NO_NODE = "as no node of a mesh does: is this the port that mesh.listen of a node names?"
+PORT = "is this the port that mesh.listen of a node names?"
+HUNG_UP = "it closed the connection without an answer"
 BROKEN_OFF = "the connection broke off without a goodbye"
 _BINARY = WSMsgType.BINARY  # up to Python 3.11 a function looks it up
 _SILENCE = {errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN}
@@ -166,11 +167,12 @@ def _words(error: Exception, context: ssl.SSLContext | None) -> str:
     """Why a call failed, in words; if no connection was made, in the words of the system.
     `context`: that of the call."""
     if isinstance(error, aiohttp.WSServerHandshakeError):
-        return f"it answers HTTP with status {error.status}, {NO_NODE}"
+        return f"it answers HTTP with status {error.status}, as no node of a mesh does: {PORT}"
     if isinstance(error, ServerDisconnectedError) and is_mutual(context):
-        return f"it closed the connection without an answer: it {NOT_TRUSTED}, or is no node"
+        return f"{HUNG_UP}: it {NOT_TRUSTED}, has no room for another connection, or is no node"
     if isinstance(error, ServerDisconnectedError):
-        return f"it closed the connection without an answer, {NO_NODE}"
+        # As a node does that can open no file, or has too many connections.
+        return f"{HUNG_UP}: it has no room for another (its log says why), or is no node: {PORT}"
     for cause in _causes(error):
         # Errors of the HTTP library are of this class, too, without its attributes.
         if isinstance(cause, ssl.SSLError) and not isinstance(cause, aiohttp.ClientError):

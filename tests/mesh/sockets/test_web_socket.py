@@ -132,7 +132,7 @@ async def test_a_dial_that_is_refused_leaves_no_error_behind() -> None:
             b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
             "HTTP with status 404, as no node",
         ),
-        (b"", "closed the connection without an answer, as no node of a mesh"),
+        (b"", r"without an answer: it has no room for another \(its log says why\), or is no node"),
     ],
     ids=["HTTP", "another protocol"],
 )
