@@ -195,7 +195,11 @@ def _left_in_groups() -> Iterator[int]:
     while True:
         limit, used = (_text(f"{folder}/memory.{name}").strip() for name in ("max", "current"))
         if limit.isdigit() and used.isdigit():  # "max" is no bound
-            yield max(0, int(limit) - int(used))
+            # Pages of files that were not used of late are taken back before memory is refused.
+            stat = _text(f"{folder}/memory.stat")
+            cache = re.search(r"^inactive_file (\d+)$", stat, re.MULTILINE)
+            working = max(0, int(used) - (int(cache[1]) if cache else 0))
+            yield max(0, int(limit) - working)
         if folder == GROUPS:
             return
         folder = os.path.dirname(folder)

@@ -585,4 +585,11 @@ MUTATIONS = (
         "folder = GROUPS",
         suite("doctor/test_host_examination", "control_group"),
     ),
+    Mutation(
+        "a_control_group_full_of_cached_files_has_nothing_left",
+        "doctor",
+        "yield max(0, int(limit) - working)",
+        "yield max(0, int(limit) - int(used))",
+        suite("doctor/test_host_examination", "control_group"),
+    ),
 )
