@@ -146,14 +146,15 @@ def _table(subject: str, path: str) -> Diagnosis:
     except SharedTableError as error:
         return wrong(subject, f"{error.fault}: {error.fix}")
     try:
-        first = os.pread(file.fd, HEADER_BYTES, 0)
+        first, used = os.pread(file.fd, HEADER_BYTES, 0), file.used()
     finally:
         file.close()
     if first and not is_ours(first):
         fix = "name a file that does not exist yet, or remove this one if nobody needs it"
         return wrong(subject, f"is another program's file: {fix}")
     found = read_header(first)
-    if found is not None and found["layout"] == LAYOUT and found["ungrown"]:
+    ungrown = found is not None and found["layout"] == LAYOUT and found["ungrown"]
+    if ungrown and used:  # a table without a process evicts nothing, and asks again when one starts
         full = cannot_grow(path, "its file system is full")
         return wrong(subject, f"{full.fault}: {full.fix}")
     return ok(subject, "is a table" if first else "is empty")

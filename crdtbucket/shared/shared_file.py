@@ -109,6 +109,12 @@ class SharedFile:
         one lives."""
         return self._try_lock(fcntl.F_WRLCK)
 
+    def used(self) -> bool:
+        """Whether another process uses the file, or a table of this one does; locks nothing."""
+        whole = _LOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        kind, *_ = _LOCK.unpack(fcntl.fcntl(self.fd, fcntl.F_OFD_GETLK, whole))
+        return bool(kind != fcntl.F_UNLCK)
+
     def replaced(self) -> bool:
         """Whether the path now leads to another file, so that new processes share nothing with this
         one."""

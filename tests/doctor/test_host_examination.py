@@ -119,6 +119,13 @@ async def test_a_shared_table_that_cannot_grow(tmp_path: Path) -> None:
         (at / "ballast").unlink()
         limiter._tables.main.sharing.grow()
         assert (await examined(file))["shared"].text == "is a table"
+        full(at)
+        limiter.bucket("api").take_many([f"other {i}" for i in range(60_000)])
+        assert "cannot grow" in (await examined(file))["shared"].text
+        limiter.close()
+        found = await examined(file)  # nobody evicts now, and the next start asks again
+        assert found["shared"].text == "is a table"
+        assert found["shared room"].level == "wrong"
 
 
 async def test_a_folder_for_the_state(tmp_path: Path) -> None:

@@ -586,6 +586,13 @@ MUTATIONS = (
         suite("doctor/test_host_examination", "control_group"),
     ),
     Mutation(
+        "a_table_that_no_process_uses_cannot_grow",
+        "doctor",
+        "    if ungrown and used:",
+        "    if ungrown:",
+        suite("doctor/test_host_examination", "cannot_grow"),
+    ),
+    Mutation(
         "a_control_group_full_of_cached_files_has_nothing_left",
         "doctor",
         "yield max(0, int(limit) - working)",
