@@ -34,6 +34,20 @@ MUTATIONS = (
         suite("base/test_file_shortage", "allow_more_files"),
     ),
     Mutation(
+        "the_path_of_a_unix_socket_is_an_address",
+        "integrations",
+        'if family not in ("ipv4", "ipv6"):',
+        "if not peer:",
+        suite("integrations/test_grpc", "no_address"),
+    ),
+    Mutation(
+        "a_text_that_a_client_sends_as_its_address_is_a_unix_socket",
+        "http",
+        "believed = local and unix if known is None",
+        "believed = unix if known is None",
+        suite("http/test_client_address", "not_the_peer_of"),
+    ),
+    Mutation(
         "a_moment_with_a_free_file_ends_the_shortage",
         "base",
         "            if self._since is not None and now - self._last >= OVER_NS:\n",
