@@ -125,6 +125,13 @@ MUTATIONS = (
         suite("http/test_limits", "no_address_as_its_own"),
     ),
     Mutation(
+        "the_reason_of_a_closed_websocket_is_cut_by_characters",
+        "http/middleware",
+        'str(verdict.invalid or "rate limited").encode()[:MOST_REASON]',
+        'str(verdict.invalid or "rate limited")[:MOST_REASON].encode()',
+        suite("http/middleware/test_fastapi", "fits_into_its_frame"),
+    ),
+    Mutation(
         "a_setup_without_an_address_is_blamed_on_the_client",
         "http",
         "    if peer and not local:\n        raise InvalidAddress(f\"the client's address is given "

@@ -20,6 +20,8 @@ from crdtbucket.http.middleware.asgi import POLICY_VIOLATION, ASGIRequest
 P = ParamSpec("P")
 R = TypeVar("R")
 Dependency = Callable[[HTTPConnection, Response], Awaitable[Verdict]]
+MOST_REASON = 123
+"""Most bytes of the reason in the frame that closes a WebSocket (RFC 6455, section 5.5)."""
 ARGUMENT = "crdtbucket_verdict"
 """The argument by which FastAPI gives a decorated route its verdict."""
 
@@ -62,7 +64,8 @@ def limit_dependency(limits: Limits) -> Dependency:
         request = ASGIRequest(connection.scope, limits.trusted)
         answer = limits.answer(request, verdict)
         if request.websocket:
-            raise WebSocketException(POLICY_VIOLATION, str(verdict.invalid or "rate limited")[:123])
+            reason = str(verdict.invalid or "rate limited").encode()[:MOST_REASON]
+            raise WebSocketException(POLICY_VIOLATION, reason.decode(errors="ignore"))
         raise DeniedRequest(answer, verdict)
 
     return dependency
