@@ -132,6 +132,13 @@ MUTATIONS = (
         suite("http/middleware/test_fastapi", "fits_into_its_frame"),
     ),
     Mutation(
+        "connections_of_grpc_need_no_files",
+        "cli",
+        '1 if serving["grpc"] is None else 2',
+        "1",
+        suite("cli/test_serve", "connections_of_grpc"),
+    ),
+    Mutation(
         "a_setup_without_an_address_is_blamed_on_the_client",
         "http",
         "    if peer and not local:\n        raise InvalidAddress(f\"the client's address is given "
