@@ -23,6 +23,7 @@ from crdtbucket.mesh.links.override_book import OverrideBook
 from crdtbucket.mesh.links.override_orders import OverrideOrder
 from crdtbucket.mesh.links.signed_orders import packed as packed_orders
 from crdtbucket.mesh.links.signed_orders import unpacked
+from crdtbucket.mesh.state_file import damaged
 
 RECORD = 256
 """Orders in one record at most."""
@@ -144,7 +145,7 @@ class OverrideFile:
             size, digest = _HEAD.unpack(head) if len(head) == _HEAD.size else (end, b"")
             if self._at + _HEAD.size + size > end:
                 if _is_not_cut_off(os.pread(fd, MOST_BYTES, self._at + _HEAD.size)):
-                    raise MeshError(f"{self.path} is damaged: {FIX}")
+                    raise damaged(self.path, "a record has another length", FIX)
                 LOG.warning(
                     "%s: a record that was cut off by a crash is dropped: %d bytes",
                     self.path,
@@ -160,11 +161,11 @@ class OverrideFile:
 
     def _orders_in(self, packed: bytes, digest: bytes) -> Iterator[OverrideOrder]:
         if _digest(packed) != digest:
-            raise MeshError(f"{self.path} is damaged: {FIX}")
+            raise damaged(self.path, "a record has another checksum", FIX)
         try:
             yield from OverrideOrder.read(unpacked(packed))
         except WireError as error:
-            raise MeshError(f"{self.path} is damaged ({error}): {FIX}") from error
+            raise damaged(self.path, error, FIX) from error
 
     def _append(self, fd: int, orders: Sequence[OverrideOrder], *, durable: bool) -> None:
         end = os.fstat(fd).st_size
