@@ -302,8 +302,8 @@ MUTATIONS = (
     Mutation(
         "an_address_spoils_logs",
         "base",
-        "c.isspace() or not c.isprintable() or",
-        "c.isspace() or",
+        'c.isspace() or not c.isprintable() or c in "/@" for',
+        'c.isspace() or c in "/@" for',
         suite("base/test_address", "logged_and_passed_on"),
     ),
     Mutation(

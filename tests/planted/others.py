@@ -48,6 +48,13 @@ MUTATIONS = (
         suite("http/test_client_address", "not_the_peer_of"),
     ),
     Mutation(
+        "half_a_surrogate_pair_is_the_name_of_a_file",
+        "base",
+        "is_file = PathLike in bare or",
+        "is_file = True or",
+        suite("base/test_setting_checks", "no_byte_can"),
+    ),
+    Mutation(
         "a_moment_with_a_free_file_ends_the_shortage",
         "base",
         "            if self._since is not None and now - self._last >= OVER_NS:\n",
