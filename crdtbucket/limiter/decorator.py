@@ -5,9 +5,11 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar, cast
+from operator import index
+from typing import Any, ParamSpec, SupportsIndex, TypeVar, cast
 
-from crdtbucket._core import Decision
+from crdtbucket._core import MAX_KEY_BYTES, Decision
+from crdtbucket.base.setting_checks import is_unicode
 from crdtbucket.base.signatures import misfit
 from crdtbucket.errors import InvalidSpec, LimitExceeded
 from crdtbucket.limiter.bucket import Bucket, check_bucket
@@ -26,12 +28,13 @@ def limited(
 
     key, cost: values, or functions of the call's own arguments. A sync function blocks while the
     bucket asks Redis; an async one awaits. No outcome of the call, not even an exception, gives
-    tokens back. Raises as `Bucket.take`, and `InvalidSpec` for a generator function, whose call
-    runs nothing.
+    tokens back. Raises `InvalidSpec` for a key or cost that no call can have, and for a generator
+    function, whose call runs nothing. A call raises as `Bucket.take`.
     """
 
     check_bucket(bucket, "limited")
     _check_key(key)
+    _check_cost(cost)
     key_of, cost_of = key if callable(key) else None, cost if callable(cost) else None
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
@@ -83,9 +86,29 @@ def limited(
 
 
 def _check_key(key: object) -> None:
-    if not callable(key) and not isinstance(key, (str, bytes)):
+    if callable(key):
+        _check_sync("key", key)
+    elif not isinstance(key, (str, bytes)):
         fix = "pass text, or a function of the call's arguments"
         raise InvalidSpec(f"key is {key!r}", fix, "key")
+    elif isinstance(key, str) and not is_unicode(key):
+        raise InvalidSpec(f"key is {key!r}, which is not UTF-8", "pass bytes", "key")
+    elif not 0 < (size := len(key.encode() if isinstance(key, str) else key)) <= MAX_KEY_BYTES:
+        raise InvalidSpec(f"key has {size} bytes", f"pass 1 to {MAX_KEY_BYTES}", "key")
+
+
+def _check_cost(cost: object) -> None:
+    if callable(cost):
+        _check_sync("cost", cost)
+    elif isinstance(cost, bool) or not isinstance(cost, SupportsIndex) or index(cost) < 1:
+        fix = "pass 1 or more tokens, or a function of the call's arguments"
+        raise InvalidSpec(f"cost is {cost!r}", fix, "cost")
+
+
+def _check_sync(name: str, ask: Callable[..., object]) -> None:
+    if inspect.iscoroutinefunction(ask):
+        fix = "do the slow part before the call"
+        raise InvalidSpec(f"{name} is a coroutine function", fix, name)
 
 
 def _check_function(function: Callable[..., object]) -> None:
