@@ -11,6 +11,9 @@ from functools import partial
 from typing import Any
 
 import pytest
+from aiohttp import web
+from fastapi import FastAPI
+from flask import Flask
 
 from crdtbucket import (
     AskedOverrides,
@@ -25,8 +28,11 @@ from crdtbucket import (
 )
 from crdtbucket.config import load_config
 from crdtbucket.http import FieldOptions, Limits, Rule
+from crdtbucket.http.middleware import aiohttp, fastapi, flask
 from crdtbucket.http.middleware.asgi import ASGILimitMiddleware
 from crdtbucket.http.middleware.wsgi import WSGILimitMiddleware
+from crdtbucket.integrations.grpc import AsyncLimitInterceptor, LimitInterceptor
+from crdtbucket.integrations.langchain import BucketRateLimiter
 
 NOTHING = object()
 VALUES = [
@@ -112,6 +118,11 @@ def of_limiter(name: str, /, **right: Any) -> Made:
     return lambda world: (getattr(world.limiter, name), getattr(world.limiter, name), right)
 
 
+def limiting(call: Callable[..., Any]) -> Made:
+    """Something that takes limits."""
+    return lambda world: (call, call, {"limits": Limits(world.limiter, Rule("a"))})
+
+
 ONE = [("a", "k")]
 PUBLIC: dict[str, Made] = {
     "BucketSpec": made(BucketSpec, name="a", capacity=10, refill_rate=1),
@@ -136,6 +147,32 @@ PUBLIC: dict[str, Made] = {
     "ASGILimitMiddleware": lambda world: (
         *2 * (ASGILimitMiddleware,),
         {"app": an_app, "limits": Limits(world.limiter, Rule("a"))},
+    ),
+    "aiohttp.setup": lambda w: (
+        *2 * (aiohttp.setup,),
+        {"app": web.Application(), "limits": Limits(w.limiter, Rule("a"))},
+    ),
+    "aiohttp.install": made(aiohttp.install, app=web.Application()),
+    "aiohttp.limiter_context": lambda w: (*2 * (aiohttp.limiter_context,), {"limiter": w.limiter}),
+    "aiohttp.limit_middleware": limiting(aiohttp.limit_middleware),
+    "fastapi.limit_dependency": limiting(fastapi.limit_dependency),
+    "fastapi.limit_route": limiting(fastapi.limit_route),
+    "fastapi's decorator": lambda w: (
+        *2 * (fastapi.limit_route(Limits(w.limiter, Rule("a"))),),
+        {"route": print_nothing},
+    ),
+    "fastapi.install": made(fastapi.install, app=FastAPI()),
+    "flask.limit_route": limiting(flask.limit_route),
+    "flask's decorator": lambda w: (
+        *2 * (flask.limit_route(Limits(w.limiter, Rule("a"))),),
+        {"view": print_nothing},
+    ),
+    "flask.install": made(flask.install, app=Flask("app")),
+    "LimitInterceptor": lambda w: (*2 * (LimitInterceptor,), {"bucket": w.bucket}),
+    "AsyncLimitInterceptor": lambda w: (*2 * (AsyncLimitInterceptor,), {"bucket": w.bucket}),
+    "BucketRateLimiter": lambda w: (
+        *2 * (BucketRateLimiter,),
+        {"bucket": w.bucket, "key": "k"},
     ),
     "WSGILimitMiddleware": lambda world: (
         *2 * (WSGILimitMiddleware,),

@@ -7,9 +7,11 @@ import logging
 from array import array
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
+from operator import index
 from typing import TYPE_CHECKING, NoReturn, SupportsIndex
 
 from crdtbucket._core import (
+    MAX_KEY_BYTES,
     BucketCore,
     Decision,
     Decisions,
@@ -21,6 +23,7 @@ from crdtbucket.base.across import check_no_loop
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.duration import patience_ns
 from crdtbucket.base.repeated_lines import RepeatedLines
+from crdtbucket.base.setting_checks import is_unicode
 from crdtbucket.errors import InvalidCost, InvalidSpec, WrongKind
 from crdtbucket.limiter.held_slot import Slot
 from crdtbucket.limiter.waiting import Lines, Waiters
@@ -230,6 +233,22 @@ def check_bucket(bucket: object, taker: str) -> None:
         raise InvalidSpec(f"the bucket of {taker} is {bucket!r}", fix, "bucket")
     if bucket.spec.slots is not None:
         raise WrongKind.of_slots(bucket.spec.name, taker)
+
+
+def check_key(key: object, others: str = "") -> None:
+    """Raises `InvalidSpec` for what no call can have as its key. `others`: the end of the fix."""
+    if not isinstance(key, (str, bytes)):
+        raise InvalidSpec(f"key is {key!r}", f"pass text{others}", "key")
+    if isinstance(key, str) and not is_unicode(key):
+        raise InvalidSpec(f"key is {key!r}, which is not UTF-8", "pass bytes", "key")
+    if not 0 < (size := len(key.encode() if isinstance(key, str) else key)) <= MAX_KEY_BYTES:
+        raise InvalidSpec(f"key has {size} bytes", f"pass 1 to {MAX_KEY_BYTES}", "key")
+
+
+def check_tokens(cost: object, others: str = "") -> None:
+    """Raises `InvalidSpec` for what no call can cost. `others`: the end of the fix."""
+    if isinstance(cost, (bool, type)) or not isinstance(cost, SupportsIndex) or index(cost) < 1:
+        raise InvalidSpec(f"cost is {cost!r}", f"pass 1 or more tokens{others}", "cost")
 
 
 class Reservations(ReservationBook):

@@ -5,14 +5,12 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from operator import index
-from typing import Any, ParamSpec, SupportsIndex, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
-from crdtbucket._core import MAX_KEY_BYTES, Decision
-from crdtbucket.base.setting_checks import is_unicode
+from crdtbucket._core import Decision
 from crdtbucket.base.signatures import misfit
 from crdtbucket.errors import InvalidSpec, LimitExceeded
-from crdtbucket.limiter.bucket import Bucket, check_bucket
+from crdtbucket.limiter.bucket import Bucket, check_bucket, check_key, check_tokens
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -88,21 +86,15 @@ def limited(
 def _check_key(key: object) -> None:
     if callable(key):
         _check_sync("key", key)
-    elif not isinstance(key, (str, bytes)):
-        fix = "pass text, or a function of the call's arguments"
-        raise InvalidSpec(f"key is {key!r}", fix, "key")
-    elif isinstance(key, str) and not is_unicode(key):
-        raise InvalidSpec(f"key is {key!r}, which is not UTF-8", "pass bytes", "key")
-    elif not 0 < (size := len(key.encode() if isinstance(key, str) else key)) <= MAX_KEY_BYTES:
-        raise InvalidSpec(f"key has {size} bytes", f"pass 1 to {MAX_KEY_BYTES}", "key")
+    else:
+        check_key(key, ", or a function of the call's arguments")
 
 
 def _check_cost(cost: object) -> None:
     if callable(cost):
         _check_sync("cost", cost)
-    elif isinstance(cost, bool) or not isinstance(cost, SupportsIndex) or index(cost) < 1:
-        fix = "pass 1 or more tokens, or a function of the call's arguments"
-        raise InvalidSpec(f"cost is {cost!r}", fix, "cost")
+    else:
+        check_tokens(cost, ", or a function of the call's arguments")
 
 
 def _check_sync(name: str, ask: Callable[..., object]) -> None:

@@ -132,6 +132,13 @@ MUTATIONS = (
         suite("http/middleware/test_fastapi", "fits_into_its_frame"),
     ),
     Mutation(
+        "what_is_no_application_of_flask_fails_somewhere_inside",
+        "http/middleware",
+        '    check_application(app, "register_error_handler")\n',
+        "",
+        suite("test_wrong_types", "install"),
+    ),
+    Mutation(
         "connections_of_grpc_need_no_files",
         "cli",
         '1 if serving["grpc"] is None else 2',
