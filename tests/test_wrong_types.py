@@ -14,6 +14,7 @@ import pytest
 from aiohttp import web
 from fastapi import FastAPI
 from flask import Flask
+from httpx2 import AsyncHTTPTransport, HTTPTransport
 
 from crdtbucket import (
     AskedOverrides,
@@ -33,6 +34,11 @@ from crdtbucket.http.middleware.asgi import ASGILimitMiddleware
 from crdtbucket.http.middleware.wsgi import WSGILimitMiddleware
 from crdtbucket.integrations.grpc import AsyncLimitInterceptor, LimitInterceptor
 from crdtbucket.integrations.langchain import BucketRateLimiter
+from crdtbucket.testing import SimulationSettings, reset_fixture
+from crdtbucket.upstream.aiohttp_client import upstream_middleware
+from crdtbucket.upstream.httpx_transport import AsyncUpstreamTransport, UpstreamTransport
+from crdtbucket.upstream.requests_adapter import UpstreamAdapter
+from crdtbucket.upstream.upstream import Upstream
 
 NOTHING = object()
 VALUES = [
@@ -81,6 +87,9 @@ class World:
 
     def limits(self, **given: Any) -> None:
         Limits(given.pop("limiter", self.limiter), given.pop("rules", Rule("a")), **given)
+
+    def upstream(self, **given: Any) -> None:
+        Upstream(**{"limiter": self.limiter, "bucket": "a", **given})
 
     def levels(self) -> list[Any]:
         """All that calls could change."""
@@ -177,6 +186,22 @@ PUBLIC: dict[str, Made] = {
     "WSGILimitMiddleware": lambda world: (
         *2 * (WSGILimitMiddleware,),
         {"app": an_app, "limits": Limits(world.limiter, Rule("a"))},
+    ),
+    "SimulationSettings": made(SimulationSettings),
+    "reset_fixture": lambda w: (*2 * (reset_fixture,), {"limiter": w.limiter}),
+    "Upstream": lambda w: (w.upstream, Upstream, {"limiter": w.limiter, "bucket": "a"}),
+    "UpstreamTransport": lambda w: (
+        *2 * (UpstreamTransport,),
+        {"transport": HTTPTransport(), "upstream": Upstream(w.limiter, "a")},
+    ),
+    "AsyncUpstreamTransport": lambda w: (
+        *2 * (AsyncUpstreamTransport,),
+        {"transport": AsyncHTTPTransport(), "upstream": Upstream(w.limiter, "a")},
+    ),
+    "UpstreamAdapter": lambda w: (*2 * (UpstreamAdapter,), {"upstream": Upstream(w.limiter, "a")}),
+    "upstream_middleware": lambda w: (
+        *2 * (upstream_middleware,),
+        {"upstream": Upstream(w.limiter, "a")},
     ),
     "take": of("take", key="k"),
     "peek": of("peek", key="k"),

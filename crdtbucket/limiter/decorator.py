@@ -31,8 +31,8 @@ def limited(
     """
 
     check_bucket(bucket, "limited")
-    _check_key(key)
-    _check_cost(cost)
+    check_key(key, "the call's arguments")
+    check_tokens(cost, "the call's arguments")
     key_of, cost_of = key if callable(key) else None, cost if callable(cost) else None
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
@@ -81,26 +81,6 @@ def limited(
         return blocking
 
     return decorate
-
-
-def _check_key(key: object) -> None:
-    if callable(key):
-        _check_sync("key", key)
-    else:
-        check_key(key, ", or a function of the call's arguments")
-
-
-def _check_cost(cost: object) -> None:
-    if callable(cost):
-        _check_sync("cost", cost)
-    else:
-        check_tokens(cost, ", or a function of the call's arguments")
-
-
-def _check_sync(name: str, ask: Callable[..., object]) -> None:
-    if inspect.iscoroutinefunction(ask):
-        fix = "do the slow part before the call"
-        raise InvalidSpec(f"{name} is a coroutine function", fix, name)
 
 
 def _check_function(function: Callable[..., object]) -> None:

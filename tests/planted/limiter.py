@@ -50,8 +50,8 @@ MUTATIONS = (
     Mutation(
         "a_cost_that_no_call_can_have_is_refused_at_the_first_call",
         "limiter",
-        "    _check_cost(cost)\n",
-        "",
+        'check_tokens(cost, "the call\'s arguments")',
+        "pass",
         suite("limiter/test_decorator", "no_call_can_have"),
     ),
     Mutation(

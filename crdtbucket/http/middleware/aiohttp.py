@@ -13,6 +13,7 @@ from crdtbucket.http.fields import field_pairs
 from crdtbucket.http.limits import Limits, check_limits
 from crdtbucket.http.request import Request
 from crdtbucket.limiter.facade import Limiter
+from crdtbucket.limiter.multi import check_limiter
 from crdtbucket.spec.field_checks import check_flag
 
 KEY = web.RequestKey("crdtbucket.verdict", Verdict)
@@ -55,8 +56,7 @@ async def _answer_denials(request: web.Request, handler: Handler) -> web.StreamR
 def limiter_context(limiter: Limiter) -> Callable[[web.Application], AsyncIterator[None]]:
     """A cleanup context that opens a limiter, before what is in `cleanup_ctx` after it. Raises
     `InvalidSpec` for what is no limiter."""
-    if not isinstance(limiter, Limiter):
-        raise InvalidSpec(f"limiter is {limiter!r}", "pass a Limiter", "limiter")
+    check_limiter(limiter, "limiter_context(limiter)")
 
     async def context(_: web.Application) -> AsyncIterator[None]:
         async with limiter:
