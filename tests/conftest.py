@@ -14,6 +14,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
+from crdtbucket.shared import shared_file
 from tests import long_first
 from tests.budget import Budget
 from tests.missing_servers import MissingServers
@@ -38,6 +39,12 @@ for _name, _examples in (("quick", 20), ("dev", 50), ("ci", 300), ("long", 15_00
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def tables_of_tests(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What is `shared: auto` in this process is removed with the other files of the tests."""
+    shared_file.DIRECTORY = str(tmp_path_factory.mktemp("shm"))
 
 
 @pytest.fixture

@@ -138,9 +138,10 @@ def names(page: str, heading: str) -> list[str]:
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder with the examples in it."""
+    """An empty folder with the examples in it, which also gets what would be left in /tmp."""
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(os, "environ", dict(os.environ))
     return tmp_path
 
@@ -190,7 +191,7 @@ SHOWN = re.compile(rf"^```python\n{BODY}\n```text\n{BODY}$", re.MULTILINE)
 
 
 @pytest.mark.parametrize("name", ["README.md", "docs/getting-started.md", "docs/choosing.md"])
-def test_a_snippet_with_its_output_prints_that(name: str) -> None:
+def test_a_snippet_with_its_output_prints_that(name: str, place: Path) -> None:
     shown = SHOWN.findall((ROOT / name).read_text())
     assert shown
     for source, output in shown:
@@ -545,7 +546,7 @@ def test_what_troubleshooting_quotes_of_the_log_is_logged() -> None:
     source = "".join(path.read_text() for path in (ROOT / "crdtbucket" / "mesh").rglob("*.py"))
     told = names("docs/troubleshooting.md", "Nodes do not find each other")
     quoted = [words for words in told if " " in words]
-    assert len(quoted) == 9
+    assert len(quoted) == 10
     assert [words for words in quoted if words not in source] == []
 
 

@@ -11,6 +11,10 @@ from functools import partial
 from typing import Any
 
 import pytest
+from aiohttp import web
+from fastapi import FastAPI
+from flask import Flask
+from httpx2 import AsyncHTTPTransport, HTTPTransport
 
 from crdtbucket import (
     AskedOverrides,
@@ -25,8 +29,16 @@ from crdtbucket import (
 )
 from crdtbucket.config import load_config
 from crdtbucket.http import FieldOptions, Limits, Rule
+from crdtbucket.http.middleware import aiohttp, fastapi, flask
 from crdtbucket.http.middleware.asgi import ASGILimitMiddleware
 from crdtbucket.http.middleware.wsgi import WSGILimitMiddleware
+from crdtbucket.integrations.grpc import AsyncLimitInterceptor, LimitInterceptor
+from crdtbucket.integrations.langchain import BucketRateLimiter
+from crdtbucket.testing import SimulationSettings, reset_fixture
+from crdtbucket.upstream.aiohttp_client import upstream_middleware
+from crdtbucket.upstream.httpx_transport import AsyncUpstreamTransport, UpstreamTransport
+from crdtbucket.upstream.requests_adapter import UpstreamAdapter
+from crdtbucket.upstream.upstream import Upstream
 
 NOTHING = object()
 VALUES = [
@@ -76,6 +88,9 @@ class World:
     def limits(self, **given: Any) -> None:
         Limits(given.pop("limiter", self.limiter), given.pop("rules", Rule("a")), **given)
 
+    def upstream(self, **given: Any) -> None:
+        Upstream(**{"limiter": self.limiter, "bucket": "a", **given})
+
     def levels(self) -> list[Any]:
         """All that calls could change."""
         keys = ("used", "k", "x", b"x", "3")
@@ -112,6 +127,11 @@ def of_limiter(name: str, /, **right: Any) -> Made:
     return lambda world: (getattr(world.limiter, name), getattr(world.limiter, name), right)
 
 
+def limiting(call: Callable[..., Any]) -> Made:
+    """Something that takes limits."""
+    return lambda world: (call, call, {"limits": Limits(world.limiter, Rule("a"))})
+
+
 ONE = [("a", "k")]
 PUBLIC: dict[str, Made] = {
     "BucketSpec": made(BucketSpec, name="a", capacity=10, refill_rate=1),
@@ -137,9 +157,51 @@ PUBLIC: dict[str, Made] = {
         *2 * (ASGILimitMiddleware,),
         {"app": an_app, "limits": Limits(world.limiter, Rule("a"))},
     ),
+    "aiohttp.setup": lambda w: (
+        *2 * (aiohttp.setup,),
+        {"app": web.Application(), "limits": Limits(w.limiter, Rule("a"))},
+    ),
+    "aiohttp.install": made(aiohttp.install, app=web.Application()),
+    "aiohttp.limiter_context": lambda w: (*2 * (aiohttp.limiter_context,), {"limiter": w.limiter}),
+    "aiohttp.limit_middleware": limiting(aiohttp.limit_middleware),
+    "fastapi.limit_dependency": limiting(fastapi.limit_dependency),
+    "fastapi.limit_route": limiting(fastapi.limit_route),
+    "fastapi's decorator": lambda w: (
+        *2 * (fastapi.limit_route(Limits(w.limiter, Rule("a"))),),
+        {"route": print_nothing},
+    ),
+    "fastapi.install": made(fastapi.install, app=FastAPI()),
+    "flask.limit_route": limiting(flask.limit_route),
+    "flask's decorator": lambda w: (
+        *2 * (flask.limit_route(Limits(w.limiter, Rule("a"))),),
+        {"view": print_nothing},
+    ),
+    "flask.install": made(flask.install, app=Flask("app")),
+    "LimitInterceptor": lambda w: (*2 * (LimitInterceptor,), {"bucket": w.bucket}),
+    "AsyncLimitInterceptor": lambda w: (*2 * (AsyncLimitInterceptor,), {"bucket": w.bucket}),
+    "BucketRateLimiter": lambda w: (
+        *2 * (BucketRateLimiter,),
+        {"bucket": w.bucket, "key": "k"},
+    ),
     "WSGILimitMiddleware": lambda world: (
         *2 * (WSGILimitMiddleware,),
         {"app": an_app, "limits": Limits(world.limiter, Rule("a"))},
+    ),
+    "SimulationSettings": made(SimulationSettings),
+    "reset_fixture": lambda w: (*2 * (reset_fixture,), {"limiter": w.limiter}),
+    "Upstream": lambda w: (w.upstream, Upstream, {"limiter": w.limiter, "bucket": "a"}),
+    "UpstreamTransport": lambda w: (
+        *2 * (UpstreamTransport,),
+        {"transport": HTTPTransport(), "upstream": Upstream(w.limiter, "a")},
+    ),
+    "AsyncUpstreamTransport": lambda w: (
+        *2 * (AsyncUpstreamTransport,),
+        {"transport": AsyncHTTPTransport(), "upstream": Upstream(w.limiter, "a")},
+    ),
+    "UpstreamAdapter": lambda w: (*2 * (UpstreamAdapter,), {"upstream": Upstream(w.limiter, "a")}),
+    "upstream_middleware": lambda w: (
+        *2 * (upstream_middleware,),
+        {"upstream": Upstream(w.limiter, "a")},
     ),
     "take": of("take", key="k"),
     "peek": of("peek", key="k"),

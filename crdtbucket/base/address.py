@@ -46,7 +46,7 @@ def read_address(text: str, default_port: int = REDIS_PORT) -> Address:
             raise ValueError("has something in brackets that is no IPv6 address")
     elif ":" in host:
         raise ValueError("has an IPv6 host without brackets")
-    if not host or any(c.isspace() or c in "/@[]?#" for c in host):
+    if not host or any(c.isspace() or not c.isprintable() or c in "/@[]?#" for c in host):
         raise ValueError("has no host name or address")
     if not (port.isascii() and port.isdigit() and len(port) <= 5 and 1 <= int(port) <= 65_535):
         raise ValueError("has no port from 1 to 65535")

@@ -1,4 +1,4 @@
-"""Open files that run out while a process runs: what it accepts then, and what it logs."""
+"""Open files that run out while a process runs: what it accepts, what it logs, what to do."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHORT = (errno.EMFILE, errno.ENFILE)
 OVER_NS = 10 * NS_PER_SECOND
 """A shortage is over when files could be opened for so long (ns): clients that come and go make
 room for moments only."""
-FIXES = {
+FIXES: dict[int | None, str] = {
     errno.EMFILE: "allow this process more than {limit} (LimitNOFILE= of systemd, or ulimit -n), "
     "or close what it has open (ls -l /proc/{process}/fd)",
     errno.ENFILE: "allow the system more (sysctl fs.file-max), or close what it has open",
@@ -91,17 +91,25 @@ class FileShortage:
             self._last = now
             if self._since is None:
                 self._since = now
-                limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
                 LOG.error(
                     "%s: no client or peer can connect, and no connection is made to peers and to "
                     "Redis; %s",
-                    error.strerror, FIXES[error.errno].format(limit=limit, process=os.getpid()),
+                    error.strerror, fix_of(error, ""),
                 )  # fmt: skip
         else:
             if self._since is not None and now - self._last >= OVER_NS:
                 spent = (self._last - self._since) / NS_PER_SECOND
                 LOG.info("files can be opened again, after %.0f s in which none could", spent)
                 self._since = None
+
+
+def fix_of(error: Exception, fix: str) -> str:
+    """What to do about an error: `fix`, unless it says that no further file can be opened."""
+    # Errors of TLS have numbers of their own, and a class of their own.
+    if type(error) is not OSError or error.errno not in FIXES:
+        return fix
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return FIXES[error.errno].format(limit=limit, process=os.getpid())
 
 
 def _opened() -> int:

@@ -9,6 +9,7 @@ import ssl
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeAlias, TypeVar
 
+from crdtbucket.base.file_shortage import fix_of
 from crdtbucket.errors import CrdtbucketError
 
 T = TypeVar("T")
@@ -60,8 +61,8 @@ def load_key_pair(
         context.load_cert_chain(cert, key, password="")
     except (OSError, ssl.SSLError) as cause:
         raise failure(
-            f"{named} cannot be loaded ({cause}): give a readable PEM certificate and its "
-            "unencrypted private key"
+            f"{named} cannot be loaded ({cause}): "
+            + fix_of(cause, "give a readable PEM certificate and its unencrypted private key")
         ) from cause
 
 
@@ -74,8 +75,8 @@ def load_authorities(
         context.load_verify_locations(cafile=file)
     except (OSError, ssl.SSLError) as cause:
         raise failure(
-            f"{named} cannot be loaded ({cause}): give a readable PEM file of the authorities that "
-            f"sign {signed}"
+            f"{named} cannot be loaded ({cause}): "
+            + fix_of(cause, f"give a readable PEM file of the authorities that sign {signed}")
         ) from cause
 
 

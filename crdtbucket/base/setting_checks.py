@@ -146,7 +146,7 @@ _KINDS: dict[Any, tuple[Any, str]] = {
 
 def kind_problems(section: str, settings: Any) -> Iterator[Problem]:
     """The fields without a range or a set of words whose value is of another type than their
-    annotation has, and secrets that cannot be encoded. A message never repeats a secret."""
+    annotation has, and text that cannot be encoded. A message never repeats a secret."""
     kind: Any = type(settings)
     for name, hint in types_of(kind).items():
         value, options = getattr(settings, name), options_of(hint)
@@ -165,8 +165,9 @@ def kind_problems(section: str, settings: Any) -> Iterator[Problem]:
             fix = f"write {' or '.join(word for _, word in kinds)}"
             shown = f"of type {type(value).__name__}" if secret else repr(value)
             yield Problem(f"is {shown}", fix, f"{section}.{name}")
-        elif secret and isinstance(value, str) and not is_unicode(value):
-            yield Problem("is not UTF-8", "write text, or bytes", f"{section}.{name}")
+        elif isinstance(value, str):
+            is_file = PathLike in bare or name.startswith("tls_")
+            yield from _text_problem(f"{section}.{name}", value, is_file=is_file)
 
 
 def check_kinds(section: str, settings: Any) -> None:
@@ -175,7 +176,21 @@ def check_kinds(section: str, settings: Any) -> None:
     if problems := list(kind_problems(section, settings)):
         raise ConfigError(problems)
     for name in fields_of(settings, Sequence[str]):
-        object.__setattr__(settings, name, tuple(getattr(settings, name)))
+        kept = tuple(getattr(settings, name))
+        object.__setattr__(settings, name, kept)
+        for number, one in enumerate(kept):
+            if isinstance(one, str):
+                problems += _text_problem(f"{section}.{name}[{number}]", one)
+    if problems:
+        raise ConfigError(problems)
+
+
+def _text_problem(path: str, text: str, *, is_file: bool = False) -> Iterator[Problem]:
+    # The name of a file may have any bytes, and the text may be a secret.
+    try:
+        text.encode(errors="surrogateescape" if is_file else "strict")
+    except UnicodeEncodeError:
+        yield Problem("is not UTF-8", "write text that UTF-8 can encode", path)
 
 
 def is_unicode(text: str) -> bool:

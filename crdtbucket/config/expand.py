@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from crdtbucket.base.file_shortage import fix_of
 from crdtbucket.base.setting_checks import is_unicode
 from crdtbucket.config.source import Source, YamlNode
 
@@ -105,7 +106,7 @@ def _file_value(rest: str, folder: Path) -> str:
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise _Missing(
-            f"the file {path} cannot be read: {reason}", "check path and rights"
+            f"the file {path} cannot be read: {reason}", fix_of(error, "check path and rights")
         ) from error
     except UnicodeDecodeError as error:
         raise _Missing(f"the file {path} is not UTF-8 text", "store the secret as text") from error

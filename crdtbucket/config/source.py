@@ -17,6 +17,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
 from ruamel.yaml.scanner import Scanner, ScannerError
 
+from crdtbucket.base.file_shortage import fix_of
 from crdtbucket.base.setting_checks import is_unicode
 from crdtbucket.errors import ConfigError, Problem
 
@@ -121,7 +122,8 @@ def read_tree(path: Path, source: Source) -> YamlNode:
         data = beginning_of(path)
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        fault = Problem(f"cannot be read: {reason}", "check the path", file=source.file)
+        fix = fix_of(error, "check the path")
+        fault = Problem(f"cannot be read: {reason}", fix, file=source.file)
         raise ConfigError([fault]) from error
     if len(data) > MAX_FILE_BYTES:
         fault = Problem("is over 1 MiB", "this is not a configuration", file=source.file)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from crdtbucket._core import HEADER_BYTES, LAYOUT, is_ours, read_header
 from crdtbucket.base.address import split_address
+from crdtbucket.base.file_shortage import fix_of
 from crdtbucket.config import Config
 from crdtbucket.config.outlook import bytes_in_the_table, bytes_of_a_key, outlook
 from crdtbucket.doctor.diagnosis import Diagnosis, note, ok, wrong
@@ -79,8 +80,8 @@ def _port_answer(address: str, fault: ValueError | OSError | None) -> Diagnosis:
     if _in_use(fault):
         return wrong(subject, "another process listens there: stop it, or choose another port")
     if isinstance(fault, OSError):
-        text = f"cannot be listened on ({fault.strerror}): name an address of this host"
-        return wrong(subject, text)
+        fix = fix_of(fault, "name an address of this host")
+        return wrong(subject, f"cannot be listened on ({fault.strerror}): {fix}")
     return wrong(subject, f'the address {fault}: write "host:port"')
 
 
@@ -145,14 +146,15 @@ def _table(subject: str, path: str) -> Diagnosis:
     except SharedTableError as error:
         return wrong(subject, f"{error.fault}: {error.fix}")
     try:
-        first = os.pread(file.fd, HEADER_BYTES, 0)
+        first, used = os.pread(file.fd, HEADER_BYTES, 0), file.used()
     finally:
         file.close()
     if first and not is_ours(first):
         fix = "name a file that does not exist yet, or remove this one if nobody needs it"
         return wrong(subject, f"is another program's file: {fix}")
     found = read_header(first)
-    if found is not None and found["layout"] == LAYOUT and found["ungrown"]:
+    ungrown = found is not None and found["layout"] == LAYOUT and found["ungrown"]
+    if ungrown and used:  # a table without a process evicts nothing, and asks again when one starts
         full = cannot_grow(path, "its file system is full")
         return wrong(subject, f"{full.fault}: {full.fix}")
     return ok(subject, "is a table" if first else "is empty")
@@ -194,7 +196,11 @@ def _left_in_groups() -> Iterator[int]:
     while True:
         limit, used = (_text(f"{folder}/memory.{name}").strip() for name in ("max", "current"))
         if limit.isdigit() and used.isdigit():  # "max" is no bound
-            yield max(0, int(limit) - int(used))
+            # Pages of files that were not used of late are taken back before memory is refused.
+            stat = _text(f"{folder}/memory.stat")
+            cache = re.search(r"^inactive_file (\d+)$", stat, re.MULTILINE)
+            working = max(0, int(used) - (int(cache[1]) if cache else 0))
+            yield max(0, int(limit) - working)
         if folder == GROUPS:
             return
         folder = os.path.dirname(folder)

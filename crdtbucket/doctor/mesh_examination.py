@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from crdtbucket.base.address import Address, split_address, why_unreachable
 from crdtbucket.base.deadline import within
+from crdtbucket.base.file_shortage import fix_of
 from crdtbucket.base.own_certificates import late_renewal
 from crdtbucket.config import Config
 from crdtbucket.doctor.diagnosis import Diagnosis, note, ok, reach, wrong
@@ -112,8 +113,8 @@ def _explain(error: Exception, timeout: float) -> str:
     if isinstance(error, (socket.gaierror, UnicodeError)):
         return "the name does not resolve: correct mesh.peers, or the DNS"
     if isinstance(error, OSError) and error.errno is not None:
-        why = why_unreachable(error)
-        return f"it cannot be reached ({why}): start the node, or correct mesh.peers"
+        fix = fix_of(error, "start the node, or correct mesh.peers")
+        return f"it cannot be reached ({why_unreachable(error)}): {fix}"
     return f"no answer within {timeout:g} s: is the host up, and no firewall between?"
 
 
@@ -163,4 +164,4 @@ async def _announced(
 
 def _explain_server(error: Exception) -> str:
     why = str(error) or "no answer in time"
-    return f"cannot be reached ({why}): start it, or correct mesh.servers"
+    return f"cannot be reached ({why}): {fix_of(error, 'start it, or correct mesh.servers')}"

@@ -45,7 +45,8 @@ def client_address(
     """
     unix, networks = _parsed_proxies(tuple(trusted))
     known = _known(peer or "")
-    believed = unix if known is None else _within(known.address, networks)
+    local = known is None and _is_local(peer)
+    believed = local and unix if known is None else _within(known.address, networks)
     entries = iter(_from_the_end(forwarded_for))
     while believed:
         further = _known(next(entries, ""))
@@ -56,7 +57,7 @@ def client_address(
         return known.key
     if peer == TEST_CLIENT:
         return peer
-    if peer:
+    if peer and not local:
         raise InvalidAddress(f"the client's address is given as {peer[:LONGEST]!r}, which is none")
     if unix:
         raise InvalidKey(
@@ -74,6 +75,12 @@ def check_trusted(trusted: Iterable[str | Network]) -> tuple[str | Network, ...]
     kept = check_listed("trusted", trusted)
     _parsed_proxies(kept)
     return kept
+
+
+def _is_local(peer: str | None) -> bool:
+    """Whether a server gives this as the peer at a Unix socket: nothing, or the path that it has;
+    Werkzeug says "<local>"."""
+    return not peer or peer == "<local>" or peer.startswith("/")
 
 
 @functools.lru_cache(maxsize=256)

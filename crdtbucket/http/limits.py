@@ -265,10 +265,18 @@ def check_limits(given: object, *, maker: bool = False) -> None:
         raise InvalidSpec(f"limits is {given!r}", fix, "limits")
 
 
-def check_application(app: object) -> None:
-    """Raises `InvalidSpec` if this is no application, such as when the limits came first."""
-    if not callable(app):
+def check_application(app: object, method: str = "__call__") -> None:
+    """Raises `InvalidSpec` if this is no application, such as when the limits came first. `method`:
+    what it has."""
+    is_class = isinstance(app, type) and method != "__call__"  # WSGI makes one of it each time
+    if is_class or not callable(getattr(app, method, None)):
         raise InvalidSpec(f"app is {app!r}", "pass the application first", "app")
+
+
+def check_route(name: str, route: object) -> None:
+    """Raises `InvalidSpec` if this is no function of an application. `name`: of the parameter."""
+    if isinstance(route, type) or not callable(route):
+        raise InvalidSpec(f"{name} is {route!r}", "put the limit above a function", name)
 
 
 def _check_options(on_denied: object, fields: object) -> None:

@@ -111,7 +111,7 @@ def check_cost(cost: Any, argument: str) -> None:
     """Raises `InvalidSpec` for a cost that is neither 1 or more tokens nor a function."""
     if not isinstance(cost, int):
         check_callable("cost", cost, argument)
-    elif cost < 1:
+    elif isinstance(cost, bool) or cost < 1:
         raise InvalidSpec(f"cost is {cost}", "write 1 or more", "cost")
 
 

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 from crdtbucket._core import Decision
 from crdtbucket.base.extras import extra
-from crdtbucket.errors import CostExceedsCapacity
+from crdtbucket.errors import CostExceedsCapacity, InvalidKey
 from crdtbucket.http.client_address import client_address
 from crdtbucket.http.request_rules import check_callable, check_cost
 from crdtbucket.limiter.bucket import Bucket, check_bucket
@@ -42,7 +42,12 @@ class RpcCall(NamedTuple):
 def by_peer(call: RpcCall) -> str:
     """A call's key unless another is given: the peer's address, IPv6 by its /64. Raises
     `InvalidKey` for a peer without one, as on a Unix socket."""
-    return client_address(unquote(call.peer).partition(":")[2], None, ())
+    family, _, peer = unquote(call.peer).partition(":")
+    if family not in ("ipv4", "ipv6"):  # of a Unix socket it is a path, which a client chooses
+        raise InvalidKey(
+            f"the peer {call.peer!r} has no address: pass key=, a function of the call"
+        )
+    return client_address(peer, None, ())
 
 
 class RpcLimit:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from crdtbucket.base.duration import patience_ns
 from crdtbucket.base.extras import extra
-from crdtbucket.limiter.bucket import Bucket, check_bucket
+from crdtbucket.limiter.bucket import Bucket, check_bucket, check_key, check_tokens
 
 with extra("langchain"):
     from langchain_core.rate_limiters import BaseRateLimiter
@@ -19,6 +19,8 @@ class BucketRateLimiter(BaseRateLimiter):
         """timeout: seconds that a call waits at most, None for ever; then it raises `WaitTimeout`.
         LangChain does not pass a limiter what is asked, so that each call costs the same."""
         check_bucket(bucket, "BucketRateLimiter")
+        check_key(key)
+        check_tokens(cost)
         patience_ns(timeout)
         self._bucket = bucket
         self._key = key

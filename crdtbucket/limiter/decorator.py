@@ -10,7 +10,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 from crdtbucket._core import Decision
 from crdtbucket.base.signatures import misfit
 from crdtbucket.errors import InvalidSpec, LimitExceeded
-from crdtbucket.limiter.bucket import Bucket, check_bucket
+from crdtbucket.limiter.bucket import Bucket, check_bucket, check_key, check_tokens
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -26,12 +26,13 @@ def limited(
 
     key, cost: values, or functions of the call's own arguments. A sync function blocks while the
     bucket asks Redis; an async one awaits. No outcome of the call, not even an exception, gives
-    tokens back. Raises as `Bucket.take`, and `InvalidSpec` for a generator function, whose call
-    runs nothing.
+    tokens back. Raises `InvalidSpec` for a key or cost that no call can have, and for a generator
+    function, whose call runs nothing. A call raises as `Bucket.take`.
     """
 
     check_bucket(bucket, "limited")
-    _check_key(key)
+    check_key(key, "the call's arguments")
+    check_tokens(cost, "the call's arguments")
     key_of, cost_of = key if callable(key) else None, cost if callable(cost) else None
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
@@ -80,12 +81,6 @@ def limited(
         return blocking
 
     return decorate
-
-
-def _check_key(key: object) -> None:
-    if not callable(key) and not isinstance(key, (str, bytes)):
-        fix = "pass text, or a function of the call's arguments"
-        raise InvalidSpec(f"key is {key!r}", fix, "key")
 
 
 def _check_function(function: Callable[..., object]) -> None:

@@ -16,12 +16,14 @@ from typing import NamedTuple
 
 import msgpack
 
+from crdtbucket.base.file_shortage import fix_of
 from crdtbucket.errors import MeshError, WireError
 from crdtbucket.mesh.links.counters import LOG
 from crdtbucket.mesh.links.override_book import OverrideBook
 from crdtbucket.mesh.links.override_orders import OverrideOrder
 from crdtbucket.mesh.links.signed_orders import packed as packed_orders
 from crdtbucket.mesh.links.signed_orders import unpacked
+from crdtbucket.mesh.state_file import damaged
 
 RECORD = 256
 """Orders in one record at most."""
@@ -31,6 +33,7 @@ SPARE_ORDERS = 10_000
 """The file may hold this many replaced orders beside one order for each key, before it is
 rewritten."""
 FIX = "put back a copy, or remove it, and peers tell this node the limits again"
+ROOM_FIX = "give this process the right to write in its directory, and room on the disk"
 _HEAD = struct.Struct(">I16s")
 
 
@@ -106,8 +109,7 @@ class OverrideFile:
                 os.close(fd)
         except OSError as error:
             raise MeshError(
-                f"{self.path} cannot be used: {error.strerror}: give this process the right "
-                "to write in its directory, and room on the disk"
+                f"{self.path} cannot be used: {error.strerror}: " + fix_of(error, ROOM_FIX)
             ) from error
         return found
 
@@ -143,7 +145,7 @@ class OverrideFile:
             size, digest = _HEAD.unpack(head) if len(head) == _HEAD.size else (end, b"")
             if self._at + _HEAD.size + size > end:
                 if _is_not_cut_off(os.pread(fd, MOST_BYTES, self._at + _HEAD.size)):
-                    raise MeshError(f"{self.path} is damaged: {FIX}")
+                    raise damaged(self.path, "a record has another length", FIX)
                 LOG.warning(
                     "%s: a record that was cut off by a crash is dropped: %d bytes",
                     self.path,
@@ -159,11 +161,11 @@ class OverrideFile:
 
     def _orders_in(self, packed: bytes, digest: bytes) -> Iterator[OverrideOrder]:
         if _digest(packed) != digest:
-            raise MeshError(f"{self.path} is damaged: {FIX}")
+            raise damaged(self.path, "a record has another checksum", FIX)
         try:
             yield from OverrideOrder.read(unpacked(packed))
         except WireError as error:
-            raise MeshError(f"{self.path} is damaged ({error}): {FIX}") from error
+            raise damaged(self.path, error, FIX) from error
 
     def _append(self, fd: int, orders: Sequence[OverrideOrder], *, durable: bool) -> None:
         end = os.fstat(fd).st_size

@@ -196,7 +196,7 @@ def _secret_problem(name: str, secret: object, least: int) -> Iterator[Problem]:
     if not isinstance(secret, (str, bytes)):
         yield _problem(name, "is neither text nor bytes", "write the secret as text")
     elif isinstance(secret, str) and not is_unicode(secret):
-        yield _problem(name, "is not UTF-8", "write text, or bytes")
+        yield _problem(name, "is not UTF-8", "write bytes, or text that UTF-8 can encode")
     elif not secret.strip():
         yield _problem(name, "is empty", "give a secret, or leave the field out")
     elif (size := len(_as_bytes(secret))) < least:

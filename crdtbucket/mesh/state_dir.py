@@ -9,6 +9,7 @@ import os
 import re
 from pathlib import Path
 
+from crdtbucket.base.file_shortage import fix_of
 from crdtbucket.errors import MeshError, NodeConflict
 from crdtbucket.mesh.state_file import CheckedFile, KeyFile, StateFile
 
@@ -66,8 +67,8 @@ class StateDir:
             lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise MeshError(
-                f"mesh.state_dir {str(self._dir)!r} cannot be used: {error.strerror}; name a "
-                "folder that this user may make, or write to"
+                f"mesh.state_dir {str(self._dir)!r} cannot be used: {error.strerror}; "
+                + fix_of(error, "name a folder that this user may make, or write to")
             ) from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -19,6 +19,11 @@ CRC = b"\ncrc32 "
 """Begins the last line of a checked file."""
 
 
+def damaged(path: object, why: object, fix: str) -> MeshError:
+    """The error for a file whose content cannot be read; `fix`: what its user can do."""
+    return MeshError(f"{path} is damaged ({why}): {fix}")
+
+
 class StateFile:
     """A file that only its user may read. Its text is its path, for messages."""
 
@@ -95,7 +100,7 @@ class CheckedFile(StateFile):
 
     def damaged(self, why: object) -> MeshError:
         """The error for content that cannot be read."""
-        return MeshError(f"{self} is damaged ({why}): {self._fix}")
+        return damaged(self, why, self._fix)
 
 
 class KeyFile(StateFile):

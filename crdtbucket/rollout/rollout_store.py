@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from crdtbucket._core import Table
 from crdtbucket.errors import CrdtbucketError, MeshError, SharedTableError
 from crdtbucket.mesh.state_dir import StateDir
+from crdtbucket.mesh.state_file import damaged
 from crdtbucket.rollout.staged import Position
 from crdtbucket.shared.shared_file import SharedFile
 from crdtbucket.spec.bucket_spec import BucketSpec
@@ -71,8 +72,7 @@ class HostRollout:
         try:
             return recalled(data, target)
         except ValueError as error:
-            fix = "remove it to start with the new version"
-            raise MeshError(f"{self.path} is damaged ({error}): {fix}") from error
+            raise damaged(self.path, error, "remove it to start with the new version") from error
 
     def exchange(self, position: Position, content: Callable[[], bytes]) -> Position | None:
         """If the file has a smaller position or none, writes the result of `content`, which

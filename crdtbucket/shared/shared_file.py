@@ -14,6 +14,7 @@ import struct
 import time
 from contextlib import suppress
 
+from crdtbucket.base.file_shortage import fix_of
 from crdtbucket.errors import SharedTableError
 from crdtbucket.mesh.state_dir import file_stem
 
@@ -76,7 +77,7 @@ class SharedFile:
             raise SharedTableError(
                 path,
                 f"cannot be opened: {error.strerror}",
-                "name a file in a directory of this host's memory, such as /dev/shm",
+                fix_of(error, "name a file in a directory of this host's memory, such as /dev/shm"),
             ) from error
         except SharedTableError:
             self.close()
@@ -107,6 +108,12 @@ class SharedFile:
         """Whether no other process uses the file. If so, no other can begin to use it while this
         one lives."""
         return self._try_lock(fcntl.F_WRLCK)
+
+    def used(self) -> bool:
+        """Whether another process uses the file, or a table of this one does; locks nothing."""
+        whole = _LOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        kind, *_ = _LOCK.unpack(fcntl.fcntl(self.fd, fcntl.F_OFD_GETLK, whole))
+        return bool(kind != fcntl.F_UNLCK)
 
     def replaced(self) -> bool:
         """Whether the path now leads to another file, so that new processes share nothing with this
@@ -139,7 +146,7 @@ class SharedFile:
             raise SharedTableError(
                 self.path,
                 f"cannot be opened in the child of a fork: {error.strerror}",
-                "open the limiter after the fork, or allow more open files",
+                fix_of(error, "open the limiter after the fork"),
             ) from error
         finally:
             os.close(inherited)

@@ -24,6 +24,7 @@ from crdtbucket._core import (
     table_size,
 )
 from crdtbucket.base.clock import clock_offset_ns
+from crdtbucket.base.file_shortage import fix_of
 from crdtbucket.base.forks import Turn, after_fork
 from crdtbucket.errors import CrdtbucketError, SharedTableError
 from crdtbucket.shared.shared_file import SharedFile
@@ -144,7 +145,7 @@ def _here(file: SharedFile) -> Host:
         raise SharedTableError(
             file.path,
             f"cannot be tied to this host: {error.filename}: {error.strerror}",
-            "mount /proc where this process runs, and let it read its own entries there",
+            fix_of(error, "mount /proc where this process runs, and let it read its entries there"),
         ) from error
 
 

@@ -10,6 +10,7 @@ from typing import Literal, get_args
 
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.duration import duration_ns
+from crdtbucket.base.file_shortage import fix_of
 from crdtbucket.errors import InvalidSpec
 from crdtbucket.spec.field_checks import check_choice, check_whole, clipped
 from crdtbucket.spec.mode import Mode
@@ -120,6 +121,9 @@ def zone_of(name: str) -> datetime.tzinfo:
     try:
         return zoneinfo.ZoneInfo(name)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:
+        if fix := fix_of(error, ""):
+            message = f"time_zone {name!r} cannot be read ({error})"
+            raise InvalidSpec(message, fix, "time_zone") from error
         if not zoneinfo.available_timezones():
             message = f"time_zone is {name!r}, and this machine has no database of time zones"
             fix = 'install the package "tzdata", of the system or by pip; "UTC" needs none'

@@ -16,6 +16,10 @@ def reset_fixture(limiter: Limiter) -> Any:
     """
     import pytest  # only those who test have it
 
+    from crdtbucket.limiter.multi import check_limiter
+
+    check_limiter(limiter, "reset_fixture(app.limiter)")
+
     @pytest.fixture(autouse=True)
     def fresh_limits() -> Iterator[None]:
         limiter.reset_all()

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
-from crdtbucket.errors import CrdtbucketError
+from crdtbucket.errors import CrdtbucketError, InvalidSpec
 from crdtbucket.mesh.mesh_config import MeshConfig
+from crdtbucket.spec.field_checks import check_flag, check_listed, check_whole
 
 
 @dataclass(frozen=True)
 class SimulationSettings:
-    """Checked when made: raises `CrdtbucketError` for a number that is out of its range.
+    """Checked when made: raises `CrdtbucketError` for a value that its field cannot have.
 
     Times are seconds; probabilities and the jitter are fractions from 0 to 1.
     """
@@ -53,9 +55,23 @@ class SimulationSettings:
             value = getattr(self, name)
             if not isinstance(value, (int, float)) or not 0 <= value <= most:
                 raise CrdtbucketError(f"{name} is {value!r}: it must be 0 to {most:g}")
+        for name in ("clock_offsets", "clock_drift_ppm"):
+            _check_clocks(name, getattr(self, name))
+        if not isinstance(self.seed, int):
+            raise InvalidSpec(f"seed is {self.seed!r}", "write a whole number", "seed")
+        check_flag("prediction", self.prediction)
+        check_whole("max_keys", self.max_keys, 16, 2**30)
+        object.__setattr__(self, "down", check_listed("down", self.down))
+        self.mesh_config(1)  # raises for a field of it
 
     def mesh_config(self, members: int) -> MeshConfig:
         """The configuration of each of so many members."""
         shared = {one.name for one in fields(self)} & {one.name for one in fields(MeshConfig)}
         peers = [f"127.0.0.1:{i + 1}" for i in range(members - 1)]
         return MeshConfig(peers=peers, **{name: getattr(self, name) for name in shared})
+
+
+def _check_clocks(name: str, given: object) -> None:
+    numbers = given.values() if isinstance(given, Mapping) else [None]
+    if not all(isinstance(one, (int, float)) and math.isfinite(one) for one in numbers):
+        raise InvalidSpec(f"{name} is {given!r}", "write a number for each node's name", name)

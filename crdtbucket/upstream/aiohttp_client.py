@@ -7,7 +7,7 @@ import asyncio
 from aiohttp import ClientHandlerType, ClientMiddlewareType, ClientRequest, ClientResponse
 
 from crdtbucket.errors import WaitTimeout
-from crdtbucket.upstream.upstream import Upstream
+from crdtbucket.upstream.upstream import Upstream, check_upstream
 
 
 class _AsyncioTimeout(WaitTimeout, asyncio.TimeoutError):
@@ -20,7 +20,8 @@ class _AsyncioTimeout(WaitTimeout, asyncio.TimeoutError):
 
 def upstream_middleware(upstream: Upstream) -> ClientMiddlewareType:
     """Each request, one after a redirect too, waits for its turn; it raises `WaitTimeout` before
-    anything is sent."""
+    anything is sent. Raises `InvalidSpec` for what is no `Upstream`."""
+    check_upstream(upstream)
 
     async def waiting(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         try:

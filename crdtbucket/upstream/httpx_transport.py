@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from crdtbucket.upstream.upstream import Upstream
+from crdtbucket.errors import InvalidSpec
+from crdtbucket.upstream.upstream import Upstream, check_upstream
 
 
 class UpstreamTransport:
@@ -17,6 +18,7 @@ class UpstreamTransport:
 
     def __init__(self, transport: Any, upstream: Upstream) -> None:
         """transport: what sends the requests, such as `httpx2.HTTPTransport()`."""
+        _check(transport, "handle_request", upstream)
         self._transport = transport
         self._upstream = upstream
 
@@ -44,6 +46,7 @@ class AsyncUpstreamTransport:
 
     def __init__(self, transport: Any, upstream: Upstream) -> None:
         """transport: what sends the requests, such as `httpx2.AsyncHTTPTransport()`."""
+        _check(transport, "handle_async_request", upstream)
         self._transport = transport
         self._upstream = upstream
 
@@ -64,3 +67,10 @@ class AsyncUpstreamTransport:
 
     async def __aexit__(self, *ended: Any) -> None:
         await self._transport.__aexit__(*ended)
+
+
+def _check(transport: object, method: str, upstream: object) -> None:
+    check_upstream(upstream)
+    if isinstance(transport, type) or not callable(getattr(transport, method, None)):
+        fix = f"pass a transport, which has {method}()"
+        raise InvalidSpec(f"transport is {transport!r}", fix, "transport")

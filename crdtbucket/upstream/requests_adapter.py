@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from crdtbucket.base.extras import extra
-from crdtbucket.upstream.upstream import Upstream
+from crdtbucket.upstream.upstream import Upstream, check_upstream
 
 with extra("requests"):
     import requests
@@ -17,6 +17,7 @@ class UpstreamAdapter(HTTPAdapter):
 
     def __init__(self, upstream: Upstream, **options: Any) -> None:
         """options: of `HTTPAdapter`. What its `max_retries` sends again does not wait again."""
+        check_upstream(upstream)
         super().__init__(**options)
         self._upstream = upstream
 

@@ -13,7 +13,7 @@ from crdtbucket.base.across import check_no_loop
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.duration import duration_ns, patience_ns
 from crdtbucket.errors import InvalidSpec, LimiterClosed, WaitTimeout
-from crdtbucket.limiter.bucket import Bucket, check_bucket
+from crdtbucket.limiter.bucket import Bucket, check_bucket, check_key, check_tokens
 from crdtbucket.limiter.facade import Limiter
 from crdtbucket.limiter.multi import check_limiter
 from crdtbucket.limiter.waiting import Waiters
@@ -63,11 +63,16 @@ class Upstream:
         answer may stop requests; one that says longer counts as this.
 
         Raises `UnknownBucket`, `InvalidSpec` for a strong or a calendar bucket that would follow
-        and for what is no limiter, and `WrongKind` for a bucket of slots.
+        and for an argument that can never be right, and `WrongKind` for a bucket of slots.
         """
         check_limiter(limiter, 'Upstream(limiter, "name of its bucket")')
         found = limiter.bucket(bucket)
         check_bucket(found, "an upstream")
+        check_key(key, "the request")
+        check_tokens(cost, "the request")
+        if follows is not None and not isinstance(follows, str):
+            fix = "pass the unit or the name of one of the service's quotas, or None"
+            raise InvalidSpec(f"follows is {follows!r}", fix, "follows")
         self._bucket = found
         self._key = key
         self._cost = cost
@@ -160,6 +165,13 @@ class Upstream:
             self._bucket.refund(decision)  # the key may have another limit now
             return None
         return UpstreamCall(self, key, decision, self._bucket.table.now())
+
+
+def check_upstream(upstream: object) -> None:
+    """Raises `InvalidSpec` if this is no `Upstream`."""
+    if not isinstance(upstream, Upstream):
+        fix = 'pass Upstream(limiter, "name of its bucket")'
+        raise InvalidSpec(f"upstream is {upstream!r}", fix, "upstream")
 
 
 def _round_ns(bucket: Bucket) -> int:

@@ -4,17 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import resource
 import socket
-from collections.abc import Iterator
+import ssl
+import zoneinfo
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
+from crdtbucket.base.address import Address
 from crdtbucket.base.clock import NS_PER_SECOND
-from crdtbucket.base.file_shortage import OVER_NS, FileShortage, ListeningSocket
+from crdtbucket.base.file_shortage import OVER_NS, FileShortage, ListeningSocket, fix_of
+from crdtbucket.base.loaded_files import load_authorities, load_key_pair
+from crdtbucket.config import load_config
+from crdtbucket.config.expand import expand
+from crdtbucket.config.source import Source, YamlNode
+from crdtbucket.errors import ConfigError, CrdtbucketError, MeshError
+from crdtbucket.http.server.listening import Listening
+from crdtbucket.limiter.override_file import OverrideFile
+from crdtbucket.mesh.links.override_book import OverrideBook
+from crdtbucket.mesh.sockets.listener import Listener
+from crdtbucket.mesh.state_dir import StateDir
+from crdtbucket.shared.shared_file import SharedFile
+from crdtbucket.spec.calendar_period import zone_of
+from crdtbucket.strong.redis.access import Access
+from crdtbucket.strong.redis.blocking_connection import BlockingConnection
 
 
 @contextlib.contextmanager
@@ -28,6 +48,53 @@ def no_file_left() -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (before, hard))
+
+
+def secret(folder: Path) -> None:
+    source, tree = Source("limits.yaml"), YamlNode("${file:secret}", "mesh.secret", 1, 1, 1, 1)
+    expand(tree, {}, folder, source)
+    raise ConfigError(source.problems)
+
+
+DOORS: dict[str, Callable[[Path, asyncio.AbstractEventLoop], object]] = {
+    "settings": lambda at, _: load_config(at / "limits.yaml"),
+    "secret": lambda at, _: secret(at),
+    "table": lambda at, _: SharedFile(str(at / "table")),
+    "state": lambda at, _: StateDir(at, "a").open(),
+    "overrides": lambda at, _: OverrideFile(str(at / "a.overrides")).exchange([], OverrideBook()),
+    "certificate": lambda at, _: load_key_pair(TLS, str(at / "a"), str(at / "a"), "a", MeshError),
+    "authorities": lambda at, _: load_authorities(TLS, str(at / "a"), "a", "peers", MeshError),
+    "zone": lambda *_: zone_of("Europe/Berlin"),
+    "HTTP": lambda *_: Listening("127.0.0.1:0"),
+    "mesh": lambda _, loop: loop.run_until_complete(
+        Listener(Mock(max_peers=2), Mock()).start("127.0.0.1", 0)
+    ),
+    "Redis": lambda *_: BlockingConnection(Address("127.0.0.1", 1), Access(), 1.0),
+}
+"""What opens a file, or a socket, and says what to do when that fails."""
+TLS = ssl.create_default_context()
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_without_a_file_the_advice_is_to_allow_more_files(tmp_path: Path, door: str) -> None:
+    (tmp_path / "limits.yaml").write_text("rating: {}")
+    zone_of.cache_clear()
+    zoneinfo.ZoneInfo.clear_cache()
+    with (
+        contextlib.closing(asyncio.new_event_loop()) as loop,
+        no_file_left(),
+        pytest.raises(CrdtbucketError, match="Too many open files") as raised,
+    ):
+        DOORS[door](tmp_path, loop)
+    text = str(raised.value)
+    assert "allow this process more than" in text
+    for blamed in ("check", "correct"):
+        assert blamed not in text
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "no"), ssl.SSLError(errno.EMFILE, "PEM")])
+def test_for_any_other_error_the_advice_is_that_of_the_door(error: OSError) -> None:
+    assert fix_of(error, "check the path") == "check the path"
 
 
 def listening() -> ListeningSocket:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,8 +22,10 @@ from crdtbucket.base.setting_checks import (
     fields_of,
     ranges_of,
 )
-from crdtbucket.errors import ConfigError
+from crdtbucket.errors import ConfigError, InvalidSpec
+from crdtbucket.http.server.serve_settings import ServeSettings
 from crdtbucket.mesh.mesh_config import MeshConfig
+from crdtbucket.strong.redis.redis_config import RedisConfig
 
 
 @dataclass
@@ -153,3 +157,49 @@ def test_a_secret_that_cannot_be_encoded_is_refused_and_not_shown() -> None:
 def test_every_field_of_the_right_type_is_accepted() -> None:
     check_kinds("kinds", Kinds())
     check_kinds("kinds", Kinds(True, b"x", {"a", "b"}, Path("/"), call=print, several={}, share=1))  # type: ignore[arg-type]
+
+
+HALF = "half\ud800a pair, of a secret"
+TEXTS: list[tuple[Any, str, Any]] = [
+    *((partial(RedisConfig, host="h"), name, HALF) for name in ("username", "password", "tls_ca")),
+    (partial(RedisConfig, host="h"), "username", "a\udcff"),
+    (RedisConfig, "host", HALF),
+    (partial(RedisConfig, sentinels=["a"]), "sentinel_master", HALF),
+    (partial(RedisConfig, sentinels=["a"], sentinel_master="m"), "sentinel_password", HALF),
+    (partial(RedisConfig, sentinel_master="m"), "sentinels", ["a", f"{HALF[:9]}:26379"]),
+    (partial(RedisConfig, cluster=True), "nodes", [f"{HALF[:9]}:6379"]),
+    (partial(RedisConfig, host="h", active_active=True), "regions", ["eu", HALF]),
+    (partial(RedisConfig, host="h"), "hash_secret", HALF),
+    (MeshConfig, "secret", HALF),
+    (MeshConfig, "secret", ["s" * 16, HALF]),
+    (MeshConfig, "observer_secret", HALF),
+    (MeshConfig, "identity_key", HALF),
+    (MeshConfig, "operator_keys", [HALF]),
+    (MeshConfig, "allowed_keys", {"eu": HALF}),
+    (MeshConfig, "peers", [f"{HALF[:9]}:7946"]),
+    (MeshConfig, "state_dir", HALF),
+    (partial(MeshConfig, transport="nats"), "servers", [f"nats://u:{HALF[:9]}@h:4222"]),
+    (partial(MeshConfig, tls_cert="c"), "tls_key", HALF),
+    (ServeSettings, "token", HALF),
+    (ServeSettings, "admin_token", HALF),
+]
+
+
+@pytest.mark.parametrize(("make", "name", "value"), TEXTS)
+def test_text_that_no_byte_can_stand_for_is_refused_where_it_is_given(
+    make: Any, name: str, value: Any
+) -> None:
+    """Half a surrogate pair fails only where it is encoded: in a request to Redis, or in a hash."""
+    with pytest.raises((ConfigError, InvalidSpec)) as raised:
+        make(**{name: value})
+    assert name in f"{raised.value}{getattr(raised.value, 'field', '')}"
+    if name in ("password", "secret", "hash_secret", "token", "admin_token", "identity_key"):
+        assert "half" not in str(raised.value)
+        assert "ud800" not in str(raised.value)
+
+
+def test_the_name_of_a_file_may_have_any_bytes() -> None:
+    """Python reads a byte that is not UTF-8 as half of a pair, and writes it as it was."""
+    name = os.fsdecode(b"/etc/\xff.pem")
+    assert RedisConfig(host="h", tls=True, tls_ca=name).tls_ca == name
+    assert MeshConfig(state_dir=name).state_dir == name

@@ -217,6 +217,15 @@ async def test_a_server_that_may_open_few_files_has_fewer_connections(tmp_path: 
         assert len(server.lines) == 3
 
 
+async def test_half_of_the_files_are_for_connections_of_grpc(tmp_path: Path) -> None:
+    async with started(tmp_path, "--grpc", "127.0.0.1:0", files=(256, 256)) as server:
+        assert "at most 32 connections at once, not 1000" in server.lines[0]
+        assert "allow it 2192 (LimitNOFILE=" in server.lines[0]
+    async with started(tmp_path, "--grpc", "127.0.0.1:0", files=(256, 2192)) as server:
+        limits = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
+        assert limits == (2192, 2192)
+
+
 async def test_files_that_run_out_while_it_runs_are_logged_once(tmp_path: Path) -> None:
     mesh = f"mesh: {{listen: '127.0.0.1:{free_port()}', peers: []}}\n"
     async with started(tmp_path, config=CONFIG + mesh) as server:

@@ -119,6 +119,13 @@ async def test_a_shared_table_that_cannot_grow(tmp_path: Path) -> None:
         (at / "ballast").unlink()
         limiter._tables.main.sharing.grow()
         assert (await examined(file))["shared"].text == "is a table"
+        full(at)
+        limiter.bucket("api").take_many([f"other {i}" for i in range(60_000)])
+        assert "cannot grow" in (await examined(file))["shared"].text
+        limiter.close()
+        found = await examined(file)  # nobody evicts now, and the next start asks again
+        assert found["shared"].text == "is a table"
+        assert found["shared room"].level == "wrong"
 
 
 async def test_a_folder_for_the_state(tmp_path: Path) -> None:
@@ -197,15 +204,25 @@ def test_the_memory_that_is_left_is_known_here() -> None:
         ("", {"": 120}, 20),
     ],
 )
+@pytest.mark.parametrize("cache", [0, 30], ids=["without a cache", "beside files that it read"])
 def test_the_memory_of_each_control_group_that_this_process_is_in_counts(
-    own: str, limits: dict[str, int], left: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cache: int,
+    own: str,
+    limits: dict[str, int],
+    left: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """The kernel takes pages of files back that were not used of late: they are not in use."""
     groups = tmp_path / "cgroup"
     for folder in ("", "a", "a/b", "system.slice", "system.slice/edge.service"):
         (groups / folder).mkdir(parents=True, exist_ok=True)
         limit = str(limits[folder] * MIB) if folder in limits else "max"
         (groups / folder / "memory.max").write_text(f"{limit}\n")
-        (groups / folder / "memory.current").write_text(f"{100 * MIB}\n")
+        (groups / folder / "memory.current").write_text(f"{(100 + cache) * MIB}\n")
+        stat = f"anon {7 * MIB}\ninactive_file {cache * MIB}\nactive_file {9 * MIB}\n"
+        if cache:
+            (groups / folder / "memory.stat").write_text(stat)
     (tmp_path / "own").write_text(own)
     (tmp_path / "meminfo").write_text("MemAvailable:    1048576 kB\n")
     monkeypatch.setattr(host_examination, "GROUPS", str(groups))

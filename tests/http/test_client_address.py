@@ -8,7 +8,7 @@ import pytest
 
 from crdtbucket import InvalidKey, InvalidSpec
 from crdtbucket.http import client_address as module
-from crdtbucket.http.client_address import client_address
+from crdtbucket.http.client_address import InvalidAddress, client_address
 
 PROXIES = ["10.0.0.0/8", "fd00::/8", "192.0.2.7"]
 
@@ -45,6 +45,9 @@ PROXIES = ["10.0.0.0/8", "fd00::/8", "192.0.2.7"]
         ("", "198.51.100.1", ["unix"], "198.51.100.1"),
         (None, "198.51.100.1, 10.0.0.2", ["unix", "10.0.0.0/8"], "198.51.100.1"),
         ("203.0.113.9", "198.51.100.1", ["unix"], "203.0.113.9"),
+        ("/run/proxy.sock", "198.51.100.1", ["unix"], "198.51.100.1"),
+        ("<local>", "198.51.100.1", ["unix"], "198.51.100.1"),  # as Werkzeug says
+        ("testclient", "198.51.100.1", ["unix"], "testclient"),
     ],
 )
 def test_whom_a_request_counts_for(
@@ -68,6 +71,22 @@ def test_no_address_at_all_is_an_error(
 ) -> None:
     with pytest.raises(InvalidKey, match=says):
         client_address(None, forwarded, trusted)
+
+
+@pytest.mark.parametrize("peer", ["junk", "unix", "<script>", "198.51.100.1x", " "])
+def test_a_text_that_is_no_address_is_not_the_peer_of_a_unix_socket(peer: str) -> None:
+    """A client has sent it: a server puts what `X-Forwarded-For` says in place of the peer."""
+    with pytest.raises(InvalidAddress, match="is none"):
+        client_address(peer, "198.51.100.1", ["unix"])
+
+
+def test_a_unix_socket_is_told_how_its_peers_get_addresses() -> None:
+    for peer in ("/run/proxy.sock", "<local>"):
+        with pytest.raises(InvalidKey, match='put "unix" among the trusted') as raised:
+            client_address(peer, "198.51.100.1", [])
+        assert not isinstance(raised.value, InvalidAddress)
+        with pytest.raises(InvalidKey, match="names no client address: let the proxy set it"):
+            client_address(peer, None, ["unix"])
 
 
 def test_a_trusted_proxy_that_is_none_is_refused() -> None:

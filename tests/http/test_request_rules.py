@@ -107,6 +107,7 @@ def test_a_misspelt_method_is_refused_as_its_rule_would_limit_nobody() -> None:
         ({"key": lambda a, b: "k"}, r"key takes \(a, b\)"),
         ({"cost": "5"}, r"cost is '5': pass a function of the request"),
         ({"cost": 0}, "cost is 0: write 1 or more"),
+        ({"cost": True}, "cost is True: write 1 or more"),
         ({"cost": lambda: 1}, "cost takes"),
         ({"exempt": True}, "exempt is True"),
         ({"refund_if": lambda: True}, "refund_if takes .*, the status"),

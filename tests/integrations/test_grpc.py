@@ -12,8 +12,8 @@ import pytest
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 
-from crdtbucket import Bucket, BucketSpec, InvalidSpec, Limiter
-from crdtbucket.integrations.grpc import AsyncLimitInterceptor, LimitInterceptor, RpcCall
+from crdtbucket import Bucket, BucketSpec, InvalidKey, InvalidSpec, Limiter
+from crdtbucket.integrations.grpc import AsyncLimitInterceptor, LimitInterceptor, RpcCall, by_peer
 
 SERVICE = "test.Echo"
 
@@ -71,6 +71,29 @@ def check_too_large(error: Any) -> None:
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert "cost 3 is above the capacity of 2 of bucket " in error.details()
     assert "grpc-retry-pushback-ms" not in dict([*error.trailing_metadata()])
+
+
+@pytest.mark.parametrize(
+    "peer",
+    ["unix:", "unix:10.0.0.1", "unix:/run/10.0.0.1:80", "unix-abstract:10.0.0.1", "10.0.0.1"],
+)
+def test_the_path_of_a_unix_socket_is_no_address(peer: str) -> None:
+    """A client binds its end to any path."""
+    with pytest.raises(InvalidKey, match="has no address: pass key=") as raised:
+        by_peer(RpcCall("/test.Echo/Say", {}, peer))
+    assert repr(peer) in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("peer", "key"),
+    [
+        ("ipv4:198.51.100.1:4711", "198.51.100.1"),
+        ("ipv6:[2001:db8:1:2:3::4]:4711", "2001:db8:1:2::/64"),
+        ("ipv6:%5B2001:db8:1:2:3::4%5D:4711", "2001:db8:1:2::/64"),
+    ],
+)
+def test_a_call_counts_for_the_address_of_its_peer(peer: str, key: str) -> None:
+    assert by_peer(RpcCall("/test.Echo/Say", {}, peer)) == key
 
 
 def test_a_server_of_threads() -> None:

@@ -139,6 +139,37 @@ def test_wrong_settings_name_the_fix(settings: Any, hint: str) -> None:
         limited(bucket, **settings)
 
 
+async def later(*_: object) -> Any:
+    """What a key or cost function cannot be."""
+
+
+@pytest.mark.parametrize("cost", [None, True, 0, -1, 1.5, "3", b"3", [3], {}, object(), later])
+def test_a_cost_that_no_call_can_have_is_refused_where_it_is_given(
+    bucket: Bucket, cost: Any
+) -> None:
+    with pytest.raises(InvalidSpec, match=r"^cost is .*: ") as error:
+        limited(bucket, key="k", cost=cost)
+    assert error.value.field == "cost"
+
+
+@pytest.mark.parametrize("key", [None, True, 7, 1.5, [], {}, "", b"", "\udcff", "é" * 257, later])
+def test_a_key_that_no_call_can_have_is_refused_where_it_is_given(bucket: Bucket, key: Any) -> None:
+    with pytest.raises(InvalidSpec, match=r"^key ") as error:
+        limited(bucket, key=key)
+    assert error.value.field == "key"
+
+
+def test_keys_and_costs_that_calls_can_have_are_accepted(bucket: Bucket) -> None:
+    class Two:
+        def __index__(self) -> int:
+            return 2
+
+    right: list[Any] = ["k", b"\xff", "é" * 256, lambda: "k"]
+    for key in right:
+        limited(bucket, key=key, cost=Two())(lambda: None)()  # type: ignore[arg-type]
+    assert bucket.peek("k").remaining == 6
+
+
 def test_what_is_no_function_is_refused_before_it_is_called(bucket: Bucket) -> None:
     with pytest.raises(InvalidSpec, match="limited decorates 3: put it above a function"):
         limited(bucket, key="k")(3)  # type: ignore[arg-type]

@@ -74,7 +74,7 @@ def test_a_damaged_file_is_refused_and_says_what_to_do(path: str) -> None:
     data = bytearray(Path(path).read_bytes())
     data[30] ^= 1
     Path(path).write_bytes(data)
-    with pytest.raises(MeshError, match=r"a\.overrides is damaged: put back a copy"):
+    with pytest.raises(MeshError, match=r"a\.overrides is damaged .*: put back a copy"):
         keys(OverrideFile(path))
     os.chmod(path, 0o666)
     with pytest.raises(MeshError, match="chmod 600"):
@@ -87,7 +87,7 @@ def test_a_damaged_length_is_no_record_that_was_cut_off(path: str) -> None:
     data = bytearray(Path(path).read_bytes())
     data[0] ^= 1  # the first record ends far beyond the file, so it says
     Path(path).write_bytes(data)
-    with pytest.raises(MeshError, match=r"a\.overrides is damaged: put back a copy"):
+    with pytest.raises(MeshError, match=r"a\.overrides is damaged .*: put back a copy"):
         keys(OverrideFile(path))
     assert Path(path).read_bytes() == data  # nobody has cut off the others
 

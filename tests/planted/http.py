@@ -125,10 +125,31 @@ MUTATIONS = (
         suite("http/test_limits", "no_address_as_its_own"),
     ),
     Mutation(
+        "the_reason_of_a_closed_websocket_is_cut_by_characters",
+        "http/middleware",
+        'str(verdict.invalid or "rate limited").encode()[:MOST_REASON]',
+        'str(verdict.invalid or "rate limited")[:MOST_REASON].encode()',
+        suite("http/middleware/test_fastapi", "fits_into_its_frame"),
+    ),
+    Mutation(
+        "what_is_no_application_of_flask_fails_somewhere_inside",
+        "http/middleware",
+        '    check_application(app, "register_error_handler")\n',
+        "",
+        suite("test_wrong_types", "install"),
+    ),
+    Mutation(
+        "connections_of_grpc_need_no_files",
+        "cli",
+        '1 if serving["grpc"] is None else 2',
+        "1",
+        suite("cli/test_serve", "connections_of_grpc"),
+    ),
+    Mutation(
         "a_setup_without_an_address_is_blamed_on_the_client",
         "http",
-        "    if peer:\n        raise InvalidAddress(f\"the client's address is given as "
-        "{peer[:LONGEST]!r}",
+        "    if peer and not local:\n        raise InvalidAddress(f\"the client's address is given "
+        "as {peer[:LONGEST]!r}",
         "    if True:\n        raise InvalidAddress(f\"the client's address is given as {peer!r}",
         suite("http/test_limits", "no_address_as_its_own"),
     ),

@@ -48,6 +48,13 @@ MUTATIONS = (
         suite("shared/test_shared_limiter", "every_program"),
     ),
     Mutation(
+        "a_cost_that_no_call_can_have_is_refused_at_the_first_call",
+        "limiter",
+        'check_tokens(cost, "the call\'s arguments")',
+        "pass",
+        suite("limiter/test_decorator", "no_call_can_have"),
+    ),
+    Mutation(
         "each_second_says_that_a_table_cannot_grow",
         "limiter",
         "if why and table not in self._ungrown:",

@@ -302,8 +302,8 @@ MUTATIONS = (
     Mutation(
         "an_address_spoils_logs",
         "base",
-        "c.isspace() or not c.isprintable() or",
-        "c.isspace() or",
+        'c.isspace() or not c.isprintable() or c in "/@" for',
+        'c.isspace() or c in "/@" for',
         suite("base/test_address", "logged_and_passed_on"),
     ),
     Mutation(
@@ -638,6 +638,20 @@ MUTATIONS = (
         '            LOG.exception("a bug in the mesh\'s dials")\n',
         "            raise\n",
         suite("mesh/links/test_dialer", "bug_in_a_dial"),
+    ),
+    Mutation(
+        "a_peer_that_has_said_that_it_leaves_is_warned_of",
+        "mesh/links",
+        "target.failing or target.state.left",
+        "target.failing",
+        suite("mesh/links/test_dialer", "is_no_fault"),
+    ),
+    Mutation(
+        "a_goodbye_explains_whatever_answers_afterwards",
+        "mesh/links",
+        "target.state.left = False  # something answers, which",
+        "pass  # something answers, which",
+        suite("mesh/links/test_dialer", "is_no_fault"),
     ),
     Mutation(
         "a_certificate_that_all_refuse_is_not_reported",

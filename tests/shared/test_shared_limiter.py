@@ -20,7 +20,7 @@ from crdtbucket.errors import InvalidSpec, MeshError, SharedTableError
 from crdtbucket.limiter.saved_state import SavedState
 from crdtbucket.mesh.transport.mesh_network import MeshNetwork
 from crdtbucket.shared.leadership import ASK_S
-from crdtbucket.shared.shared_file import path_for
+from crdtbucket.shared.shared_file import own_folder, path_for
 from tests.strong.redis_server import free_port
 from tests.waits import eventually
 
@@ -180,7 +180,7 @@ def test_auto_without_a_node_would_be_the_table_of_every_program(tmp_path: Path)
 
 
 def test_auto_names_a_file_of_user_and_node(tmp_path: Path) -> None:
-    assert path_for("auto", "eu/1") == f"/dev/shm/crdtbucket-{os.geteuid()}/eu%2f1"
+    assert path_for("auto", "eu/1") == f"{own_folder()}/eu%2f1"
     long = [path_for("auto", "n" * 150 + end) for end in "ab"]
     assert long[0] != long[1]
     assert all(len(os.path.basename(one)) < 200 for one in long)

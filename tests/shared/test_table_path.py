@@ -12,8 +12,18 @@ from crdtbucket.errors import SharedTableError
 from crdtbucket.shared import shared_file
 from crdtbucket.shared.shared_file import AUTO, SharedFile, path_for
 
+DIRECTORY = shared_file.DIRECTORY
+"""As it is without the tests."""
 
-def test_auto_is_a_file_in_memory_of_this_user_and_node() -> None:
+
+def test_tables_of_tests_are_removed_with_their_other_files(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    assert Path(path_for(AUTO, "eu-1")).is_relative_to(tmp_path_factory.getbasetemp())
+
+
+def test_auto_is_a_file_in_memory_of_this_user_and_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared_file, "DIRECTORY", DIRECTORY)
     uid = os.geteuid()
     assert path_for(AUTO, "eu-1") == f"/dev/shm/crdtbucket-{uid}/eu-1"
     assert path_for(AUTO, "a/../b") == f"/dev/shm/crdtbucket-{uid}/a%2f..%2fb"

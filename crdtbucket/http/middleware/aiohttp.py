@@ -7,11 +7,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from crdtbucket.errors import InvalidSpec
 from crdtbucket.http.answers import ANSWERED, Verdict, answer_of
 from crdtbucket.http.fields import field_pairs
 from crdtbucket.http.limits import Limits, check_limits
 from crdtbucket.http.request import Request
 from crdtbucket.limiter.facade import Limiter
+from crdtbucket.limiter.multi import check_limiter
+from crdtbucket.spec.field_checks import check_flag
 
 KEY = web.RequestKey("crdtbucket.verdict", Verdict)
 """Under this key the request holds the `Verdict`: `request[KEY]`."""
@@ -23,6 +26,8 @@ def setup(app: web.Application, limits: Limits, *, open_limiter: bool = True) ->
     open_limiter: opens the limiter when the application starts, and closes it when it ends.
     """
     check_limits(limits)
+    _check_application(app)
+    check_flag("open_limiter", open_limiter)
     if open_limiter:
         app.cleanup_ctx.append(limiter_context(limits.limiter))
     app.middlewares.append(limit_middleware(limits))
@@ -33,6 +38,7 @@ def install(app: web.Application) -> None:
     """Answers every `LimitExceeded`, `ReservationDenied`, `SlotDenied` and `CostExceedsCapacity`
     that a handler lets through by a problem document. After `setup`, so that rules with
     `refund_if` see its status."""
+    _check_application(app)
     app.middlewares.append(_answer_denials)
 
 
@@ -48,7 +54,9 @@ async def _answer_denials(request: web.Request, handler: Handler) -> web.StreamR
 
 
 def limiter_context(limiter: Limiter) -> Callable[[web.Application], AsyncIterator[None]]:
-    """A cleanup context that opens a limiter, before what is in `cleanup_ctx` after it."""
+    """A cleanup context that opens a limiter, before what is in `cleanup_ctx` after it. Raises
+    `InvalidSpec` for what is no limiter."""
+    check_limiter(limiter, "limiter_context(limiter)")
 
     async def context(_: web.Application) -> AsyncIterator[None]:
         async with limiter:
@@ -98,6 +106,11 @@ async def _answered(
         return response
     finally:
         verdict.release()
+
+
+def _check_application(app: object) -> None:
+    if not isinstance(app, web.Application):
+        raise InvalidSpec(f"app is {app!r}", "pass the web.Application first", "app")
 
 
 class AiohttpRequest(Request):

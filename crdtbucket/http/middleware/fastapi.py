@@ -14,12 +14,14 @@ from starlette.requests import Request as StarletteRequest
 from crdtbucket.errors import InvalidSpec
 from crdtbucket.http.answers import ANSWERED, Answer, Verdict, answer_of
 from crdtbucket.http.fields import raw_fields
-from crdtbucket.http.limits import Limits, check_limits
+from crdtbucket.http.limits import Limits, check_application, check_limits, check_route
 from crdtbucket.http.middleware.asgi import POLICY_VIOLATION, ASGIRequest
 
 P = ParamSpec("P")
 R = TypeVar("R")
 Dependency = Callable[[HTTPConnection, Response], Awaitable[Verdict]]
+MOST_REASON = 123
+"""Most bytes of the reason in the frame that closes a WebSocket (RFC 6455, section 5.5)."""
 ARGUMENT = "crdtbucket_verdict"
 """The argument by which FastAPI gives a decorated route its verdict."""
 
@@ -62,7 +64,8 @@ def limit_dependency(limits: Limits) -> Dependency:
         request = ASGIRequest(connection.scope, limits.trusted)
         answer = limits.answer(request, verdict)
         if request.websocket:
-            raise WebSocketException(POLICY_VIOLATION, str(verdict.invalid or "rate limited")[:123])
+            reason = str(verdict.invalid or "rate limited").encode()[:MOST_REASON]
+            raise WebSocketException(POLICY_VIOLATION, reason.decode(errors="ignore"))
         raise DeniedRequest(answer, verdict)
 
     return dependency
@@ -76,6 +79,8 @@ def limit_route(limits: Limits) -> Callable[[Callable[P, R]], Callable[P, R]]:
     dependency = Depends(limit_dependency(limits))
 
     def decorate(route: Callable[P, R]) -> Callable[P, R]:
+        check_route("route", route)
+
         def stripped(kwargs: dict[str, Any]) -> dict[str, Any]:
             kwargs.pop(ARGUMENT, None)
             return kwargs
@@ -113,7 +118,8 @@ def _with_dependency(route: Callable[..., Any], dependency: Any) -> inspect.Sign
 def install(app: FastAPI) -> None:
     """Answers denials by their problem document: those of `limit_dependency` and `limit_route`,
     and every `LimitExceeded`, `ReservationDenied`, `SlotDenied` and `CostExceedsCapacity` that a
-    route lets through."""
+    route lets through. Raises `InvalidSpec` for what is no application."""
+    check_application(app, "add_exception_handler")
     for error in (DeniedRequest, *ANSWERED):
         app.add_exception_handler(error, _answer)
 

@@ -12,7 +12,7 @@ from flask import Flask, Response, after_this_request, current_app, request
 from crdtbucket.errors import CostExceedsCapacity, Denied
 from crdtbucket.http.answers import ANSWERED, Answer, Verdict, answer_of
 from crdtbucket.http.fields import field_pairs
-from crdtbucket.http.limits import Limits, check_limits
+from crdtbucket.http.limits import Limits, check_application, check_limits, check_route
 from crdtbucket.http.middleware.wsgi import KEY, WSGIRequest
 
 P = ParamSpec("P")
@@ -29,6 +29,7 @@ def limit_route(limits: Limits) -> Callable[[Callable[P, R]], Callable[P, R | Re
     check_limits(limits)
 
     def decorate(view: Callable[P, R]) -> Callable[P, R | Response]:
+        check_route("view", view)
         awaited = inspect.iscoroutinefunction(view)
 
         @functools.wraps(view)
@@ -66,6 +67,7 @@ def _completing(verdict: Verdict) -> Callable[[Response], Response]:
 def install(app: Flask) -> None:
     """Answers every `LimitExceeded`, `ReservationDenied`, `SlotDenied` and `CostExceedsCapacity`
     that a view lets through by a problem document."""
+    check_application(app, "register_error_handler")
     for error in ANSWERED:
         app.register_error_handler(error, _answer)
 

@@ -11,7 +11,7 @@ import stat
 from collections.abc import Iterator
 
 from crdtbucket.base.address import Address, is_loopback, split_address
-from crdtbucket.base.file_shortage import ListeningSocket
+from crdtbucket.base.file_shortage import ListeningSocket, fix_of
 from crdtbucket.errors import CrdtbucketError
 
 UNIX = "unix:"
@@ -21,10 +21,10 @@ ACCEPTS_A_TURN = 32
 """One turn of the event loop accepts so many at most, so that a flood cannot stall it."""
 SOCKET_MODE = 0o660
 FIXES = {
-    errno.EACCES: ": choose a port above 1023, or a path in a folder that this user may write to",
-    errno.EADDRINUSE: ": stop what listens there, or choose another address",
-    errno.EADDRNOTAVAIL: ": name an address of this host",
-    errno.ENOENT: ": make the folder of the socket first",
+    errno.EACCES: "choose a port above 1023, or a path in a folder that this user may write to",
+    errno.EADDRINUSE: "stop what listens there, or choose another address",
+    errno.EADDRNOTAVAIL: "name an address of this host",
+    errno.ENOENT: "make the folder of the socket first",
 }
 """The advice for an error, by its number."""
 
@@ -57,8 +57,9 @@ class Listening:
             raise CannotListen(f"an address to listen on {error}: {fix}") from error
         except OSError as error:
             reason = error.strerror or str(error)
-            fix = FIXES.get(error.errno or 0, "")
-            raise CannotListen(f"cannot listen on {address!r}: {reason}{fix}") from error
+            fix = fix_of(error, FIXES.get(error.errno or 0, ""))
+            what = f"cannot listen on {address!r}: {reason}"
+            raise CannotListen(": ".join(filter(None, (what, fix)))) from error
         self.socket.setblocking(False)
         self.name, self.local = UNIX + str(self._path), True
         """Its address for clients, "http://host:port" or "unix:/path"; and whether only this host

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 
+from crdtbucket.base.setting_checks import is_unicode
 from crdtbucket.errors import InvalidSpec
 
 LEAST_TOKEN = 16
@@ -17,9 +18,11 @@ class TokenDigest:
         """Keeps only the digest. Raises `InvalidSpec`, which names the `field`, for a text that is
         too short to be a secret: the digest of a long random text cannot be inverted, but short
         texts can be tried one by one."""
+        words = field.replace("_", " ")
+        if not is_unicode(token):
+            raise InvalidSpec(f"the {words} is not UTF-8", "write ASCII text", field)
         if len(token) < LEAST_TOKEN:
             fix = f"use {LEAST_TOKEN} characters or more, such as `openssl rand -hex 32` prints"
-            words = field.replace("_", " ")
             raise InvalidSpec(f"the {words} is too short to be a secret", fix, field)
         self._digest = digest_of(token)
 

@@ -94,7 +94,8 @@ class Transport(Protocol):
         """Returns as soon as a dial may succeed, as far as this node knows."""
 
     async def connect(self, address: str) -> Channel:
-        """A channel to what is at this address. Raises `ChannelLost`."""
+        """A channel to what is at this address. Raises `ChannelLost`, and `WireError` where
+        something answers that is no node."""
 
     async def refuse_new(self) -> None:
         """Accepts no more calls."""

@@ -27,6 +27,7 @@ from crdtbucket.mesh.links.handshake import (
 from crdtbucket.mesh.links.link import Link
 from crdtbucket.mesh.links.session import HandshakeError, Reason
 from crdtbucket.mesh.links.unreached import DialState, Unreached, unreached
+from crdtbucket.mesh.node_info import NodeInfo
 
 FIRST_PAUSE_S = 0.1
 LAST_PAUSE_S = 5.0
@@ -99,11 +100,13 @@ class Dialer:
         if not self._targets:
             self._host.counters.last_failure = ""
 
-    def lost(self, name: str, *, left: bool) -> None:
+    def lost(self, peer: NodeInfo, *, left: bool) -> None:
         """The link to this node has ended: it is dialled again. `left`: it said that it leaves."""
+        addressed = {peer.address: peer.name}
         for target, _ in self._targets.values():
-            if target.state.node == name:
-                target.state = DialState(node=name, left=left)
+            # Where the peer has dialled this node, its own address may not have been tried yet.
+            if (target.state.node or addressed.get(target.address)) == peer.name:
+                target.state = DialState(node=peer.name, left=left)
                 target.wake.set()
 
     def unreached(self) -> list[Unreached]:
@@ -173,6 +176,7 @@ class Dialer:
         except ChannelLost as error:
             return self._failed(target, str(error), refused=error.by_peer)
         except WireError as error:
+            target.state.left = False  # something answers, which is no node that has left
             return self._failed(target, str(error), refused=False)
         except Exception as error:  # noqa: BLE001 - logged; a bug must not end the calls
             LOG.exception("a bug in the mesh's dials")
@@ -225,9 +229,10 @@ class Dialer:
         self._count_failure(text)
         self._host.dial_failed(target.state.node, target.address, refused=refused)
         target.state.reason, target.state.own = why, False
-        level = logging.DEBUG if target.failing else logging.WARNING
+        expected = target.failing or target.state.left
+        level = logging.DEBUG if expected else logging.WARNING
         LOG.log(level, "%s; trying again, at most %g s apart", text, LAST_PAUSE_S)
-        target.failing = True
+        target.failing |= not expected
         return target.backoff.next()
 
     def _count_failure(self, text: str) -> None:

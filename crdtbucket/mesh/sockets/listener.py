@@ -19,7 +19,7 @@ from aiohttp.web import (
 )
 
 from crdtbucket.base.accepting import stop_accepting
-from crdtbucket.base.file_shortage import ListeningSocket
+from crdtbucket.base.file_shortage import ListeningSocket, fix_of
 from crdtbucket.base.loaded_files import TlsFiles
 from crdtbucket.errors import MeshError, WireError
 from crdtbucket.mesh.links.channel import Oversize
@@ -98,7 +98,7 @@ class Listener:
                 sock.close()
             raise MeshError(
                 f"cannot listen on mesh.listen {address}:{port} ({error.strerror or error}): "
-                + FIXES.get(error.errno or 0, ELSEWHERE)
+                + fix_of(error, FIXES.get(error.errno or 0, ELSEWHERE))
             ) from error
         bound: int = sock.getsockname()[1]
         return bound

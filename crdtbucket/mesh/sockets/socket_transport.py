@@ -119,7 +119,8 @@ class SocketCaller:
         self._http: aiohttp.ClientSession | None = None
 
     async def connect(self, address: str) -> Channel:
-        """A channel to the node at this address. Raises `ChannelLost`."""
+        """A channel to the node at this address. Raises `ChannelLost`, and `WireError` where
+        something answers that is no node."""
         if not _proves_itself(address, self._config):
             text = "nothing would prove who answers: set mesh.secret, or mutual TLS"
             raise ChannelLost(text, by_peer=False)

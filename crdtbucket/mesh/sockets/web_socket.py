@@ -24,7 +24,8 @@ from crdtbucket.mesh.links.session import MAX_SEALED
 PATH = "/crdtbucket/mesh"
 # The library refuses a message of exactly its limit too.
 MAX_MESSAGE = MAX_SEALED + 1
-NO_NODE = "as no node of a mesh does: is this the port that mesh.listen of a node names?"
+PORT = "is this the port that mesh.listen of a node names?"
+HUNG_UP = "it closed the connection without an answer"
 BROKEN_OFF = "the connection broke off without a goodbye"
 _BINARY = WSMsgType.BINARY  # up to Python 3.11 a function looks it up
 _SILENCE = {errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN}
@@ -126,7 +127,8 @@ def http_session() -> aiohttp.ClientSession:
 async def connect(
     http: aiohttp.ClientSession, address: str, context: ssl.SSLContext | None
 ) -> WebSocketChannel:
-    """The channel to the node at this address. Raises `ChannelLost`."""
+    """The channel to the node at this address. Raises `ChannelLost`, and `WireError` where a
+    process answers that speaks HTTP only, or fails in TLS."""
     try:
         ws = await http.ws_connect(
             f"{'ws' if context is None else 'wss'}://{address}{PATH}",
@@ -137,7 +139,10 @@ async def connect(
         )
     except (aiohttp.ClientError, OSError, ValueError) as error:  # the last: of no possible host
         release(error)
-        raise ChannelLost(_words(error, context), by_peer=is_refusal(error)) from error
+        text = _words(error, context)
+        if _answers(error):
+            raise WireError(text) from error
+        raise ChannelLost(text, by_peer=is_refusal(error)) from error
     checked = context is not None and context.verify_mode is ssl.CERT_REQUIRED
     return WebSocketChannel(ws, split_address(address)[0], certified=checked)
 
@@ -162,11 +167,12 @@ def _words(error: Exception, context: ssl.SSLContext | None) -> str:
     """Why a call failed, in words; if no connection was made, in the words of the system.
     `context`: that of the call."""
     if isinstance(error, aiohttp.WSServerHandshakeError):
-        return f"it answers HTTP with status {error.status}, {NO_NODE}"
+        return f"it answers HTTP with status {error.status}, as no node of a mesh does: {PORT}"
     if isinstance(error, ServerDisconnectedError) and is_mutual(context):
-        return f"it closed the connection without an answer: it {NOT_TRUSTED}, or is no node"
+        return f"{HUNG_UP}: it {NOT_TRUSTED}, has no room for another connection, or is no node"
     if isinstance(error, ServerDisconnectedError):
-        return f"it closed the connection without an answer, {NO_NODE}"
+        # As a node does that can open no file, or has too many connections.
+        return f"{HUNG_UP}: it has no room for another (its log says why), or is no node: {PORT}"
     for cause in _causes(error):
         # Errors of the HTTP library are of this class, too, without its attributes.
         if isinstance(cause, ssl.SSLError) and not isinstance(cause, aiohttp.ClientError):
@@ -178,6 +184,14 @@ def _words(error: Exception, context: ssl.SSLContext | None) -> str:
     if isinstance(error, OSError):
         return why_unreachable(error)
     return str(error) or type(error).__name__
+
+
+def _answers(error: Exception) -> bool:
+    """Whether a process has answered the call, and no link is possible with it."""
+    ended = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
+    faults = [one for one in _causes(error) if isinstance(one, ssl.SSLError)]
+    answered = isinstance(error, aiohttp.WSServerHandshakeError) or bool(faults)
+    return answered and not any(isinstance(one, ended) for one in faults)
 
 
 def is_refusal(error: BaseException) -> bool:

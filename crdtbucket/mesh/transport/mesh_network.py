@@ -253,7 +253,7 @@ class MeshNetwork:
             if self.links.get(name) is link:
                 self._drop(link)
                 LOG.info("the link with %s has ended: %s", name, link.ended_because or "cancelled")
-                self._dialer.lost(name, left=link.left)
+                self._dialer.lost(link.peer, left=link.left)
             self._observers.remove(link)
             await link.finish()
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from crdtbucket.base.address import Address, is_literal, why_distrusted, why_unreachable
+from crdtbucket.base.file_shortage import fix_of
 from crdtbucket.errors import RedisUnavailable
 from crdtbucket.strong.redis.access import Access
 from crdtbucket.strong.redis.resp import GarbledReply, RedisErrorReply
@@ -143,8 +144,9 @@ def unreachable(address: Address, error: OSError) -> RedisUnavailable:
         text = f"Redis at {address} ended the connection: does it want TLS (rediss://), or not?"
         return RedisUnavailable(text, "lost")
     where = "path" if address.path else "host and port"
-    text = f"Redis at {address} cannot be reached ({why_unreachable(error)}): start it, or "
-    return RedisUnavailable(f"{text}correct {where}", "refused")
+    fix = fix_of(error, f"start it, or correct {where}")
+    text = f"Redis at {address} cannot be reached ({why_unreachable(error)}): {fix}"
+    return RedisUnavailable(text, "refused")
 
 
 def ended(address: Address, error: Exception | None) -> str:

@@ -76,6 +76,20 @@ def test_a_denied_websocket_is_not_accepted() -> None:
     assert heard == ["/ws"]
 
 
+@pytest.mark.parametrize("peer", ["é" * 100, "x" + "é" * 100, "\N{GRINNING FACE}" * 100])
+def test_why_a_websocket_is_closed_fits_into_its_frame(peer: str) -> None:
+    """A frame that closes a WebSocket has room for 123 bytes of UTF-8 (RFC 6455)."""
+    app = FastAPI()
+    limit = limit_dependency(Limits(Limiter([API]), Rule("api")))
+    app.websocket("/ws", dependencies=[Depends(limit)])(lambda ws: None)
+    client = TestClient(app, client=(peer, 50000))
+    with pytest.raises(WebSocketDisconnect) as error, client.websocket_connect("/ws"):
+        pass
+    reason = error.value.reason
+    assert reason.startswith("the client's address is given as '" + peer[:10])
+    assert 119 < len(reason.encode()) <= 123
+
+
 def test_with_middleware_both_policies_are_in_the_headers() -> None:
     app = application()
     limits = Limits(Limiter([ALL]), Rule("all", lambda _: "k"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -84,6 +85,59 @@ async def test_a_port_that_nobody_listens_on_refuses() -> None:
         await eventually(lambda: a.failed_dials)
         assert a.ends == [("b", True)]
         assert a.failed_dials[0] == ("b", mesh_b.address, True)
+
+
+def unreached_lines(caplog: pytest.LogCaptureFixture, level: int) -> list[str]:
+    lines = [one.getMessage() for one in caplog.records if one.levelno == level]
+    return [one for one in lines if one.startswith("cannot reach")]
+
+
+@pytest.mark.parametrize("dials", ["both", "the one that leaves", "the one that stays"])
+async def test_a_peer_that_has_said_that_it_leaves_is_no_fault_while_nothing_else_answers(
+    dials: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.DEBUG, "crdtbucket")
+    a, b = RecordingNode("a"), RecordingNode("b")
+    mesh_b = MeshNetwork(b, config())
+    async with running(mesh_b):
+        host = mesh_b.address
+        mesh_a = MeshNetwork(a, config(*([host] if dials != "the one that leaves" else [])))
+        async with running(mesh_a):
+            if dials != "the one that stays":
+                b.addresses = [mesh_a.address]
+                mesh_b.found()
+            await eventually(lambda: a.linked)
+            monkeypatch.setattr(SocketTransport, "first_pause", lambda *_: 3_600.0)
+            a.addresses = [host]  # as one that has dialled this node is known by its address
+            mesh_a.found()
+            await mesh_b.stop()
+            await eventually(lambda: a.ends)
+            mesh_a.found(hurry=host)
+            await eventually(lambda: len(a.failed_dials) > 2)
+            assert unreached_lines(caplog, logging.DEBUG)
+            assert not unreached_lines(caplog, logging.WARNING)
+            port = int(host.rpartition(":")[2])
+            async with await asyncio.start_server(is_another_server, "127.0.0.1", port):
+                await eventually(lambda: unreached_lines(caplog, logging.WARNING))
+                before = mesh_a.counters.dials_failed
+                await eventually(lambda: mesh_a.counters.dials_failed > before)
+            (told,) = unreached_lines(caplog, logging.WARNING)
+            assert "HTTP with status 503" in told
+            assert [one.left for one in mesh_a.unreached()] in ([], [False])
+
+
+async def test_a_peer_that_ends_without_a_goodbye_is_said_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG, "crdtbucket")
+    a, b = RecordingNode("a"), RecordingNode("b")
+    mesh_b = MeshNetwork(b, config())
+    await mesh_b.start()
+    async with running(MeshNetwork(a, config(mesh_b.address))):
+        await eventually(lambda: a.linked)
+        await mesh_b.stop(handed_over=True)  # a handover that nobody takes
+        await eventually(lambda: len(a.failed_dials) > 2)
+        assert len(unreached_lines(caplog, logging.WARNING)) == 1
 
 
 async def test_a_bug_in_a_dial_is_logged_and_the_address_is_dialled_again(
