@@ -65,6 +65,7 @@ def test_a_key_has_the_limit_that_an_operator_gives(limiter: Limiter, bucket: Bu
     assert not given.remove("api", "never")
     assert bucket.take("gold-1").limit == 20  # that of its glob again
     assert [one.key for one in given.listed("api")] == ["a"]
+    assert given.count == limiter.stats()["overrides"]["given"] == 1  # none that was taken away
 
 
 def test_what_a_key_has_consumed_stays(time: VirtualTime, limiter: Limiter, bucket: Bucket) -> None:
