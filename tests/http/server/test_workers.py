@@ -271,7 +271,10 @@ def test_sockets_of_one_port(tmp_path: Path) -> None:
         socket.create_connection(first.socket.getsockname(), timeout=WITHIN_S)
     second.socket.listen()
     with socket.create_connection(first.socket.getsockname(), timeout=WITHIN_S):
-        second.socket.accept()[0].close()
+        connection, _ = second.socket.accept()
+        connection.setblocking(False)
+        with connection, pytest.raises(BlockingIOError):  # not the end of what the client sends
+            connection.recv(1)
     first.close()
     second.close()
 
