@@ -110,7 +110,7 @@ class SavedState:
         from crdtbucket.mesh.snapshot import OtherFormat
 
         try:
-            keys = memory.restore(saved)
+            memory.restore(saved)
         except OtherFormat as error:
             LOG.warning(
                 "%s starts its epoch no. %d without memory, as its %s; the next snapshot replaces "
@@ -130,7 +130,7 @@ class SavedState:
             "%s starts its epoch no. %d with %s of the last one%s",
             name,
             epochs,
-            counted(keys, "key"),
+            counted(len(self._table), "key"),  # a shared table has kept them
             ": the machine was rebooted since, so the counts of peers may replace them"
             if self._table.inbox.suspects
             else "",

@@ -31,6 +31,13 @@ class OtherFormat(MeshError):
     """A snapshot that another version of the library has written."""
 
 
+def _this_boot() -> bytes:
+    try:
+        return boot_id()
+    except OSError as error:  # as when this process may open no more files
+        raise MeshError(f"{error.filename} cannot be read: {error.strerror}") from error
+
+
 def dump(table: Table, roster: Roster) -> list[bytes]:
     """All indebted entries with their columns, the meaning of the positions in them, and the time.
     The result comes in pieces, since copying a large table at once would hold up all threads."""
@@ -43,7 +50,7 @@ def dump(table: Table, roster: Roster) -> list[bytes]:
             chunks.append(pack(payload))
     first = (FORMAT, table.epochs.running, tables.origins, tables.definitions)
     head = pack_list_head(len(first) + 3) + b"".join(map(pack, first))
-    pieces = [head + pack_list_head(len(chunks)), *chunks, pack((boot_id(), made))]
+    pieces = [head + pack_list_head(len(chunks)), *chunks, pack((_this_boot(), made))]
     return [*pieces, checksum(pieces)]
 
 
@@ -66,7 +73,7 @@ def load(table: Table, roster: Roster, data: bytes, boot: bytes | None = None) -
         tables = wire.check_tables("tables", (1, origins, definitions))
         if table.epochs.running in (epoch, *(one for _, one in tables.origins)):
             raise MeshError("a snapshot of the running epoch cannot be restored")
-        age = _age(made_in, made, boot_id() if boot is None else boot, table.now())
+        age = _age(made_in, made, _this_boot() if boot is None else boot, table.now())
         left_out = max(0, len(tables.origins) - CROWDED)
         if left_out:
             text = "of %d epochs in the snapshot the newest %d are kept; what is owed stays"

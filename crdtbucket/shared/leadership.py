@@ -20,6 +20,8 @@ LOG = logging.getLogger("crdtbucket")
 ASK_S = 0.2
 """Seconds between two attempts to get the lead, so that a dead leader is replaced within a
 second."""
+LASTING = 5
+"""After so many attempts in a row that fail alike, about a second, the log says why."""
 LOOK_S = 0.01
 """Seconds between two checks whether another process asks for an early flush, or still uses the
 table."""
@@ -71,8 +73,8 @@ class Leadership:
         self._node = node
         self._mesh: MeshNetwork | None = None
         self._task: asyncio.Task[None] | None = None
-        self._fault = ""
-        """Why it could not lead the last time, which is logged once."""
+        self._fault, self._failures = "", 0
+        """Why it could not lead the last time, and how often in a row."""
 
     async def start(self) -> None:
         """Leads, or stands by. Raises `MeshError` when it leads and the mesh cannot start."""
@@ -135,7 +137,10 @@ class Leadership:
         try:
             await self._begin()
         except MeshError as error:
-            level = logging.DEBUG if str(error) == self._fault else logging.WARNING
+            # The kernel passes on the lead of a killed process a moment before its locks and ports.
+            # So the first failure is no fault yet, and one that lasts is logged once.
+            self._failures = self._failures + 1 if str(error) == self._fault else 1
+            level = logging.WARNING if self._failures == LASTING else logging.DEBUG
             LOG.log(level, "this process cannot lead yet: %s", error)
             self._fault = str(error)
         except Exception:

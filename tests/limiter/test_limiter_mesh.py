@@ -322,6 +322,22 @@ async def test_a_snapshot_of_another_version_is_left_with_a_warning(
     assert saved.read_bytes()[1] == snapshot.FORMAT  # replaced
 
 
+@pytest.mark.parametrize("shared", [False, True], ids=["alone", "shared"])
+async def test_the_log_says_how_many_keys_are_left_of_the_last_epoch(
+    shared: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also if they have stayed in a shared table, and none comes from the snapshot."""
+    spec = BucketSpec("api", capacity=100, refill_rate=1, refill_interval="1h")
+    config = MeshConfig(listen="127.0.0.1:0", state_dir=tmp_path / "state")
+    path = tmp_path / "table" if shared else None
+    for _ in range(2):
+        caplog.clear()
+        caplog.set_level(logging.INFO, "crdtbucket")
+        async with Limiter([spec], node="eu-1", mesh=config, shared=path) as limiter:
+            assert limiter.bucket("api").take("tenant", 10)
+    assert "eu-1 starts its epoch no. 2 with 1 key of the last one" in caplog.text
+
+
 async def test_after_a_reboot_a_snapshot_stands_when_nobody_answers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import msgpack
 import pytest
 
@@ -31,6 +33,20 @@ def sealed(*values: object) -> bytes:
     """A snapshot of these values, with their checksum."""
     packed = msgpack.packb((*values, b"four"))[: -snapshot.CHECKSUM_BYTES]
     return packed + snapshot.checksum([packed])
+
+
+def test_where_the_boot_cannot_be_read_it_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_files() -> bytes:
+        raise OSError(errno.EMFILE, "Too many open files", "/proc/self/timens_offsets")
+
+    data = saved()
+    monkeypatch.setattr(snapshot, "boot_id", no_files)
+    why = r"^/proc/self/timens_offsets cannot be read: Too many open files$"
+    table, _, roster = node(8)
+    with pytest.raises(MeshError, match=why):
+        snapshot.dump(table, roster)
+    with pytest.raises(MeshError, match=why):
+        snapshot.load(table, roster, data)
 
 
 def test_debts_and_columns_come_back_under_a_new_epoch() -> None:

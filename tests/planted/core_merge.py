@@ -819,6 +819,20 @@ MUTATIONS = (
         suite("mesh/test_colluding_members", "without_a_budget"),
     ),
     Mutation(
+        "a_peer_that_was_reloaded_later_is_accused",
+        "core",
+        "        note_mixed(t, e, d, m->members, after, now);\n",
+        "        ;\n",
+        suite("simulated/test_changes", "accuse_nobody"),
+    ),
+    Mutation(
+        "a_peer_is_accused_before_the_budget_has_closed_the_difference",
+        "core",
+        "(double)(units_to_ns(d, debt) * members) / LOWERED_PART",
+        "(double)(units_to_ns(d, debt) * members) * 0",
+        suite("simulated/test_changes", "accuse_nobody"),
+    ),
+    Mutation(
         "a_prediction_that_a_full_bucket_hid_is_debt",
         "core",
         "i128 owed = debt > 0 ? debt : 0;",

@@ -6,6 +6,13 @@ from tests.planted.mutation import PYTEST, Mutation, suite
 
 MUTATIONS = (
     Mutation(
+        "a_socket_that_does_not_listen_is_shut_down",
+        "http",
+        "        if self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):\n",
+        "        if True:\n",
+        suite("http/server/test_workers", "sockets_of_one_port"),
+    ),
+    Mutation(
         "answers_are_not_held_while_calls_are_taken_in",
         "http",
         "            if self._holding:\n                await self._ending.wait()\n",

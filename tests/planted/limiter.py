@@ -6,6 +6,20 @@ from tests.planted.mutation import PYTEST, Mutation, suite
 
 MUTATIONS = (
     Mutation(
+        "the_moment_after_a_killed_leader_is_logged",
+        "shared",
+        "if self._failures == LASTING else",
+        "if self._failures == 1 else",
+        suite("shared/test_shared_limiter", "logged_once_if_that_lasts"),
+    ),
+    Mutation(
+        "keys_that_a_shared_table_has_kept_are_not_said",
+        "limiter",
+        'counted(len(self._table), "key")',
+        'counted(self._table.inbox.suspects, "key")',
+        suite("limiter/test_limiter_mesh", "how_many_keys"),
+    ),
+    Mutation(
         "a_setting_of_any_type_is_kept",
         "base",
         "        elif not isinstance(value, tuple(one for one, _ in kinds)):\n",

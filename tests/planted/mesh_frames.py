@@ -6,6 +6,13 @@ from tests.planted.mutation import PYTEST, Mutation, suite
 
 MUTATIONS = (
     Mutation(
+        "the_stages_of_a_roll_out_are_said_to_be_a_mistake",
+        "mesh/protocol",
+        "        if not self._updates.staged:\n",
+        "        if True:\n",
+        suite("mesh/protocol/test_entry_merger", "stages_of_a_roll_out"),
+    ),
+    Mutation(
         "a_field_of_a_frame_is_in_no_golden_file",
         "mesh",
         '    payload: bytes = b""\n\n\n# Append-only',

@@ -16,10 +16,12 @@ import pytest
 
 from crdtbucket import BucketSpec, Limiter, MeshConfig
 from crdtbucket.config import load_config
-from crdtbucket.errors import InvalidSpec, MeshError, SharedTableError
+from crdtbucket.errors import InvalidSpec, MeshError, NodeConflict, SharedTableError
 from crdtbucket.limiter.saved_state import SavedState
+from crdtbucket.mesh.state_dir import StateDir
 from crdtbucket.mesh.transport.mesh_network import MeshNetwork
-from crdtbucket.shared.leadership import ASK_S
+from crdtbucket.shared import leadership
+from crdtbucket.shared.leadership import ASK_S, LASTING
 from crdtbucket.shared.shared_file import own_folder, path_for
 from tests.strong.redis_server import free_port
 from tests.waits import eventually
@@ -147,6 +149,38 @@ async def test_a_leader_that_closes_gives_its_name_back_before_the_lead(
             await leader.aclose()
         await eventually(lambda: follower.stats()["shared"]["leading"], "it leads")
     assert "cannot lead" not in caplog.text
+
+
+@pytest.mark.parametrize("held", [1, 2 * LASTING], ids=["for a moment", "for long"])
+async def test_a_name_that_is_still_in_use_is_logged_once_if_that_lasts(
+    held: int,
+    path: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The kernel passes on the lead of a killed process before it frees its lock of the name."""
+    mesh = MeshConfig(listen="127.0.0.1:0", secret=SECRET, state_dir=tmp_path / "state")
+    attempts: list[StateDir] = []
+    take = StateDir.open
+
+    def take_later(directory: StateDir) -> None:
+        attempts.append(directory)
+        if len(attempts) <= held:
+            raise NodeConflict("it is locked")
+        take(directory)
+
+    caplog.set_level(logging.INFO, "crdtbucket")
+    monkeypatch.setattr(leadership, "ASK_S", 0.01)
+    async with (
+        Limiter([SPEC], node="a", mesh=mesh, shared=path) as leader,
+        Limiter([SPEC], node="a", mesh=mesh, shared=path),
+    ):
+        monkeypatch.setattr(StateDir, "open", take_later)
+        await leader.aclose()
+        await eventually(lambda: "this process leads now" in caplog.text, "another one leads")
+    assert len(attempts) == held + 1
+    assert caplog.text.count("cannot lead yet: it is locked") == (held >= LASTING)
 
 
 def test_a_table_of_another_node_is_refused(path: str) -> None:

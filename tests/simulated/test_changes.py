@@ -182,3 +182,23 @@ def test_a_reload_that_reaches_all_nodes_is_no_difference(
         calls.reload(BucketSpec("b", 100, calls.spec.refill_rate + 5))
         calls.drive(5, 5)
     assert warned(caplog.records, "defined otherwise") == []
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [((300, 150), (100, 50)), ((100, 50), (100, 100))], ids=["lower", "higher"]
+)
+def test_nodes_that_are_reloaded_one_after_the_other_accuse_nobody(
+    before: tuple[int, int], after: tuple[int, int]
+) -> None:
+    """What others take under a higher limit is charged under the lower one, too. Who has that limit
+    later may owe less, and lies no more than the nodes that have had it all the time."""
+    old, new = BucketSpec("b", *before), BucketSpec("b", *after)
+    mesh = SimulatedMesh(NAMES[:3], [old], latency=0.02, seed=5)
+    calls = Load(mesh, old)
+    calls.drive(12, 0.6 * old.refill_rate)
+    for name in mesh.nodes:
+        mesh[name].bucket("b").define(new, min_debt=2 * old.capacity - new.capacity)
+        calls.drive(5, 0.6 * old.refill_rate)
+    calls.drive(10, 0.6 * old.refill_rate)
+    bounded = [mesh[name].node.members.bounded.counts() for name in mesh.nodes]
+    assert {bound for of in bounded for counts in of.values() for bound in counts} <= {"rates"}

@@ -16,6 +16,9 @@ struct debt_notes {
     /* Until this local ns what those nodes were thought to have taken is not refilled. Their
      * real takes are charged only as far as they are more. */
     int64_t given_up_until;
+    /* Until this local ns peers may owe less for no other reason than that entries under another
+     * definition have raised the debt here, which they never lower. */
+    int64_t mixed_until;
     /* What `hide_refilled` in refilled.h notes of the debt that it hides. */
     i128 hidden_sum;
     int64_t hidden_until;

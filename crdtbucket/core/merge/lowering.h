@@ -69,6 +69,18 @@ static i128 charged_of(struct debt_notes *notes, uint32_t source, i128 units)
     return charged;
 }
 
+/* Notes that an entry under another definition was merged, after which so many units are owed.
+ * Peers that get the definition of this node later may owe less until the first budget alone has
+ * closed the difference. */
+COLD static void note_mixed(table_t *t, uint32_t e, const definition_t *d, int64_t members,
+                            i128 debt, int64_t now)
+{
+    struct debt_notes *notes = debt > 0 ? debt_notes_of(t, e) : NULL;
+    if (notes)
+        notes->mixed_until =
+            saturated(now + (i128)((double)(units_to_ns(d, debt) * members) / LOWERED_PART));
+}
+
 /* Notes that peers took so many units that were not charged. */
 static void note_uncounted(struct remembered *r, const definition_t *d, i128 units, int64_t now)
 {
@@ -202,7 +214,8 @@ static i128 lowered_at_most(table_t *t, uint32_t e, const definition_t *d, const
     /* Where bursts are shared in a partition, a node owes what it has left to silent peers until it
      * knows what they took. */
     i128 much = full_units(d) / (t->h->shared_bursts ? 1 : 2);
-    *refused += result - to > much + predicted_debt(notes, d, now);
+    if (!notes || now >= notes->mixed_until)
+        *refused += result - to > much + predicted_debt(notes, d, now);
     return result;
 }
 

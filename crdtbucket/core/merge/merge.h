@@ -178,6 +178,8 @@ static int merge_levels(table_t *t, uint32_t e, const wire_entry_t *w, const wir
         after = charged_at_most(d, debt, after, wd->same ? advertised : 0, g);
     after = lowered_at_most(t, e, d, m, g, debt, after, now, &r->lowered);
     after = clamp_merged(t, hot, d, debt, after, least, now);
+    if (UNLIKELY(g->mixed))
+        note_mixed(t, e, d, m->members, after, now);
     count_adopted(d, g, debt, after, r);
     journal_t *j = t->journal;
     j->entry = e;

@@ -85,9 +85,11 @@ class Listening:
         second call does nothing."""
         if self._path is not None:
             return  # all workers have the same socket
-        # This fails if it was done before, and on macOS: there connections wait for that server.
-        with contextlib.suppress(OSError):
-            self.socket.shutdown(socket.SHUT_RD)
+        # A second time Linux would end all later connections of this socket as they are accepted.
+        if self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            # This fails on macOS: there connections wait for that server.
+            with contextlib.suppress(OSError):
+                self.socket.shutdown(socket.SHUT_RD)
 
     def close(self) -> None:
         """Closes the socket. A second call does nothing."""

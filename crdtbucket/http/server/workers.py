@@ -164,7 +164,8 @@ class WorkerPool:
             run_loop(serve(server, limiter, until_closed=self._alive))
             status = 0
         except CrdtbucketError as error:
-            LOG.critical("a worker cannot serve: %s", error)
+            # It could not start, or could not save its state at its end.
+            LOG.critical("a worker ends: %s", error)
         except BaseException:
             LOG.exception("a bug in a worker")
             raise

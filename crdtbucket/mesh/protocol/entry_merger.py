@@ -76,6 +76,7 @@ class EntryMerger:
         self._visibility, self._introductions = members.visibility, members.introductions
         self._directory = members.directory
         self._peers, self._bounded = members.links, members.bounded
+        self._updates = members.updates
         self._own_epoch = OwnEpoch(members.links, members.bounded)
         self._mismatches = Mismatches(table.definitions, name)
         self.counters = dict.fromkeys(("frames", "duplicates", "stale", *MERGE_COUNTERS), 0)
@@ -164,7 +165,8 @@ class EntryMerger:
                 )
         is_large = after.following < 0 <= merged.following
         self._bounded.count(link.info.name, "frames", int(is_large), now)
-        self._mismatches.stated(link.info.name, resolved, merged.mixed, now)
+        if not self._updates.staged:
+            self._mismatches.stated(link.info.name, resolved, merged.mixed, now)
         if after is NO_ENTRIES:
             return merged
         crowded, room = after.crowded + merged.crowded, after.room + merged.room

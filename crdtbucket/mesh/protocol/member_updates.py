@@ -12,6 +12,7 @@ from crdtbucket.mesh.protocol.peer_state import PeerState
 from crdtbucket.mesh.protocol.peer_warnings import BoundedPeers
 from crdtbucket.mesh.protocol.pruning import Pruner
 from crdtbucket.mesh.protocol.roster import Roster
+from crdtbucket.rollout.staged import Status
 from crdtbucket.spec.mode import MODES, Mode
 
 GOSSIP_NS = 1_000_000_000
@@ -73,6 +74,12 @@ class MemberUpdates:
         """From now on this node advertises `config` for the configuration that it runs, and
         `rollout` for the newest version that it has."""
         self.config, self.rollout = config, rollout
+
+    @property
+    def staged(self) -> bool:
+        """Whether this node is at a stage of a roll-out, so that definitions differ on purpose."""
+        at_stages = Status.RUNNING, Status.HALTED
+        return self.rollout is not None and self.rollout[3] in at_stages
 
     def advertise_mode(self, mode: Mode) -> None:
         """From now on this node advertises that it decides in this mode."""

@@ -22,7 +22,10 @@ from crdtbucket.mesh.links.handshake import HANDSHAKE_S
 from crdtbucket.mesh.links.mesh_tls import NOT_TRUSTED, tls_fault
 from crdtbucket.mesh.sockets.web_socket import release
 
-ENDED = f"it ended the connection during the TLS handshake, as a node does that {NOT_TRUSTED}"
+ENDED = (
+    "it ended the connection during the TLS handshake, as a node does that has waited for seconds, "
+    f"or that {NOT_TRUSTED}"
+)
 MAX_UNPROVEN = 64
 MAX_UNPROVEN_PER_ADDRESS = 32
 MAX_UNPROVEN_BYTES = 16_384

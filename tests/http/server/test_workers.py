@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import resource
 import signal
 import socket
 from collections import Counter
@@ -203,9 +204,23 @@ async def test_a_worker_that_cannot_start_ends_the_server(tmp_path: Path) -> Non
         async with started(tmp_path, "--workers", "2", config=config):
             pass
     lines = str(error.value.args)
-    assert "a worker cannot serve" in lines
+    assert "a worker ends: " in lines
     assert "ended with status 1 at its start" in lines
     assert table.read_text() == "a letter"
+
+
+async def test_a_worker_whose_disk_is_full_at_the_end_has_served(
+    tmp_path: Path, config: str
+) -> None:
+    mesh = f"mesh: {{listen: '127.0.0.1:0', state_dir: {tmp_path}}}"
+    async with started(tmp_path, "--workers", "2", config=config + mesh) as server:
+        for worker in workers_of(server):
+            resource.prlimit(worker, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+        server.process.send_signal(signal.SIGTERM)
+        assert await server.ended() == 1
+    lines = "".join(server.lines)
+    assert "a worker ends: " in lines, lines
+    assert "cannot serve" not in lines
 
 
 async def test_a_unix_socket_is_served_by_all_and_removed_once(tmp_path: Path, config: str) -> None:
@@ -256,7 +271,10 @@ def test_sockets_of_one_port(tmp_path: Path) -> None:
         socket.create_connection(first.socket.getsockname(), timeout=WITHIN_S)
     second.socket.listen()
     with socket.create_connection(first.socket.getsockname(), timeout=WITHIN_S):
-        second.socket.accept()[0].close()
+        connection, _ = second.socket.accept()
+        connection.setblocking(False)
+        with connection, pytest.raises(BlockingIOError):  # not the end of what the client sends
+            connection.recv(1)
     first.close()
     second.close()
 

@@ -22,6 +22,7 @@ from crdtbucket.mesh.protocol.entry_merger import (
 from crdtbucket.mesh.protocol.introductions import PLACES
 from crdtbucket.mesh.protocol.mismatches import LASTS_NS
 from crdtbucket.mesh.protocol.peer_state import PeerState
+from crdtbucket.rollout.staged import Status
 from tests.mesh.protocol.lone_node import (
     ME,
     NOTHING,
@@ -417,6 +418,19 @@ def test_nothing_new_is_logged_where_no_epoch_could_be_opened(
     assert len(node.table.called("merge")) == 2
     assert node.members.bounded.counts() == {"peer": {"debt": 2}}
     assert len(caplog.messages) == 1
+
+
+@pytest.mark.parametrize("status", Status)
+def test_definitions_that_differ_by_the_stages_of_a_roll_out_are_not_said(
+    status: Status, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = Node()
+    node.members.updates.advertise((2, 7, 1), (2, 7, 1, status, 0))
+    mixed = NOTHING._replace(mixed=(0,))
+    node.merge(mixed)
+    node.merge(mixed, now=NOW + LASTS_NS)
+    at_stages = status in (Status.RUNNING, Status.HALTED)
+    assert ("is defined otherwise on peer" in caplog.text) is not at_stages
 
 
 def test_a_bucket_that_is_defined_otherwise_is_said_after_a_while(
