@@ -80,9 +80,7 @@ class Machine:
 
 @pytest.fixture
 def state() -> SavedState:
-    table: Any = SimpleNamespace(
-        epochs=SimpleNamespace(running=1), inbox=SimpleNamespace(suspects=0), now=lambda: 0
-    )
+    table = Table(max_keys=16, virtual=True)
     return SavedState(table, None)
 
 
