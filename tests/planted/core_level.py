@@ -557,6 +557,13 @@ MUTATIONS = (
         suite("core/test_apart", "heard_again"),
     ),
     Mutation(
+        "a_refund_of_a_peer_is_charged_when_the_next_silence_ends",
+        "core",
+        "        note_given_back(t, e, d, back);\n",
+        "        (void)0;\n",
+        suite("simulated/test_pauses", "a_peer_gave_back"),
+    ),
+    Mutation(
         "a_refund_is_charged_when_a_silence_ends",
         "core",
         "    note_given_back(t, e, d, n);\n",

@@ -95,7 +95,7 @@ static inline void forget_taken(table_t *t, uint32_t e)
         r->taken_until = 0;
 }
 
-/* Notes that tokens that were taken here came back. */
+/* Notes that tokens came back, which were taken here or by a peer. */
 static inline void note_given_back(table_t *t, uint32_t e, const definition_t *d, int64_t tokens)
 {
     struct remembered *r = remembered_held(t, e);
