@@ -86,8 +86,7 @@ COLD static i128 taken_lately(const table_t *t, uint32_t e, const definition_t *
     return units > 0 ? units : 0;
 }
 
-/* Drops the noted takes: the debt includes them, they were given back, or the definition is
- * another one. */
+/* Drops the noted takes, since the definition is another one. */
 static inline void forget_taken(table_t *t, uint32_t e)
 {
     struct remembered *r = remembered_held(t, e);
