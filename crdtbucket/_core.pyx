@@ -48,7 +48,7 @@ from crdtbucket.errors import (
     WireError,
     WrongKind,
 )
-from crdtbucket.spec import bucket_spec, priority
+from crdtbucket.spec import bucket_kinds, priority
 from crdtbucket.spec.mode import COUNTED as _COUNTED, Mode
 from crdtbucket.spec.reservation_state import ReservationState
 

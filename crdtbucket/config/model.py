@@ -17,8 +17,9 @@ from crdtbucket.config.values import (
     named,
     whole,
 )
+from crdtbucket.spec.bucket_kinds import MAX_QUOTA
 from crdtbucket.spec.bucket_spec import BucketSpec
-from crdtbucket.spec.calendar_period import MAX_QUOTA, CalendarPeriod
+from crdtbucket.spec.calendar_period import CalendarPeriod
 from crdtbucket.spec.field_checks import MAX_TOKENS
 from crdtbucket.spec.mode import Consistency
 from crdtbucket.strong.controller.controller_settings import ControllerSettings

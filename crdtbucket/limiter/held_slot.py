@@ -10,7 +10,8 @@ from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.duration import patience_ns
 from crdtbucket.errors import WaitTimeout
 from crdtbucket.limiter.waiting import Lines
-from crdtbucket.spec.bucket_spec import SLOT_TOKENS, BucketSpec
+from crdtbucket.spec.bucket_kinds import SLOT_TOKENS
+from crdtbucket.spec.bucket_spec import BucketSpec
 
 
 class Slot(SlotCore):

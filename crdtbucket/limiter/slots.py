@@ -15,7 +15,8 @@ from crdtbucket.errors import WrongKind
 from crdtbucket.limiter.bucket import Bucket, Choose
 from crdtbucket.limiter.held_slot import Slot
 from crdtbucket.limiter.waiting import Lines, LocalLine, Waiters
-from crdtbucket.spec.bucket_spec import SLOT_TOKENS, BucketSpec
+from crdtbucket.spec.bucket_kinds import SLOT_TOKENS
+from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.field_checks import check_duration
 
 

@@ -11,35 +11,32 @@ from typing import Annotated, Any, Literal, Union, get_args
 
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.setting_checks import WholeRange
-from crdtbucket.errors import InvalidSpec
 from crdtbucket.spec.asked_overrides import Ask, AskedOverrides, asked_overrides
-from crdtbucket.spec.calendar_period import CALENDAR_PARTS, CalendarPeriod, Per, check_period
+from crdtbucket.spec.bucket_kinds import (
+    CALENDAR_PARTS,
+    MAX_SLOTS,
+    check_period,
+    check_slots,
+    of_quota,
+    of_slots,
+)
+from crdtbucket.spec.calendar_period import CalendarPeriod, Per
 from crdtbucket.spec.field_checks import (
     MAX_TOKENS,
-    SLOWEST_TOKEN_NS,
     canonical_name,
     check_choice,
     check_consistency,
     check_duration,
     check_field,
     check_flag,
-    check_left_out,
     check_name,
     check_rate,
-    check_whole,
 )
 from crdtbucket.spec.globs import checked_globs, refused
 from crdtbucket.spec.mode import Consistency, Mode
 from crdtbucket.spec.rate_text import parse_rate, split_rates
 
-MAX_SLOTS = 1_000
-"""Most slots of a key; where all are held, a search goes over all of them."""
-SLOT_TOKENS = 1_000
-"""The tokens of the bucket that stands for one slot: a hold for the whole ttl takes all of them."""
-SLOT_HOLDERS = 64
-"""Up to so many nodes that take one slot before they know of each other are all counted."""
 _INTERVALS = 1, 366 * 86_400 * NS_PER_SECOND, "above 0 and at most 366 days"
-_NUMBERS = "capacity", "refill_rate", "refill_interval", "period"
 Overrides = Union[Sequence[tuple[str, "BucketSpec"]], AskedOverrides, Ask]  # noqa: UP007 - a text
 OnTableFull = Literal["deny", "allow"]
 OnOutage = Literal["quota", "eventual", "deny", "allow"]
@@ -139,9 +136,7 @@ class BucketSpec:
         check_rate(refill_rate, self.interval_ns, capacity, debt)
         if slots is not None:
             check_field(self, "slots", slots)
-            if (capacity, refill_rate) != (SLOT_TOKENS, SLOT_TOKENS):
-                fix = "make it with BucketSpec.concurrency(name, slots, ttl=...)"
-                raise InvalidSpec("slots is given beside a capacity and a rate", fix, "slots")
+            check_slots(capacity, refill_rate)
         if period is not None:
             check_period(period, capacity, refill_rate, self.interval_ns, slots, self.consistency)
             vars(self)["consistency"] = Mode.EVENTUAL
@@ -194,11 +189,7 @@ class BucketSpec:
         `on_table_full`, `consistency`, `on_outage`, `overrides` (made by `concurrency`, too) and
         `shadow`. Raises `InvalidSpec`.
         """
-        check_left_out("concurrency", more, "max_debt", *_NUMBERS)
-        check_whole("slots", slots, 1, MAX_SLOTS)
-        check_duration("ttl", ttl, NS_PER_SECOND // 10, SLOWEST_TOKEN_NS, "100 ms to 30 days")
-        debt = (SLOT_HOLDERS - 1) * SLOT_TOKENS
-        return cls(name, SLOT_TOKENS, SLOT_TOKENS, ttl, max_debt=debt, slots=slots, **more)
+        return cls(name, **of_slots(slots, ttl, more), **more)
 
     @classmethod
     def calendar(
@@ -211,9 +202,7 @@ class BucketSpec:
         whole limit. `more`: as for `BucketSpec`, except the numbers of a refill. Always eventual.
         Raises `InvalidSpec`.
         """
-        check_left_out("calendar", more, "slots", *_NUMBERS)
-        period = CalendarPeriod.checked(per, time_zone, limit)
-        return cls(name, limit, limit, period.usual_length, period=period, **more)
+        return cls(name, **of_quota(limit, per, time_zone, more), **more)
 
     @classmethod
     def parse_all(cls, name: str, rates: str, **more: Any) -> tuple[BucketSpec, ...]:

@@ -9,15 +9,10 @@ from functools import lru_cache
 from typing import Literal, get_args
 
 from crdtbucket.base.clock import NS_PER_SECOND
-from crdtbucket.base.duration import duration_ns
 from crdtbucket.base.file_shortage import fix_of
 from crdtbucket.errors import InvalidSpec
-from crdtbucket.spec.field_checks import check_choice, check_whole, clipped
-from crdtbucket.spec.mode import Mode
+from crdtbucket.spec.field_checks import check_choice
 
-MAX_QUOTA = 2**46
-"""Most tokens of a calendar period."""
-CALENDAR_PARTS = 3
 Per = Literal["day", "week", "month"]
 USUAL_LENGTH = {"day": "1d", "week": "7d", "month": "30d"}
 
@@ -37,10 +32,8 @@ class CalendarPeriod:
     `Europe/Berlin`."""
 
     @classmethod
-    def checked(cls, per: Per, time_zone: str, limit: int = 1) -> CalendarPeriod:
-        """Raises `InvalidSpec` for another period, for a time zone that is not known here, and for
-        a limit that no period can have."""
-        check_whole("limit", limit, 1, MAX_QUOTA)
+    def checked(cls, per: Per, time_zone: str) -> CalendarPeriod:
+        """Raises `InvalidSpec` for another period, and for a time zone that is not known here."""
         check_choice("per", per, get_args(Per))
         if not isinstance(time_zone, str):
             raise _no_zone(time_zone)
@@ -80,29 +73,6 @@ class CalendarPeriod:
 
     def __str__(self) -> str:
         return f"per {self.per} in {self.time_zone}"
-
-
-def check_period(
-    period: CalendarPeriod,
-    capacity: int,
-    refill_rate: int,
-    interval_ns: int,
-    slots: int | None,
-    consistency: Mode | None,
-) -> None:
-    """Raises `InvalidSpec` unless this is a period and these fields of its definition fit it."""
-    fix = "make the bucket with BucketSpec.calendar(name, limit, per=..., time_zone=...)"
-    if not isinstance(period, CalendarPeriod):
-        raise InvalidSpec(f"period is {clipped(period)}", fix, "period")
-    usual = capacity, duration_ns(period.usual_length, "period")
-    if slots is not None or (refill_rate, interval_ns) != usual:
-        raise InvalidSpec("period is given beside other numbers of a limit", fix, "period")
-    if consistency is Mode.STRONG:
-        raise InvalidSpec(
-            "a calendar bucket cannot be strong",
-            "write eventual: in Redis levels refill steadily, and a quota of a period does not",
-            "consistency",
-        )
 
 
 @lru_cache(1024)

@@ -110,14 +110,6 @@ def check_path(field_name: str, value: str | os.PathLike[str]) -> None:
         raise InvalidSpec(f"{field_name} is {clipped(value)}", "pass a path, as text", field_name)
 
 
-def check_left_out(maker: str, given: Iterable[str], *fields: str) -> None:
-    """Raises `InvalidSpec` if one of the `fields`, which `maker` computes, is among those given."""
-    for name in fields:
-        if name in given:
-            fix = f"leave it out: BucketSpec.{maker} computes it from its other arguments"
-            raise InvalidSpec(f"{name} is given to BucketSpec.{maker}", fix, name)
-
-
 def check_listed(field_name: str, given: Iterable[T]) -> tuple[T, ...]:
     """The given items as a tuple. Raises `InvalidSpec` for what is no list, and for a text, since
     its letters are not meant as a list."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from crdtbucket._core import BucketCore, BucketReplica, Decision, SlotSearch, Table, slot_of
 from crdtbucket.base.clock import NS_PER_SECOND
-from crdtbucket.spec.bucket_spec import SLOT_TOKENS
+from crdtbucket.spec.bucket_kinds import SLOT_TOKENS
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.local_decisions import deny, took
 from crdtbucket.strong.redis.script import ScriptStatus

@@ -13,7 +13,7 @@ from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.limiter.held_slot import Slot
 from crdtbucket.limiter.slots import SlotBucket, SlotsOfKeys
 from crdtbucket.limiter.waiting import Lines
-from crdtbucket.spec.bucket_spec import SLOT_TOKENS
+from crdtbucket.spec.bucket_kinds import SLOT_TOKENS
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.local_decisions import deny, took
 from crdtbucket.strong.slot_request import SlotHold

@@ -545,8 +545,9 @@ MUTATIONS = (
     Mutation(
         "what_room_for_another_peer_hides_is_forgotten",
         "core",
-        "        if (p.far <= 0) /* else the room that is kept on hides them */\n",
-        "        if (p.far >= 0)\n",
+        "    if (UNLIKELY(p.far > 0)) {\n        i128 owed",
+        "    if (UNLIKELY(t->silence_ended > cold->rated_ns))\n        forget_taken(t, e);\n"
+        "    if (UNLIKELY(p.far > 0)) {\n        i128 owed",
         suite("simulated/test_pauses", "bursts_of_three"),
     ),
     Mutation(
@@ -562,6 +563,13 @@ MUTATIONS = (
         "            r->taken_until += ns;\n",
         "            r->taken_until += 0;\n",
         suite("core/test_apart", "heard_again"),
+    ),
+    Mutation(
+        "a_refund_of_a_peer_is_charged_when_the_next_silence_ends",
+        "core",
+        "        note_given_back(t, e, d, back);\n",
+        "        (void)0;\n",
+        suite("simulated/test_pauses", "a_peer_gave_back"),
     ),
     Mutation(
         "a_refund_is_charged_when_a_silence_ends",

@@ -36,7 +36,7 @@ MUTATIONS = (
     Mutation(
         "a_bucket_of_kind_concurrency_without_slots_has_tokens",
         "spec",
-        '        check_whole("slots", slots, 1, MAX_SLOTS)\n',
+        '    check_whole("slots", slots, 1, MAX_SLOTS)\n',
         "",
         suite("test_wrong_types", "BucketSpec.concurrency-slots"),
     ),

@@ -250,6 +250,26 @@ def test_what_was_given_back_after_a_pause_is_not_charged_again() -> None:
         assert node.peek("b", "k").remaining >= 200
 
 
+def test_what_a_peer_gave_back_after_a_pause_is_not_charged_at_the_next_one() -> None:
+    """Its burst was noted here, and the bucket takes long to refill it."""
+    mesh, light = mesh_of(2, BucketSpec("b", 1_000, 10), latency=0.001), dict.fromkeys("AB", 2.0)
+    drive(mesh, light, 10.0)
+    for name in "AB":
+        mesh.suspend(name, 3.0, unread=0.02)
+    mesh.advance(3.0)
+    _, decision = (mesh[n].take("b", "k", 450) for n in "AB")
+    mesh.advance(0.5)
+    assert mesh["B"].refund(decision) == 450
+    mesh.advance(0.5)
+    before = mesh["A"].peek("b", "k").remaining
+    assert before >= 550
+    mesh.suspend("B", 10.0)
+    drive(mesh, {"A": 2.0}, 10.0)
+    for _ in range(100):
+        mesh.advance(0.01)
+        assert mesh["A"].peek("b", "k").remaining >= before
+
+
 def test_what_was_taken_after_a_pause_is_no_more_under_a_larger_limit() -> None:
     """It is noted as the time in which it is refilled, which is worth more tokens then."""
     mesh = mesh_of(2, SHORT, latency=0.001)

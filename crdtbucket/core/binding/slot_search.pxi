@@ -1,8 +1,8 @@
 # The search for a free slot of a key. Each slot is a key of an ordinary bucket, as docs/model.md,
 # "Slots", explains.
 
-MAX_SLOT_KEY_BYTES = MAX_KEY_BYTES - len(f"#{bucket_spec.MAX_SLOTS - 1}")
-cdef object _SLOT_TOKENS = bucket_spec.SLOT_TOKENS
+MAX_SLOT_KEY_BYTES = MAX_KEY_BYTES - len(f"#{bucket_kinds.MAX_SLOTS - 1}")
+cdef object _SLOT_TOKENS = bucket_kinds.SLOT_TOKENS
 cdef Py_ssize_t _MAX_SLOT_KEY = MAX_SLOT_KEY_BYTES
 cdef Py_ssize_t _REMEMBERED_KEYS = 65_536
 
@@ -42,7 +42,7 @@ cdef class SlotSearch:
     def __init__(self, BucketCore bucket not None):
         """`bucket`: the ordinary bucket in which each slot is a key."""
         self.bucket, self.first = bucket, {}
-        self.start = (bucket.table.epochs.running >> 1) % bucket_spec.MAX_SLOTS  # epochs are odd
+        self.start = (bucket.table.epochs.running >> 1) % bucket_kinds.MAX_SLOTS  # epochs are odd
 
     def take(self, object key, object cost=_SLOT_TOKENS, mode=None):
         """Takes a free slot: all of its tokens. Where none is free, returns the denial of the slot

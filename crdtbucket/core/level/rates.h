@@ -37,8 +37,8 @@ static inline void average_step(cold_t *c, const definition_t *d, double offered
 
 /* A silence ended since the last averaging, and with it the credit for that peer; `far` tokens
  * are kept for others. What was taken here out of that room is owed: no bucket owes less than
- * what was taken from it, less what was refilled since; so
- * to call this twice changes nothing. */
+ * what was taken from it, less what was refilled or given back since; so to call this twice
+ * changes nothing. */
 COLD static void charge_own(table_t *t, uint32_t e, const definition_t *d, double far, int64_t now)
 {
     i128 cap = cap_units(d), least = taken_lately(t, e, d, cap, now) - far_units(d, far);
@@ -64,11 +64,8 @@ static void average(table_t *t, uint32_t e, int64_t now, weights_t *round)
     if (LOAD(hot->flags) & ENTRY_RATED)
         p = predict(t, e, d, now);
     note_got(t, e, d, now);
-    if (UNLIKELY(t->silence_ended > cold->rated_ns)) {
+    if (UNLIKELY(t->silence_ended > cold->rated_ns))
         charge_own(t, e, d, p.far, now);
-        if (p.far <= 0) /* else the room that is kept on hides them */
-            forget_taken(t, e);
-    }
     if (UNLIKELY(p.far > 0)) {
         i128 owed = debt_units(d, LOAD(hot->base), entry_net(t, e), now) + far_units(d, p.far);
         note_taken(t, e, d, taken_lately(t, e, d, owed, now), now);

@@ -86,8 +86,7 @@ COLD static i128 taken_lately(const table_t *t, uint32_t e, const definition_t *
     return units > 0 ? units : 0;
 }
 
-/* Drops the noted takes: the debt includes them, they were given back, or the definition is
- * another one. */
+/* Drops the noted takes, since the definition is another one. */
 static inline void forget_taken(table_t *t, uint32_t e)
 {
     struct remembered *r = remembered_held(t, e);
@@ -95,7 +94,7 @@ static inline void forget_taken(table_t *t, uint32_t e)
         r->taken_until = 0;
 }
 
-/* Notes that tokens that were taken here came back. */
+/* Notes that tokens came back, which were taken here or by a peer. */
 static inline void note_given_back(table_t *t, uint32_t e, const definition_t *d, int64_t tokens)
 {
     struct remembered *r = remembered_held(t, e);

@@ -154,6 +154,9 @@ static int merge_levels(table_t *t, uint32_t e, const wire_entry_t *w, const wir
     i128 debt = debt_units(d, base, net, now);
     g->mixed = !wd->same;
     compare_columns(t, e, net, w, m, d, now, g);
+    int64_t back = -(g->brings_held + g->brings_lacking);
+    if (UNLIKELY(back > 0))
+        note_given_back(t, e, d, back);
     if (UNLIKELY(g->refused)) {
         r->refused_columns += g->refused;
         t->h->refused_columns += g->refused;

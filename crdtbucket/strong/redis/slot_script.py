@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from crdtbucket.errors import RedisReplyError
-from crdtbucket.spec.bucket_spec import MAX_SLOTS
+from crdtbucket.spec.bucket_kinds import MAX_SLOTS
 from crdtbucket.spec.field_checks import clipped
 from crdtbucket.strong.redis.lua import LuaScript
 from crdtbucket.strong.redis.script import ScriptStatus, words
