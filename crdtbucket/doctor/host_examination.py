@@ -37,7 +37,7 @@ async def examine_host(
     """`listen`: addresses, "host:port", that a server wants besides that of the mesh. `running`:
     whether this process is the node of the file, and holds its ports and its table itself.
     `max_keys`: of the node's table."""
-    found = [_port_answer(address, _port_fault(address)) for address in listen]
+    found = [_port_answer(address, port_fault(address)) for address in listen]
     mesh = config.mesh
     if mesh is not None:
         if mesh.transport == "sockets":
@@ -53,7 +53,7 @@ async def examine_host(
     return found
 
 
-def _port_fault(address: str) -> ValueError | OSError | None:
+def port_fault(address: str) -> ValueError | OSError | None:
     """Why an address cannot be listened on."""
     try:
         host, port = split_address(address)
@@ -69,7 +69,8 @@ def _port_fault(address: str) -> ValueError | OSError | None:
     return None
 
 
-def _in_use(fault: ValueError | OSError | None) -> bool:
+def in_use(fault: ValueError | OSError | None) -> bool:
+    """Whether an address cannot be listened on because somebody does."""
     return isinstance(fault, OSError) and fault.errno == errno.EADDRINUSE
 
 
@@ -77,7 +78,7 @@ def _port_answer(address: str, fault: ValueError | OSError | None) -> Diagnosis:
     subject = f"port {address}"
     if fault is None:
         return ok(subject, "is free")
-    if _in_use(fault):
+    if in_use(fault):
         return wrong(subject, "another process listens there: stop it, or choose another port")
     if isinstance(fault, OSError):
         fix = fix_of(fault, "name an address of this host")
@@ -88,9 +89,9 @@ def _port_answer(address: str, fault: ValueError | OSError | None) -> Diagnosis:
 async def _mesh_port(
     config: Config, mesh: MeshConfig, timeout: float, *, running: bool
 ) -> Diagnosis:
-    fault = _port_fault(mesh.listen)
+    fault = port_fault(mesh.listen)
     found = _port_answer(mesh.listen, fault)
-    if not _in_use(fault):
+    if not in_use(fault):
         return found
     if not running:
         async with Observer(config, mesh, "doctor", timeout) as caller:

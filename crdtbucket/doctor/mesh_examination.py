@@ -17,6 +17,7 @@ from crdtbucket.base.file_shortage import fix_of
 from crdtbucket.base.own_certificates import late_renewal
 from crdtbucket.config import Config
 from crdtbucket.doctor.diagnosis import Diagnosis, note, ok, reach, wrong
+from crdtbucket.doctor.host_examination import in_use, port_fault
 from crdtbucket.doctor.peer_examination import Examined, all_of, examine_peer
 from crdtbucket.errors import MeshError
 from crdtbucket.mesh.engines.engine_caller import ANNOUNCED_S, EngineCaller
@@ -65,11 +66,15 @@ async def _sockets(config: Config, mesh: MeshConfig, name: str, timeout: float) 
         one, resolved = await _resolved(peer, timeout)
         found.append(one)
         addresses += resolved
+    own, here = None, own_address(mesh)
+    runs = in_use(port_fault(mesh.listen))
     async with Observer(config, mesh, name, timeout) as caller:
         examined = await asyncio.gather(
-            *(_peer(one, caller, config, context, timeout) for one in dict.fromkeys(addresses))
+            *(
+                _peer(one, caller, config, context, timeout, idle=one == here and not runs)
+                for one in dict.fromkeys(addresses)
+            )
         )
-        own, here = None, own_address(mesh)
         if any(peer is not None and peer.name == config.node for _, peer in examined):
             with suppress(ObservationFailed):  # it does not run, or is reached elsewhere
                 own = (await caller.call(here)).instance
@@ -90,8 +95,16 @@ async def _resolved(peer: str, timeout: float) -> tuple[Diagnosis, list[str]]:
 
 
 async def _peer(
-    address: str, caller: Observer, config: Config, context: ssl.SSLContext | None, timeout: float
+    address: str,
+    caller: Observer,
+    config: Config,
+    context: ssl.SSLContext | None,
+    timeout: float,
+    *,
+    idle: bool,
 ) -> Examined:
+    """`idle`: the address is that of the file's own node, which does not run yet; where all nodes
+    have one list of peers, it is in there."""
     subject = f"peer {address}"
     way = reach(
         subject,
@@ -101,6 +114,9 @@ async def _peer(
         lambda error: _explain(error, timeout),
     )
     found = [step async for step in way]
+    if idle and found[-1].subject == f"{subject} port" and found[-1].level == "wrong":
+        found[-1] = ok(f"{subject} port", "the address of this node itself, which does not run yet")
+        return found, None
     if found[-1].level == "wrong":
         return found, None
     steps, peer = await examine_peer(subject, address, caller, config)

@@ -211,6 +211,29 @@ async def test_this_node_among_its_peers_is_no_other_process(tmp_path: Path) -> 
     assert {one.level for one in found} == {"ok"}
 
 
+async def test_this_node_among_its_peers_need_not_run_yet(tmp_path: Path) -> None:
+    """One list of peers serves all nodes; before the first start nobody answers at one's own."""
+    listen, other = (f"127.0.0.1:{free_port()}" for _ in range(2))
+    more = f"secret: {SECRET}, listen: '{listen}'"
+    file = config(tmp_path, listen, other, more=more)
+    assert file.mesh is not None
+    found = await examine_mesh(file, file.mesh, 20.0)
+    assert [one.subject for one in found if one.level != "ok"] == [f"peer {other} port"]
+    itself = next(one for one in found if one.subject == f"peer {listen} port")
+    assert itself.text == "the address of this node itself, which does not run yet"
+
+
+async def test_a_node_that_runs_has_to_answer_at_its_own_address(tmp_path: Path) -> None:
+    """Nobody answers at `advertise`, while the port of `listen` is taken."""
+    async with node(config(tmp_path), "me") as running:
+        nowhere = f"127.0.0.1:{free_port()}"
+        more = f"secret: {SECRET}, listen: '{running.address}', advertise: '{nowhere}'"
+        file = config(tmp_path, nowhere, more=more)
+        assert file.mesh is not None
+        found = await examine_mesh(file, file.mesh, 20.0)
+    assert [one.subject for one in found if one.level == "wrong"] == [f"peer {nowhere} port"]
+
+
 async def test_a_file_without_peers(tmp_path: Path) -> None:
     assert (await examined(config(tmp_path)))["mesh"].level == "note"
 

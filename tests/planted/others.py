@@ -6,6 +6,20 @@ from tests.planted.mutation import PYTEST, Mutation, suite
 
 MUTATIONS = (
     Mutation(
+        "the_doctor_asks_that_a_node_runs_before_its_start",
+        "doctor",
+        "    if idle and found[-1].subject",
+        "    if False and found[-1].subject",
+        suite("doctor/test_mesh_examination", "need_not_run_yet"),
+    ),
+    Mutation(
+        "the_doctor_excuses_a_running_node_from_answering",
+        "doctor",
+        "idle=one == here and not runs)",
+        "idle=one == here)",
+        suite("doctor/test_mesh_examination", "answer_at_its_own"),
+    ),
+    Mutation(
         "a_node_of_any_size_examines_a_table_of_a_million_keys",
         "doctor",
         "most_keys(config, max_keys)",
