@@ -35,7 +35,7 @@ token_options = with_options(
 _TIMEOUT_AND_JSON = (
     click.option(
         "--timeout", type=FiniteRange(0.05, 3600), default=5.0, show_default=True,
-        help="How long an answer is waited for, seconds.",
+        help="The most seconds to wait for an answer.",
     ),
     click.option("--json", "json_", is_flag=True, help="Print JSON."),
 )  # fmt: skip

@@ -53,7 +53,7 @@ def peek(**asked: Any) -> None:
 @signing_options(required=False, when=": needed where the nodes have any")
 @node_options
 def reset(bucket: str, key: str, signing: SigningOptions, node: NodeOptions, json_: bool) -> None:
-    """Give KEY in BUCKET back what the node has charged to it, and send that to the mesh.
+    """Give back what the node has charged to KEY in BUCKET, and send that to the mesh.
 
     What other nodes have charged stays: reset there, too. With an operator's --key, which nodes
     with mesh.operator_keys ask for, every node of the mesh does it. Each node writes a line to its

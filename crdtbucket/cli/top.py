@@ -50,9 +50,9 @@ NARROW = 80
 )  # fmt: skip
 @click.option(
     "--interval", type=FiniteRange(0.05, 3600), default=2.0, show_default=True,
-    help="Time between two looks, over which rates are taken, seconds.",
+    help="Seconds between two reads of the node; rates are those of this time.",
 )  # fmt: skip
-@click.option("--once", is_flag=True, help="One picture, after one interval.")
+@click.option("--once", is_flag=True, help="Print once, after one interval, and end.")
 @node_options
 def top(sort: str, keys: int, interval: float, once: bool, node: NodeOptions, json_: bool) -> None:
     """Watch a node: its buckets with calls a second, and the heaviest keys.

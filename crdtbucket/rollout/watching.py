@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
+from crdtbucket.base.file_shortage import SHORT
 from crdtbucket.errors import CrdtbucketError
 
 LOG = logging.getLogger("crdtbucket")
@@ -75,8 +76,12 @@ class FileWatch:
         self._calls.put(True)
 
     def look(self) -> None:
-        """Looks once, and takes a content that is new and was there at the last look."""
-        content = self._content()
+        """Looks once, and takes a content that is new and was there at the last look. While this
+        process may open no more files, what it has seen stays."""
+        try:
+            content = _digest(self.path)
+        except OSError as error:
+            content = self._seen if error.errno in SHORT else b""
         settled = content == self._seen
         self._seen = content
         if settled and content != self._taken:
@@ -119,11 +124,15 @@ def content_of(path: str | os.PathLike[str]) -> bytes:
     """A digest of the content of a file, which differs where the content differs. Returns b"" where
     there is no regular file: a pipe is not read here, since what was read would be lost for its
     real reader."""
+    try:
+        return _digest(path)
+    except OSError:
+        return b""  # it may be about to be replaced; if not, the next look refuses it
+
+
+def _digest(path: str | os.PathLike[str]) -> bytes:
     from crdtbucket.config.source import beginning_of  # reads YAML: for those who have a file
 
     if not os.path.isfile(path):
         return b""
-    try:
-        return hashlib.blake2b(beginning_of(Path(path))).digest()
-    except OSError:
-        return b""  # it may be about to be replaced; if not, the next look refuses it
+    return hashlib.blake2b(beginning_of(Path(path))).digest()

@@ -111,6 +111,13 @@ MUTATIONS = (
         suite("limiter/test_operator_overrides", "frame_of_new_limits"),
     ),
     Mutation(
+        "a_file_changes_where_no_file_can_be_opened",
+        "rollout",
+        'content = self._seen if error.errno in SHORT else b""',
+        'content = b""',
+        suite("rollout/test_watching", "want_of_descriptors"),
+    ),
+    Mutation(
         "a_limit_that_names_a_new_bucket_is_looked_for_at_the_end_of_a_roll_out",
         "rollout",
         "            self.outside.look_again()\n",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from crdtbucket import ConfigError, Limiter
+from crdtbucket.config import source
 from crdtbucket.errors import Problem
 from crdtbucket.rollout.watching import FileWatch, content_of
 from tests.waits import eventually, until
@@ -71,6 +73,24 @@ def test_a_new_content_is_taken_once_two_looks_have_seen_it(path: Path) -> None:
     path.write_text("one")
     taker.look()
     assert taker.taken == ["two", "one"]
+
+
+@pytest.mark.parametrize(("error", "taken"), [(errno.EMFILE, []), (errno.EACCES, ["one"])])
+def test_a_file_that_cannot_be_opened_for_want_of_descriptors_has_not_changed(
+    error: int, taken: list[str], path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that may not be read is refused, which the log says; it does once it can be read."""
+    taker = Taker(path)
+
+    def refuse(_: Path) -> bytes:
+        raise OSError(error, os.strerror(error))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(source, "beginning_of", refuse)
+        taker.look()
+    assert taker.taken == taken
+    taker.look()
+    assert taker.taken == 2 * taken
 
 
 def test_a_file_that_is_replaced(path: Path) -> None:

@@ -222,4 +222,4 @@ def _address_problems(name: str, addresses: Sequence[object]) -> Iterator[Proble
         try:
             read_address(one)
         except ValueError as error:
-            yield _problem(f"{name}[{number}]", f"{error}: {one!r}", fix)
+            yield _problem(f"{name}[{number}]", str(error), fix)  # it may hold a password

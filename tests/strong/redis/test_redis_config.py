@@ -110,6 +110,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"sentinels": [5], "sentinel_master": "m"}, "redis.sentinels[0]: is 5"),
     ({"nodes": ["n:1"]}, "redis.nodes: are given, and cluster is False"),
     ({"nodes": ["n:1", ""], "cluster": True}, "redis.nodes[1]: has no host"),
+    ({"nodes": ["u:hidden@n:1"], "cluster": True}, "redis.nodes[0]: has an IPv6 host without"),
     ({"nodes": ["n"] * 65, "cluster": True}, "redis.nodes: are 65"),
     ({"host": "h", "cluster": True, "db": 1}, "redis.db: is 1"),
     ({"cluster": True}, "redis.host: is missing"),
@@ -186,6 +187,7 @@ def test_a_wrong_field_is_reported_with_its_fix(fields: dict[str, Any], fault: s
     with pytest.raises(ConfigError) as caught:
         RedisConfig(**fields)
     assert fault in str(caught.value)
+    assert "hidden" not in str(caught.value)
     assert all(problem.fix for problem in caught.value.problems)
 
 
