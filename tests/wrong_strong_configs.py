@@ -116,7 +116,7 @@ WRONG_STRONG: dict[str, tuple[str, list[str]]] = {
         [
             (
                 "6:22: rating.bucket_backend.connection.sentinel.nodes[1]: has no port from 1 "
-                'to 65535: \'s:x\' (write "host:port", such as "10.0.0.5:6379")'
+                'to 65535 (write "host:port", such as "10.0.0.5:6379")'
             ),
         ],
     ),

@@ -55,6 +55,12 @@ def simulate(
 
     Every rule gets the same calls, drawn from the seed. The same arguments print the same. When it
     is interrupted it prints what it has.
+
+    The columns: tokens offered and admitted; admitted, as a part of what one bucket admits; the
+    most that was admitted beyond the limit, and the bound of that, in % of the capacity; the
+    longest time in seconds in which a region with demand was given nothing; what regions were
+    given, as parts of their share; calls denied while all together ask for less than the limit.
+    docs/simulator.md tells more of them, and of the rules.
     """
     settings = runs.settings()
     catalogue = SCENARIOS if store is None else STORE_SCENARIOS

@@ -217,6 +217,8 @@ def problem(
     if share is not None:
         alone = f"this node alone grants {share[0]} in {seconds(share[1], least=1)} s"
         left = f"the store is unreachable, and {alone}: {left}"
+    if decision.remaining >= decision.cost:
+        left += ", part of it kept for other nodes or more important calls,"
     detail = f"{spec.key}: {left} and {decision.cost} asked for; retry in {wait} s"
     if spec.slots is not None:
         detail = f"{spec.key}: all slots ({spec.slots}) are in flight; one is free within {wait} s"

@@ -38,16 +38,13 @@ MOST_BYTES = 64 << 20
 that."""
 FORMAT = 1
 RULES = ("on_outage", "fallback_ratio", "fallback_scope", "expected_nodes")
-NUMBERS = (
-    "capacity",
-    "refill_rate",
-    "max_debt",
-    "max_keys",
-    "on_table_full",
-    "on_outage",
-    "shadow",
-    "slots",
-)
+APART = {"name", "refill_interval", "interval_ns", "period", "consistency", "overrides"}
+"""Fields of a definition that are written in a way of their own."""
+OUTSIDE = {"overrides_from"}
+"""Fields that say where limits stand which a definition does not include."""
+PLAIN = [
+    field.name for field in dataclasses.fields(BucketSpec) if field.name not in APART | OUTSIDE
+]
 
 
 class HostRollout:
@@ -233,7 +230,7 @@ def recalled(data: bytes, target: Config) -> tuple[Config, Position] | None:
 def _plain(spec: BucketSpec) -> dict[str, Any]:
     return {
         "name": spec.name,
-        **{name: getattr(spec, name) for name in NUMBERS},
+        **{name: getattr(spec, name) for name in PLAIN},
         "refill_interval": f"{spec.interval_ns}ns",
         "period": None if spec.period is None else dataclasses.astuple(spec.period),
         "consistency": None if spec.consistency is None else spec.consistency.value,

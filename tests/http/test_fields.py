@@ -184,6 +184,20 @@ def test_a_problem_names_the_policy_and_the_wait() -> None:
     assert "instance" not in problem(denied, spec)
 
 
+def test_a_problem_says_why_calls_are_denied_while_there_are_tokens() -> None:
+    """A floor keeps them for more important calls."""
+    spec = BucketSpec("api", 10, 1, "7s")
+    bucket = core(spec)
+    assert bucket.take("k", 2, floor=0.5).allowed
+    denied = bucket.take("k", 4, floor=0.5)
+    assert (denied.allowed, denied.remaining) == (False, 8)
+    detail = problem(denied, spec)["detail"]
+    assert detail == (
+        "api: 8 of 10 left, part of it kept for other nodes or more important calls, and 4 asked "
+        f"for; retry in {round(denied.retry_after)} s"
+    )
+
+
 def test_fallback_is_reduced_capacity() -> None:
     spec = BucketSpec("api", 1, 1)
     bucket = core(spec)
