@@ -39,7 +39,16 @@ def test_all_planted_bugs_of_the_core_compile_together(tmp_path: Path) -> None:
     switch(tmp_path, {n: (path, m.old, m.new) for n, (m, path) in enumerate(mutations, 1)})
     (tmp_path / "choice.h").write_text(CHOICE)
     include = f"-I{sysconfig.get_path('include')}"
-    command = [*compiler(), "-std=gnu11", "-w", "-include", "choice.h", include, "-fsyntax-only"]
+    command = [
+        *compiler(),
+        "-std=gnu11",
+        "-D_GNU_SOURCE",
+        "-w",
+        "-include",
+        "choice.h",
+        include,
+        "-fsyntax-only",
+    ]
     headers = sorted({tmp_path / path for _, path in mutations})
     source = "".join(f'#include "{header}"\n' for header in headers)
     subprocess.run([*command, "-x", "c", "-"], cwd=tmp_path, input=source, text=True, check=True)

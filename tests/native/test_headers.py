@@ -20,7 +20,8 @@ FOLDERS = ["memory", "level", "merge", "repair"]
 @pytest.mark.parametrize("header", HEADERS)
 def test_a_header_compiles_alone(header: str) -> None:
     include = f"-I{sysconfig.get_path('include')}"
-    command = [*compiler(), "-std=gnu11", *WARNINGS, include, "-fsyntax-only", "-x", "c", "-"]
+    flags = ("-std=gnu11", "-D_GNU_SOURCE", *WARNINGS)  # the second as of Python.h
+    command = [*compiler(), *flags, include, "-fsyntax-only", "-x", "c", "-"]
     source = f'#include "{CORE / header}"\n'
     done = subprocess.run(command, input=source, capture_output=True, text=True, check=False)
     assert not done.returncode, done.stderr

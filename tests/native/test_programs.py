@@ -1,5 +1,6 @@
 """The native programs: each attacks the core's memory in another way, and judges what it finds."""
 
+import errno
 import itertools
 import platform
 import subprocess
@@ -42,6 +43,12 @@ def test_a_take_that_was_stopped_changes_nothing_of_an_entry_that_became_another
     tmp_path: Path,
 ) -> None:
     output(built("stale", tmp_path))
+
+
+def test_a_file_that_is_cut_while_memory_is_reserved_does_not_grow_again(tmp_path: Path) -> None:
+    """Zeros in place of what was lost would be keys that nobody took from."""
+    whole, cut, left = map(int, output(built("shortened", tmp_path)).split())
+    assert (whole, cut, left) == (0, errno.ENOSPC, 1 << 16)
 
 
 @TRACED

@@ -224,10 +224,17 @@ MUTATIONS = (
         suite("mesh/protocol/test_wire", "any_width"),
     ),
     Mutation(
-        "a_file_that_was_made_shorter_grows_again_by_zeros",
-        "core",
-        "    if ((size_t)file.st_size < at + bytes)\n        return ENOSPC;\n",
-        "",
-        suite("shared/test_cut_off", "grow_again"),
+        "a_file_that_was_cut_grows_by_zeros_when_memory_is_reserved",
+        "core/memory",
+        "fallocate(fd, FALLOC_FL_KEEP_SIZE, (off_t)at",
+        "fallocate(fd, 0, (off_t)at",
+        suite("native/test_programs", "is_cut"),
+    ),
+    Mutation(
+        "memory_beyond_the_end_of_a_cut_file_counts_as_reserved",
+        "core/memory",
+        "return error ? error : check_length(fd, at + bytes);",
+        "return error;",
+        suite("native/test_programs", "is_cut"),
     ),
 )

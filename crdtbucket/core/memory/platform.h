@@ -43,22 +43,29 @@ static inline void advise_huge_pages(void *start, size_t bytes)
 #endif
 }
 
-/* Reserves the bytes from `at` on of a shared file, so that writing to them cannot fail later.
- * Returns 0 or an errno. It never makes the file longer: if somebody has cut it off, the bytes that
- * were lost would come back as zeros in place of counts. */
-static inline int set_memory_aside(int fd, size_t at, size_t bytes)
+/* Returns 0 if the file has at least so many bytes, else ENOSPC, or the errno of `fstat`. */
+static inline int check_length(int fd, size_t bytes)
 {
-#if SHARED_TABLES
     struct stat file;
     if (fstat(fd, &file))
         return errno;
-    if ((size_t)file.st_size < at + bytes)
-        return ENOSPC;
+    return (size_t)file.st_size < bytes ? ENOSPC : 0;
+}
+
+/* Reserves the bytes from `at` on of a shared file, so that writing to them cannot fail later.
+ * Returns 0 or an errno. It never makes the file longer: if somebody has cut it off, also while
+ * this runs, the bytes that were lost would come back as zeros in place of counts. */
+static inline int set_memory_aside(int fd, size_t at, size_t bytes)
+{
+#if SHARED_TABLES
     int error;
     do
-        error = posix_fallocate(fd, (off_t)at, (off_t)bytes);
+        error = fallocate(fd, FALLOC_FL_KEEP_SIZE, (off_t)at, (off_t)bytes) ? errno : 0;
     while (error == EINTR); /* a signal came while memory was being found: its handler ran */
-    return error;
+    /* A few file systems cannot reserve, so zeros are written. */
+    if (error == EOPNOTSUPP && !(error = check_length(fd, at + bytes)))
+        error = posix_fallocate(fd, (off_t)at, (off_t)bytes);
+    return error ? error : check_length(fd, at + bytes);
 #else
     (void)fd, (void)at, (void)bytes;
     return ENOTSUP;
