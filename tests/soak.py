@@ -19,6 +19,7 @@ import traceback
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 
+from crdtbucket.simulator.batch import end_with_the_parent
 from tests.compiled import compiled_copy, run_in
 from tests.simulated.drawing import draw
 from tests.simulated.long import LONG
@@ -55,7 +56,7 @@ def failures(start: int, count: int, jobs: int) -> Iterator[tuple[int, list[tupl
     """Yields (seeds done, failures among the last ones) while it goes on."""
     chunks = [range(s, min(s + CHUNK, start + count)) for s in range(start, start + count, CHUNK)]
     done = 0
-    with ProcessPoolExecutor(jobs) as pool:
+    with ProcessPoolExecutor(jobs, initializer=end_with_the_parent) as pool:
         found_in = pool.map(attempt_many, chunks)
         for chunk, found in zip(chunks, found_in, strict=True):
             done += len(chunk)

@@ -186,17 +186,16 @@ def check_kinds(section: str, settings: Any) -> None:
 
 
 def _text_problem(path: str, text: str, *, is_file: bool = False) -> Iterator[Problem]:
-    # The name of a file may have any bytes, and the text may be a secret.
-    try:
-        text.encode(errors="surrogateescape" if is_file else "strict")
-    except UnicodeEncodeError:
+    # The name of a file may have any bytes, which Python shows as halves of surrogate pairs.
+    if not is_unicode(text, "surrogateescape" if is_file else "strict"):
         yield Problem("is not UTF-8", "write text that UTF-8 can encode", path)
 
 
-def is_unicode(text: str) -> bool:
-    """Whether `text` can be encoded: escapes and environments can hold half a surrogate pair."""
+def is_unicode(text: str, errors: str = "strict") -> bool:
+    """Whether `text` can be encoded: escapes and environments can hold half a surrogate pair.
+    `errors`: as of `str.encode`."""
     try:
-        text.encode()
+        text.encode(errors=errors)
     except UnicodeEncodeError:
         return False
     return True

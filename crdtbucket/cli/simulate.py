@@ -3,8 +3,10 @@ with the demand of scenarios or with that of a trace of real calls."""
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
+from types import FrameType
 
 import click
 
@@ -56,11 +58,12 @@ def simulate(
     Every rule gets the same calls, drawn from the seed. The same arguments print the same. When it
     is interrupted it prints what it has.
 
-    The columns: tokens offered and admitted; admitted, as a part of what one bucket admits; the
-    most that was admitted beyond the limit, and the bound of that, in % of the capacity; the
-    longest time in seconds in which a region with demand was given nothing; what regions were
-    given, as parts of their share; calls denied while all together ask for less than the limit.
-    docs/simulator.md tells more of them, and of the rules.
+    "of ideal" is what was admitted, as a part of what one bucket admits. "over %" is the most that
+    was admitted beyond the limit, in % of the capacity, and "bound %" the most that it may be.
+    "starved s" is the longest time in which a region with demand was given nothing. "share" is what
+    regions were given, as parts of their share. "denied light" counts calls that were denied while
+    all regions together asked for less than the limit. docs/simulator.md says more, also of the
+    rules.
     """
     settings = runs.settings()
     catalogue = SCENARIOS if store is None else STORE_SCENARIOS
@@ -101,10 +104,11 @@ def _list(catalogue: dict[str, Factory], settings: Settings, scale: float) -> No
 
 
 def run_and_print(work: Sequence[AnyJob], processes: int, json_: bool) -> list[Outcome]:
-    """Prints and returns the outcomes. A run that the user interrupts prints those that it has,
-    and exits."""
+    """Prints and returns the outcomes. A run that Control-C or SIGTERM interrupts prints those that
+    it has, and exits."""
     outcomes: list[Outcome] = []
     interrupted = False
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     with progress("simulating", len(work)) as advance:
         try:
             for outcome, job in zip(run_all(work, processes), work, strict=True):
@@ -113,6 +117,9 @@ def run_and_print(work: Sequence[AnyJob], processes: int, json_: bool) -> list[O
                 advance(len(outcomes), f"{scenario}, {job.rule}")
         except KeyboardInterrupt:
             interrupted = True
+            before = _ignored  # `timeout` sends a second one, and this process ends anyway
+        finally:
+            signal.signal(signal.SIGTERM, before)
     if json_:
         click.echo(as_json(outcomes))
     elif outcomes:
@@ -121,6 +128,10 @@ def run_and_print(work: Sequence[AnyJob], processes: int, json_: bool) -> list[O
         click.echo(f"crdtbucket: stopped after {len(outcomes)} of {len(work)} runs", err=True)
         sys.exit(INTERRUPTED)
     return outcomes
+
+
+def _ignored(number: int, frame: FrameType | None) -> None:
+    """Handles a signal; a handler is not passed on to other programs, as SIG_IGN is."""
 
 
 @click.command()

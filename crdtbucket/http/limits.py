@@ -267,8 +267,9 @@ def check_limits(given: object, *, maker: bool = False) -> None:
 
 def check_application(app: object, method: str = "__call__") -> None:
     """Raises `InvalidSpec` if this is no application, such as when the limits came first. `method`:
-    what it has."""
-    is_class = isinstance(app, type) and method != "__call__"  # WSGI makes one of it each time
+    the method by which to tell."""
+    # In WSGI a class may be an application: a call of it makes the answer.
+    is_class = isinstance(app, type) and method != "__call__"
     if is_class or not callable(getattr(app, method, None)):
         raise InvalidSpec(f"app is {app!r}", "pass the application first", "app")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import inspect
 import itertools
 import re
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from crdtbucket._core import MAX_KEY_BYTES
 from crdtbucket.base.signatures import misfit
 from crdtbucket.errors import InvalidKey, InvalidSpec
 from crdtbucket.http.request import Request, by_address
+from crdtbucket.limiter.key_and_cost import check_sync
 from crdtbucket.spec.priority import Floor, check_floor
 
 Charge: TypeAlias = "tuple[str, str | bytes, int] | tuple[str, str | bytes, int, Floor]"
@@ -121,10 +121,8 @@ def check_callable(name: str, given: Any, argument: str) -> None:
         example = f"lambda {argument.removeprefix('the ')}: ..."
         fix = f"pass a function of {argument}, such as `{example}`"
         raise InvalidSpec(f"{name} is {given!r}", fix, name)
-    if inspect.iscoroutinefunction(given):
-        native = ", and read its result from request.native" if argument == "the request" else ""
-        fix = f"do the slow part before{native}"
-        raise InvalidSpec(f"{name} is a coroutine function", fix, name)
+    native = ", and read its result from request.native" if argument == "the request" else ""
+    check_sync(name, given, f"do the slow part before{native}")
     if found := misfit(given, None):
         fix = f"it is called with one argument, {argument}"
         raise InvalidSpec(f"{name} takes {found[0]}", fix, name)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from crdtbucket.base.duration import patience_ns
 from crdtbucket.base.extras import extra
-from crdtbucket.limiter.bucket import Bucket, check_bucket, check_key, check_tokens
+from crdtbucket.limiter.bucket import Bucket, check_bucket
+from crdtbucket.limiter.key_and_cost import check_key, check_tokens
 
 with extra("langchain"):
     from langchain_core.rate_limiters import BaseRateLimiter

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 from array import array
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
-from operator import index
 from typing import TYPE_CHECKING, NoReturn, SupportsIndex
 
 from crdtbucket._core import (
-    MAX_KEY_BYTES,
     BucketCore,
     Decision,
     Decisions,
@@ -24,7 +21,6 @@ from crdtbucket.base.across import check_no_loop
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.duration import patience_ns
 from crdtbucket.base.repeated_lines import RepeatedLines
-from crdtbucket.base.setting_checks import is_unicode
 from crdtbucket.errors import InvalidCost, InvalidSpec, WrongKind
 from crdtbucket.limiter.held_slot import Slot
 from crdtbucket.limiter.waiting import Lines, Waiters
@@ -234,38 +230,6 @@ def check_bucket(bucket: object, taker: str) -> None:
         raise InvalidSpec(f"the bucket of {taker} is {bucket!r}", fix, "bucket")
     if bucket.spec.slots is not None:
         raise WrongKind.of_slots(bucket.spec.name, taker)
-
-
-def check_key(key: object, asks: str = "") -> None:
-    """Raises `InvalidSpec` for what no call can have as its key. `asks`: what a function may be
-    called with that gives the key; "": it may be no function."""
-    if asks and callable(key):
-        _check_sync("key", key)
-    elif not isinstance(key, (str, bytes)):
-        raise InvalidSpec(f"key is {key!r}", f"pass text{_or_function(asks)}", "key")
-    elif isinstance(key, str) and not is_unicode(key):
-        raise InvalidSpec(f"key is {key!r}, which is not UTF-8", "pass bytes", "key")
-    elif not 0 < (size := len(key.encode() if isinstance(key, str) else key)) <= MAX_KEY_BYTES:
-        raise InvalidSpec(f"key has {size} bytes", f"pass 1 to {MAX_KEY_BYTES}", "key")
-
-
-def check_tokens(cost: object, asks: str = "") -> None:
-    """Raises `InvalidSpec` for what no call can cost; `asks` as of `check_key`."""
-    if asks and callable(cost):
-        _check_sync("cost", cost)
-    elif isinstance(cost, (bool, type)) or not isinstance(cost, SupportsIndex) or index(cost) < 1:
-        fix = f"pass 1 or more tokens{_or_function(asks)}"
-        raise InvalidSpec(f"cost is {cost!r}", fix, "cost")
-
-
-def _check_sync(name: str, ask: Callable[..., object]) -> None:
-    if inspect.iscoroutinefunction(ask):
-        fix = "do the slow part before the call"
-        raise InvalidSpec(f"{name} is a coroutine function", fix, name)
-
-
-def _or_function(asks: str) -> str:
-    return f", or a function of {asks}" if asks else ""
 
 
 class Reservations(ReservationBook):

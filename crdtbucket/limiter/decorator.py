@@ -10,7 +10,8 @@ from typing import Any, ParamSpec, TypeVar, cast
 from crdtbucket._core import Decision
 from crdtbucket.base.signatures import misfit
 from crdtbucket.errors import InvalidSpec, LimitExceeded
-from crdtbucket.limiter.bucket import Bucket, check_bucket, check_key, check_tokens
+from crdtbucket.limiter.bucket import Bucket, check_bucket
+from crdtbucket.limiter.key_and_cost import check_key, check_tokens
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 
 from crdtbucket._core import Table
 from crdtbucket.base.clock import boot_id
+from crdtbucket.base.file_shortage import fix_of
 from crdtbucket.base.packing import pack, pack_list_head, unpack
 from crdtbucket.errors import MeshError, WireError
 from crdtbucket.mesh.protocol import wire
@@ -35,7 +36,8 @@ def _this_boot() -> bytes:
     try:
         return boot_id()
     except OSError as error:  # as when this process may open no more files
-        raise MeshError(f"{error.filename} cannot be read: {error.strerror}") from error
+        fix = fix_of(error, "mount /proc where this process runs")
+        raise MeshError(f"{error.filename} cannot be read ({error.strerror}): {fix}") from error
 
 
 def dump(table: Table, roster: Roster) -> list[bytes]:

@@ -38,13 +38,15 @@ MOST_BYTES = 64 << 20
 that."""
 FORMAT = 1
 RULES = ("on_outage", "fallback_ratio", "fallback_scope", "expected_nodes")
-APART = {"name", "refill_interval", "interval_ns", "period", "consistency", "overrides"}
-"""Fields of a definition that are written in a way of their own."""
-OUTSIDE = {"overrides_from"}
-"""Fields that say where limits stand which a definition does not include."""
-PLAIN = [
-    field.name for field in dataclasses.fields(BucketSpec) if field.name not in APART | OUTSIDE
+WRITTEN_OTHERWISE = ("name", "refill_interval", "interval_ns", "period", "consistency", "overrides")
+LEFT_OUT = ("overrides_from",)
+"""The limits that it leads to are no part of a definition."""
+AS_THEY_ARE = [
+    field.name
+    for field in dataclasses.fields(BucketSpec)
+    if field.name not in (*WRITTEN_OTHERWISE, *LEFT_OUT)
 ]
+"""Fields of a definition that are kept as they are."""
 
 
 class HostRollout:
@@ -230,7 +232,7 @@ def recalled(data: bytes, target: Config) -> tuple[Config, Position] | None:
 def _plain(spec: BucketSpec) -> dict[str, Any]:
     return {
         "name": spec.name,
-        **{name: getattr(spec, name) for name in PLAIN},
+        **{name: getattr(spec, name) for name in AS_THEY_ARE},
         "refill_interval": f"{spec.interval_ns}ns",
         "period": None if spec.period is None else dataclasses.astuple(spec.period),
         "consistency": None if spec.consistency is None else spec.consistency.value,

@@ -21,7 +21,8 @@ ASK_S = 0.2
 """Seconds between two attempts to get the lead, so that a dead leader is replaced within a
 second."""
 LASTING = 5
-"""After so many attempts in a row that fail alike, about a second, the log says why."""
+"""After so many attempts in a row that fail, about a second, the log says why, and from then on at
+most once in so many."""
 LOOK_S = 0.01
 """Seconds between two checks whether another process asks for an early flush, or still uses the
 table."""
@@ -73,8 +74,8 @@ class Leadership:
         self._node = node
         self._mesh: MeshNetwork | None = None
         self._task: asyncio.Task[None] | None = None
-        self._fault, self._failures = "", 0
-        """Why it could not lead the last time, and how often in a row."""
+        self._said, self._failures = "", 0
+        """Why it could not lead, as the log has it, and how often in a row it could not."""
 
     async def start(self) -> None:
         """Leads, or stands by. Raises `MeshError` when it leads and the mesh cannot start."""
@@ -139,10 +140,12 @@ class Leadership:
         except MeshError as error:
             # The kernel passes on the lead of a killed process a moment before its locks and ports.
             # So the first failure is no fault yet, and one that lasts is logged once.
-            self._failures = self._failures + 1 if str(error) == self._fault else 1
-            level = logging.WARNING if self._failures == LASTING else logging.DEBUG
+            self._failures += 1
+            news = self._failures % LASTING == 0 and str(error) != self._said
+            level = logging.WARNING if news else logging.DEBUG
             LOG.log(level, "this process cannot lead yet: %s", error)
-            self._fault = str(error)
+            if news:
+                self._said = str(error)
         except Exception:
             if not _interpreter_ends():  # then it could not start a thread
                 raise

@@ -84,22 +84,22 @@ def run_all(jobs: Sequence[AnyJob], processes: int) -> Iterator[Outcome]:
     workers = min(processes, len(jobs))
     # Not in a `with` block: leaving that shuts down once more, which takes the cancelling back.
     context = get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_the_parent)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_the_parent)
     others = set(active_children())
     try:
-        with _deaf_to_interrupts():
+        with _deaf_to_signals():
             futures = [pool.submit(run_job, job) for job in jobs]
         for future in futures:
             yield future.result()
     except BaseException:  # such as an interrupt, or a caller that stops early
         for worker in set(active_children()) - others:
-            worker.terminate()  # what they have begun would keep this process from ending
+            worker.kill()  # what they have begun would keep this process from ending
         pool.shutdown(wait=False, cancel_futures=True)
         raise
     pool.shutdown()  # a process that ends while the interpreter does may write a traceback
 
 
-def _end_with_the_parent() -> None:
+def end_with_the_parent() -> None:
     """Ends this worker as soon as the process that started it has ended, killed or not. A worker
     that waits for jobs holds the queue open itself, so without this it would wait for ever."""
     parent = parent_process()
@@ -113,11 +113,12 @@ def _end_with_the_parent() -> None:
 
 
 @contextlib.contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
-    """Makes the processes that are started in this block ignore Control-C. A terminal sends it to
-    all of its processes, but only the one that started them decides what becomes of them."""
+def _deaf_to_signals() -> Iterator[None]:
+    """Makes the processes that are started in this block ignore Control-C and SIGTERM. A terminal
+    or `timeout` sends them to all processes of a command, but only the one that started the others
+    decides what becomes of them."""
     resource_tracker.ensure_running()  # if it started later, it would unblock the signal
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield
     finally:

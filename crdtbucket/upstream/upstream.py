@@ -13,8 +13,9 @@ from crdtbucket.base.across import check_no_loop
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.duration import duration_ns, patience_ns
 from crdtbucket.errors import InvalidSpec, LimiterClosed, WaitTimeout
-from crdtbucket.limiter.bucket import Bucket, check_bucket, check_key, check_tokens
+from crdtbucket.limiter.bucket import Bucket, check_bucket
 from crdtbucket.limiter.facade import Limiter
+from crdtbucket.limiter.key_and_cost import check_key, check_tokens
 from crdtbucket.limiter.multi import check_limiter
 from crdtbucket.limiter.waiting import Waiters
 from crdtbucket.upstream.follower import Follower

@@ -85,14 +85,17 @@ def test_what_is_interrupted_prints_what_it_has(
         return batch.Job.run(job)
 
     monkeypatch.setattr(batch, "run_job", run_until_interrupted)
+    before = signal.getsignal(signal.SIGTERM)
     done = _run("simulate", "hot", *FAST, "--json")
+    signal.signal(signal.SIGTERM, before)  # a second one is ignored by a process that ends
     assert done.exit_code == 130
     assert len(json.loads(done.stdout)) == printed
     assert done.stderr == f"crdtbucket: stopped after {printed} of 2 runs\n"
 
 
-def test_several_processes_are_interrupted_too() -> None:
-    # As in a terminal: the signal reaches the whole group.
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_several_processes_are_interrupted_too(number: signal.Signals) -> None:
+    # As in a terminal, and from `timeout`: the signal reaches the whole group.
     running = subprocess.Popen(
         [sys.executable, "-m", "crdtbucket", "simulate", "hot", "--seeds", "2000",
          "--jobs", "2", "--rules", "static-split", "--duration-scale", "0.05"],
@@ -103,7 +106,7 @@ def test_several_processes_are_interrupted_too() -> None:
         while len(_children(running.pid)) < 3:  # the workers, and what keeps track of them
             assert running.poll() is None
             time.sleep(0.02)
-        os.killpg(running.pid, signal.SIGINT)
+        os.killpg(running.pid, number)
         _, errors = running.communicate(timeout=200)
     finally:
         running.kill()

@@ -8,8 +8,8 @@ MUTATIONS = (
     Mutation(
         "the_moment_after_a_killed_leader_is_logged",
         "shared",
-        "if self._failures == LASTING else",
-        "if self._failures == 1 else",
+        "self._failures % LASTING == 0 and",
+        "True and",
         suite("shared/test_shared_limiter", "logged_once_if_that_lasts"),
     ),
     Mutation(

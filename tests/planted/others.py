@@ -207,7 +207,7 @@ MUTATIONS = (
     Mutation(
         "simulations_whose_parent_was_killed_wait_for_ever",
         "simulator",
-        "initializer=_end_with_the_parent",
+        "initializer=end_with_the_parent",
         "initializer=None",
         suite("simulator/test_batch", "leaves_no_process"),
     ),

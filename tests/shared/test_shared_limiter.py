@@ -151,9 +151,20 @@ async def test_a_leader_that_closes_gives_its_name_back_before_the_lead(
     assert "cannot lead" not in caplog.text
 
 
-@pytest.mark.parametrize("held", [1, 2 * LASTING], ids=["for a moment", "for long"])
+@pytest.mark.parametrize(
+    ("held", "causes", "said"),
+    [
+        (1, ["it is locked"], []),
+        (2 * LASTING, ["it is locked"], ["it is locked"]),
+        # The fifth attempt has the first cause, and the tenth one the second.
+        (2 * LASTING, ["it is locked", "it is full"], ["it is locked", "it is full"]),
+    ],
+    ids=["for a moment", "for long", "for two reasons in turns"],
+)
 async def test_a_name_that_is_still_in_use_is_logged_once_if_that_lasts(
     held: int,
+    causes: list[str],
+    said: list[str],
     path: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -167,7 +178,7 @@ async def test_a_name_that_is_still_in_use_is_logged_once_if_that_lasts(
     def take_later(directory: StateDir) -> None:
         attempts.append(directory)
         if len(attempts) <= held:
-            raise NodeConflict("it is locked")
+            raise NodeConflict(causes[(len(attempts) - 1) % len(causes)])
         take(directory)
 
     caplog.set_level(logging.INFO, "crdtbucket")
@@ -180,7 +191,9 @@ async def test_a_name_that_is_still_in_use_is_logged_once_if_that_lasts(
         await leader.aclose()
         await eventually(lambda: "this process leads now" in caplog.text, "another one leads")
     assert len(attempts) == held + 1
-    assert caplog.text.count("cannot lead yet: it is locked") == (held >= LASTING)
+    ahead = "this process cannot lead yet: "
+    told = [line.removeprefix(ahead) for line in caplog.messages if line.startswith(ahead)]
+    assert told == said
 
 
 def test_a_table_of_another_node_is_refused(path: str) -> None:

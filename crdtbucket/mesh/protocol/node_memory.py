@@ -118,16 +118,15 @@ class NodeMemory:
         this boot's id, and its debts would be believed."""
         return self._restored or snapshot.dump(self._table, self._roster)
 
-    def restore(self, data: bytes, boot: bytes | None = None) -> int:
-        """Takes a snapshot of an earlier epoch; returns how many keys came back. `boot`: the id of
-        this machine's boot; None to ask the machine. Raises OtherFormat for one of another version
-        of the library, MeshError when it is none."""
-        restored = snapshot.load(self._table, self._roster, data, boot)
+    def restore(self, data: bytes, boot: bytes | None = None) -> None:
+        """Takes a snapshot of an earlier epoch. `boot`: the id of this machine's boot; None to ask
+        the machine. Raises OtherFormat for one of another version of the library, MeshError when it
+        is none."""
+        snapshot.load(self._table, self._roster, data, boot)
         self._members.pruner.remember()
         if self._table.inbox.suspects:
             self._restored = [data]
             self._suspect, self._suspect_since = True, self._table.now()
-        return restored
 
     def _settle(self, *, cancelled: bool) -> None:
         self._cancelled, self._settled, self._place = cancelled, 0, 0
