@@ -59,12 +59,19 @@ class Request(ABC):
 
     def header(self, name: str) -> str | None:
         """The value of a header field in any case, None without one; of several, joined by ", ".
+        Bytes that are not UTF-8 may be written as "\\xff".
 
         The client can write anything into it: a key made from it limits nobody unless it was
         verified.
         """
         values = self._values(name.lower())
-        return ", ".join(values) if values else None
+        if not values:
+            return None
+        text = ", ".join(values)
+        if text.isascii():
+            return text
+        # aiohttp keeps bytes that are not UTF-8 in a form that no key may have.
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.method} {self.path!r} from {self.peer!r})"

@@ -41,7 +41,8 @@ class Rule:
     match: str | tuple[str, ...] = ()
     """The requests that the rule is about, all of them when empty: patterns of the path, each with
     methods before it if it is about some only, such as "/reports/*" or "POST,PUT /items/**". `*`
-    stands for any text within one segment of the path, `/**` at the end for whatever is below."""
+    stands for any text within one segment of the path, `/**` at the end for whatever is below. GET
+    stands for HEAD, too."""
     exempt: Callable[[Request], bool] | None = None
     """True for requests that match but that the rule does not limit."""
     floor: Floor | Callable[[Request], Floor] = 0
@@ -147,10 +148,13 @@ def _expression(pattern: str, groups: Iterator[int]) -> str:
         near = difflib.get_close_matches(method, _METHODS, 1, 2 / 3)
         if near and method not in _METHODS and _mistyped(method, near[0]):
             raise InvalidSpec(f"match has {pattern!r}", f"did you mean {near[0]!r}?", "match")
+    if "GET" in named:
+        named.append("HEAD")  # frameworks answer it with the function for GET
     methods = "|".join(named) or r"\S+"
     stem = found[2].removesuffix("/**")
     path = "/".join(_segment(segment.split("*"), groups) for segment in stem.split("/"))
-    return f"(?:{methods}) {path}{_BELOW if stem != found[2] else ''}"
+    # Some routers, such as Flask's, take any number of slashes at the beginning for one.
+    return f"(?:{methods}) /*{path}{_BELOW if stem != found[2] else ''}"
 
 
 def _mistyped(method: str, meant: str) -> bool:

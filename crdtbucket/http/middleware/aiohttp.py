@@ -127,8 +127,9 @@ class AiohttpRequest(Request):
 
     @property
     def path(self) -> str:
-        """The decoded path of the request, from the server's root."""
-        return self.native.path
+        """The decoded path of the request, from the server's root. An encoded slash stays %2F: in
+        aiohttp's routes it belongs to its segment."""
+        return self.native.rel_url.path_safe.replace("%25", "%")
 
     @property
     def peer(self) -> str | None:

@@ -105,7 +105,7 @@ class ASGIRequest(Request):
     def method(self) -> str:
         """The method of the request, in capitals."""
         method: str = self.native.get("method", "GET")
-        return method
+        return method.upper()  # not every server does it, and Django takes "post" for POST
 
     @property
     def path(self) -> str:

@@ -111,7 +111,7 @@ class WSGIRequest(Request):
     def method(self) -> str:
         """The method of the request, in capitals."""
         method: str = self.native["REQUEST_METHOD"]
-        return method
+        return method.upper()  # servers leave that out, and frameworks take "post" for POST
 
     @property
     def path(self) -> str:

@@ -7,6 +7,7 @@ the proxy can have its own, and no part of it comes from the client.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -33,6 +34,7 @@ MAX_KEPT = 256
 """Rules are parsed once for each query, for at most this many different queries; others are parsed
 each time."""
 STATUSES = (401, 403, 429, 503)
+_END_OF_PATH = re.compile("[?#]")
 
 
 def _texts(description: str) -> dict[str, object]:
@@ -67,18 +69,18 @@ class ForwardedRequest(Request):
 
     @property
     def method(self) -> str:
-        return (self._first("X-Forwarded-Method", "X-Original-Method") or "GET").upper()
+        return (self._one("X-Forwarded-Method", "X-Original-Method") or "GET").upper()
 
     @property
     def path(self) -> str:
-        target = self._first("X-Forwarded-Uri", "X-Original-URI")
+        target = self._one("X-Forwarded-Uri", "X-Original-URI")
         if target is None:
             raise Refusal(
                 400,
                 "the proxy does not say which path was asked for: let it send X-Forwarded-Uri, or "
                 "leave out `match`",
             )
-        return unquote(target.partition("?")[0])
+        return _resolved(unquote(_END_OF_PATH.split(target, maxsplit=1)[0]))
 
     @property
     def peer(self) -> str | None:
@@ -92,8 +94,14 @@ class ForwardedRequest(Request):
     def _values(self, name: str) -> Sequence[str]:
         return self.native.headers.getall(name, ())
 
-    def _first(self, *names: str) -> str | None:
-        return next((value for name in names if (value := self.header(name))), None)
+    def _one(self, *names: str) -> str | None:
+        """The value of whichever field the proxy sets; the others are the client's own. Raises
+        `Refusal` where they differ."""
+        found = {value for name in names if (value := self.header(name))}
+        if len(found) > 1:
+            fields = " and ".join(names)
+            raise Refusal(400, f"{fields} differ: let the proxy set one, and remove the other")
+        return found.pop() if found else None
 
 
 @dataclass(frozen=True)
@@ -206,6 +214,20 @@ class Key:
             if value:
                 return value if len(self.sources) == 1 else f"{source}={value}"
         raise InvalidKey(f"the request has nothing to be limited by: the key is {self.text!r}")
+
+
+def _resolved(path: str) -> str:
+    """The path that proxies look up, and that many pass on: `.`, `..` and repeated slashes are
+    resolved."""
+    kept: list[str] = []
+    segments = path.split("/")
+    for segment in segments:
+        if segment == "..":
+            del kept[-1:]
+        elif segment not in ("", "."):
+            kept.append(segment)
+    ends_in_folder = kept and segments[-1] in ("", ".", "..")
+    return f"/{'/'.join(kept)}{'/' if ends_in_folder else ''}"
 
 
 def _whole(texts: list[str], name: str, default: int) -> int:

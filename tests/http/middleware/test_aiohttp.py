@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
+from yarl import URL
 
 from crdtbucket import BucketSpec, Limiter
 from crdtbucket.http import Limits, Rule
@@ -99,6 +100,32 @@ async def test_what_is_not_found_and_sub_applications_count_too() -> None:
         assert [answer.status for answer in answers] == [404, 200, 429]
         assert in_minutes(answers[0].headers["RateLimit"]) == '"api";r=1;t=3600'
         assert [*map(in_minutes, answers[1].headers.getall("RateLimit"))] == ['"api";r=0;t=3600']
+
+
+async def test_a_slash_that_is_encoded_belongs_to_its_segment() -> None:
+    async def item(request: web.Request) -> web.Response:
+        return web.Response(text=request.match_info["id"])
+
+    app = web.Application()
+    setup(app, limits_of(match=("GET /items/*", "/100%/*")))
+    app.router.add_get("/items/{id}", item)
+    app.router.add_get("/{part}/{id}", item)
+    async with TestClient(TestServer(app)) as client:
+        paths = ("/items/a%2Fb", "/100%25/a%2fb", "/items/%252F")
+        answers = [await client.get(URL(path, encoded=True)) for path in paths]
+        assert [answer.status for answer in answers] == [200, 200, 429]
+        assert [await answer.text() for answer in answers[:2]] == ["a/b", "a/b"]
+
+
+async def test_a_key_that_is_not_utf_8_is_limited() -> None:
+    async with served(limits_of(key=lambda request: request.header("x-key"))) as client:
+        for key in (b"\xff", b"\xfe" * 300):
+            for status in (200, 200, 429):
+                reader, writer = await asyncio.open_connection(client.host, client.port)
+                head = b"GET /home HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Key: "
+                writer.write(head + key + b"\r\n\r\n")
+                assert (await reader.read()).startswith(b"HTTP/1.1 %d" % status)
+                writer.close()
 
 
 async def test_a_denied_websocket_is_not_opened() -> None:

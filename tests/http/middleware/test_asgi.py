@@ -71,6 +71,13 @@ def fields(message: Message) -> dict[str, str]:
 # -- http
 
 
+async def test_a_method_in_small_letters_is_no_way_around_a_rule() -> None:
+    limits = limits_of(match="POST /")
+    for method in ("post", "Post", "POST"):  # of Django, for which they are the same
+        heard = await Server().call(ASGILimitMiddleware(hello, limits), scope_of(method=method))
+        assert heard[0]["status"] == (429 if method == "POST" else 200)
+
+
 async def test_allowed_answers_carry_the_fields() -> None:
     limits = limits_of()
     scope = scope_of()

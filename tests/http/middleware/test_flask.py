@@ -11,7 +11,7 @@ import pytest
 from crdtbucket import BucketSpec, Limiter, limited
 from crdtbucket.http import Limits, Rule
 from crdtbucket.http.middleware.flask import install, limit_route
-from crdtbucket.http.middleware.wsgi import KEY
+from crdtbucket.http.middleware.wsgi import KEY, WSGILimitMiddleware
 from tests.http.waits import in_minutes
 
 API = BucketSpec("api", 2, 1, "1h")
@@ -69,6 +69,25 @@ def test_failures_are_given_back_when_asked_for(path: str, remaining: int) -> No
     client = application(limits).test_client()
     assert "RateLimit" in client.get(path).headers
     assert left(limits) == remaining
+
+
+def test_what_the_router_takes_for_the_same_path_is_no_way_around_a_rule() -> None:
+    app = flask.Flask(__name__)
+    app.wsgi_app = WSGILimitMiddleware(  # type: ignore[method-assign]
+        app.wsgi_app, limits_of(match="GET /login")
+    )
+
+    @app.get("/login")
+    def login() -> str:
+        return "in"
+
+    client, address = app.test_client(), {"REMOTE_ADDR": "203.0.113.9"}
+    ways = (("GET", "//login"), ("get", "/login"), ("HEAD", "///login"), ("GET", "/login"))
+    statuses = []
+    for method, path in ways:
+        environ = {**address, "REQUEST_METHOD": method, "PATH_INFO": path}
+        statuses.append(client.get("/", environ_overrides=environ).status_code)
+    assert statuses == [200, 200, 429, 429]
 
 
 def test_limit_exceeded_is_answered_by_a_problem_document() -> None:

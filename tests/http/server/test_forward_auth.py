@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
@@ -129,6 +130,53 @@ async def test_only_requests_that_match_are_limited() -> None:
         status, _, body = await decided(client, query)
         assert status == 400
         assert "X-Forwarded-Uri" in body
+
+
+@pytest.mark.parametrize(
+    ("target", "about"),
+    [
+        *(("/items/1", True), ("//items/1", True), ("/items//1", True), ("/items/1#x", True)),
+        *(("/x/../items/1", True), ("/./items/1", True), ("/../items/1?/..", True)),
+        *(("/x/%2e%2e/items/1", True), ("/x/..%2Fitems/1", True), ("/items/2/../1", True)),
+        *(("/items/1/", False), ("/items/1/.", False), ("/items/1/x/..", False)),
+        *(("/items/../1", False), ("/items/1%23", False), ("/", False), ("/..", False)),
+    ],
+)
+async def test_a_path_is_matched_as_proxies_resolve_it(target: str, about: bool) -> None:
+    async with serving() as client:
+        sent = {"X_Forwarded_Uri": target, **plain(FROM)}
+        status, headers, _ = await decided(client, "bucket=small&match=/items/1", **sent)
+        assert (status, "RateLimit" in headers) == (204, about)
+
+
+async def test_a_client_cannot_say_in_a_second_field_what_it_asks_for() -> None:
+    fields = (("X_Forwarded_Uri", "X_Original_URI"), ("X_Forwarded_Method", "X_Original_Method"))
+    texts = ("/items/1", "/free"), ("POST", "OPTIONS")
+    async with serving() as client:
+        for two, (asked, claimed) in zip(fields, texts, strict=True):
+            for first, second in (two, two[::-1]):
+                path = {"X_Forwarded_Uri": "/items/1", first: asked}
+                query = urlencode({"bucket": "small", "match": "POST /items/1"})
+                sent = {**path, **plain(FROM), second: claimed}
+                status, _, body = await decided(client, query, **sent)
+                assert status == 400
+                assert f"{two[0]} and {two[1]} differ".replace("_", "-") in body
+                assert (await decided(client, query, **{**sent, second: asked}))[0] == 204
+
+
+async def test_a_key_that_is_not_utf_8_is_limited() -> None:
+    async with serving() as client:
+        reader, writer = await client.connect()
+        for key in (b"\xff", b"\xfe" * 300):
+            for status in (b"204", b"429"):
+                writer.write(
+                    b"GET /v1/forward-auth?bucket=small&cost=6&key=header:x-key HTTP/1.1\r\n"
+                    b"Host: localhost\r\nX-Key: " + key + b"\r\n\r\n"
+                )
+                head = await reader.readuntil(b"\r\n\r\n")
+                assert head.startswith(b"HTTP/1.1 " + status)
+                if length := re.search(rb"Content-Length: (\d+)", head):
+                    await reader.readexactly(int(length[1]))
 
 
 def plain(headers: Mapping[str, str]) -> dict[str, str]:
