@@ -48,6 +48,10 @@ def read_address(text: str, default_port: int = REDIS_PORT) -> Address:
         raise ValueError("has an IPv6 host without brackets")
     if not host or any(c.isspace() or not c.isprintable() or c in "/@[]?#" for c in host):
         raise ValueError("has no host name or address")
+    try:
+        host.encode("idna")
+    except UnicodeError as error:  # which a connection would raise in place of an `OSError`
+        raise ValueError("has a name with an empty part, or one of over 63 characters") from error
     if not (port.isascii() and port.isdigit() and len(port) <= 5 and 1 <= int(port) <= 65_535):
         raise ValueError("has no port from 1 to 65535")
     return Address(host, int(port))

@@ -29,6 +29,8 @@ _SHORT = {name: short for short, (_, words) in _UNITS.items() for name in (short
 
 DURATION_HINT = 'write a number and a unit: "250ms", "1s", "5m", "2h" or "1d"'
 
+END_S = 10**20
+"""Seconds from which on a number is no duration; a text has at most twenty digits, too."""
 _DURATION = re.compile(r"(-?\d{1,20}(?:\.\d{1,20})?)\s*([a-z]*)", re.ASCII | re.IGNORECASE)
 
 
@@ -73,11 +75,9 @@ def _exact_ns(value: object, field: str) -> Fraction | None:
         return Fraction(value // timedelta(microseconds=1) * 1_000)
     if isinstance(value, bool):
         return None
-    if isinstance(value, int):
-        return Fraction(value * NS_PER_SECOND)
-    if isinstance(value, float):
+    if isinstance(value, (int, float)):
         # A float such as 0.1 has no exact ns; the nearest one is what its writer meant.
-        return Fraction(round(value * NS_PER_SECOND)) if math.isfinite(value) else None
+        return Fraction(round(value * NS_PER_SECOND)) if abs(value) < END_S else None
     return _text_ns(value, field) if isinstance(value, str) else None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 from dataclasses import asdict
 from typing import Any
@@ -109,7 +110,7 @@ def diff(old: str, new: str, json_: bool) -> None:
 
 def _sizes(context: click.Context, option: click.Parameter, value: str) -> tuple[int, ...]:
     sizes = [part.strip() for part in value.split(",")]
-    if not all(size.isascii() and size.isdigit() and 1 <= int(size) <= 100_000 for size in sizes):
+    if not all(re.fullmatch("[0-9]{1,6}", size) and 1 <= int(size) <= 100_000 for size in sizes):
         raise click.BadParameter(f"{value!r}: write numbers of nodes with commas, such as 1,3,5")
     return tuple(int(size) for size in sizes)
 

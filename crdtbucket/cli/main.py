@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import signal
 import sys
@@ -22,6 +23,8 @@ def main() -> None:
         # process. The signal stays pending until the file is watched, and then makes it be read
         # again.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    if isinstance(sys.stdout, io.TextIOWrapper):  # in a locale that lacks a character
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         from crdtbucket.cli.commands import run
 

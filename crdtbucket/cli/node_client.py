@@ -184,7 +184,7 @@ class NodeClient:
             raise Unreachable(f"{self.url}: no answer within {self._timeout:g} s") from error
         except aiohttp.ClientConnectorError as error:
             raise Unreachable(f"{self.url} is not reachable: {_reason(error)}") from error
-        except aiohttp.ClientError as error:
+        except (aiohttp.ClientError, UnicodeError) as error:  # the second: of a host that is none
             raise Unreachable(f"{self.url}: {str(error) or type(error).__name__}") from error
         if len(content) > MAX_ANSWER:
             raise NodeError(f"{self.url}: its answer is longer than {MAX_ANSWER >> 20} MiB")

@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
 import click
@@ -49,9 +50,10 @@ class AskingOptions:
     token_file: str | None
     token: str | None = field(repr=False)
 
-    @property
+    @cached_property
     def secret(self) -> str | None:
-        """The token; None where there is none."""
+        """The token, read once: a pipe such as `<(pass show token)` has it only once. None where
+        there is none."""
         return token_of(self.token_file, self.token)
 
 

@@ -10,6 +10,8 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
+from crdtbucket.cli.screen import redraws
+
 _QUIET_SECONDS = 10.0
 
 
@@ -24,7 +26,7 @@ class Advance(Protocol):
 def progress(what: str, total: float = 1.0) -> Iterator[Advance]:
     """A bar in a terminal; elsewhere a plain line now and then, none for short work."""
     console = Console(stderr=True)
-    if not console.is_terminal:
+    if not redraws(console):
         yield _Lines(console, what, total)
         return
     columns = (

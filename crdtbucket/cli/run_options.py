@@ -66,13 +66,18 @@ class RunOptions:
                 raise SimulationError("--bucket names a bucket of a file: give --config as well")
             return BucketSpec("simulated", self.capacity or CAPACITY, self.rate or RATE)
         spec = _bucket_in_file(self.config, self.bucket)
-        if self.capacity is None and self.rate is None:
-            return spec
+        if spec.slots is not None or spec.period is not None:
+            kind = "calendar" if spec.slots is None else "concurrency"
+            raise SimulationError(
+                f"{self.config}: bucket {spec.name} is of kind {kind}: only buckets of tokens that "
+                "refill are simulated, choose one with --bucket"
+            )
         return BucketSpec(
             spec.name,
             self.capacity or spec.capacity,
             self.rate or spec.refill_rate,
             "1s" if self.rate else spec.refill_interval,
+            max_debt=None if spec.max_debt == spec.capacity else spec.max_debt,
         )
 
 

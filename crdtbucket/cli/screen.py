@@ -15,11 +15,18 @@ PIPED = 1_000
 
 def console() -> Console:
     """The console of standard output; words stand as they are."""
-    kind = Console if Console().is_terminal else PipedConsole
+    piped = not Console().file.isatty()  # FORCE_COLOR gives a pipe colours, and no width
+    kind = PipedConsole if piped else Console
     made = kind(highlight=False, markup=False, emoji=False, soft_wrap=True)
-    if not made.is_terminal and "COLUMNS" not in os.environ:
+    if piped and "COLUMNS" not in os.environ:
         made.width = PIPED
     return made
+
+
+def redraws(console: Console) -> bool:
+    """Whether a picture can replace the one before: not in a pipe, whatever FORCE_COLOR says, nor
+    in a terminal that has no codes for it (TERM=dumb)."""
+    return console.file.isatty() and not console.is_dumb_terminal
 
 
 class PipedConsole(Console):

@@ -21,11 +21,12 @@ from rich.table import Table
 from rich.text import Text
 
 from crdtbucket.base.clock import now_ns
+from crdtbucket.base.deadline import first_of
 from crdtbucket.cli.answer_values import list_of
 from crdtbucket.cli.node_load import SORTS, BucketLoad, KeyLoad, Load, Look, busiest
 from crdtbucket.cli.node_options import NodeOptions, node_options
 from crdtbucket.cli.options import FiniteRange
-from crdtbucket.cli.screen import console, name, table
+from crdtbucket.cli.screen import console, name, redraws, table
 
 if TYPE_CHECKING:
     from crdtbucket.cli.node_client import NodeClient
@@ -60,31 +61,36 @@ def top(sort: str, keys: int, interval: float, once: bool, node: NodeOptions, js
     Rates are this node's own calls; levels are those of the whole mesh. Live at a terminal (q
     ends it), a picture an interval elsewhere.
     """
-    live = not json_ and not once and console().is_terminal
+    live = not json_ and not once and redraws(console())
     view = LiveLoadView(keys, sort) if live else LoadView(keys, sort, json_)
     asyncio.run(_watch(view, node.client(), interval, once))
 
 
 async def _watch(view: LoadView, client: NodeClient, interval: float, once: bool) -> None:
+    async with client as node:
+        first = await _look(node, view.count)  # it has to succeed
+        with view.open():
+            await first_of(_show(view, node, first, interval, once), view.stop.wait())
+
+
+async def _show(
+    view: LoadView, node: NodeClient, before: Look, interval: float, once: bool
+) -> None:
     from crdtbucket.cli.node_client import NodeError  # aiohttp: where it is used
 
-    stopped = asyncio.ensure_future(view.stop.wait())
-    async with client as node:
-        before = await _look(node, view.count)  # the first look has to succeed
-        with view.open():
-            while not stopped.done():
-                await asyncio.wait({stopped}, timeout=interval)
-                try:
-                    after = await _look(node, view.count)
-                except NodeError as error:
-                    if once:
-                        raise
-                    view.fault(str(error))
-                    continue
-                view.show(node.url, Load.between(before, after))
-                before = after
-                if once:
-                    return
+    while True:
+        await asyncio.sleep(interval)
+        try:
+            after = await _look(node, view.count)
+        except NodeError as error:
+            if once:
+                raise
+            view.fault(str(error))
+            continue
+        view.show(node.url, Load.between(before, after))
+        before = after
+        if once:
+            return
 
 
 async def _look(node: NodeClient, count: int) -> Look:

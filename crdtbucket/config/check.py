@@ -65,7 +65,9 @@ def _report(details: ErrorDetails, model: type[Section], node: YamlNode, source:
     elif kind == "literal_error":
         choices = re.findall(r"'([^']*)'", str(details["ctx"]["expected"]))
         shown = place.raw if place.raw is not None else place.value
-        source.report_at(place, f"{shown!r} is no choice", did_you_mean(str(shown), choices))
+        one = not isinstance(shown, (dict, list))  # several may hold secrets
+        message = f"{shown!r} is no choice" if one else "must be a single word"
+        source.report_at(place, message, did_you_mean(str(shown) if one else "", choices))
     else:
         message, fix = _TYPES.get(kind, (details["msg"], "correct the value"))
         if kind == "model_type" and isinstance(place.value, str) and "limit" in model.model_fields:

@@ -27,6 +27,8 @@ MAX_FILE_BYTES = 1 << 20
 MAX_VALUES = 50_000
 MAX_DEPTH = 50
 MAX_TAG = 100
+MAX_BITS = 100
+"""Longer whole numbers are refused at once: Python does not print those of over 4,300 digits."""
 
 _SCALARS = ("null", "bool", "int", "float", "str")
 
@@ -281,6 +283,9 @@ class _Reader:
             value = self._yaml.constructor.construct_object(composed)
         except (YAMLError, ValueError) as error:  # such as !!int abc
             self._source.report_at(node, f"cannot be read: {error}", "remove the tag or correct it")
+            return None
+        if isinstance(value, int) and value.bit_length() > MAX_BITS:
+            self._source.report_at(node, "has more digits than any setting", "write fewer")
             return None
         if isinstance(value, str) and not is_unicode(value):
             fix = "write the character itself, not as two escapes"

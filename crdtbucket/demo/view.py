@@ -174,11 +174,13 @@ def sparkline(board: Board) -> str:
 
 
 def view_for(*, plain: bool, json: bool) -> SilentRunView:
-    """The view that fits: silent for JSON, lines when asked for or when stdout is no terminal."""
+    """The view that fits: silent for JSON; lines when asked for, in a pipe, and in a terminal where
+    no picture can replace another."""
     if json:
         return SilentRunView()
     console = Console()
-    return PlainRunView() if plain or not console.is_terminal else LiveRunView(console)
+    live = console.file.isatty() and not console.is_dumb_terminal
+    return LiveRunView(console) if live and not plain else PlainRunView()
 
 
 def open_page(url: str) -> None:

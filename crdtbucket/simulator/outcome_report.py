@@ -110,14 +110,15 @@ def _notes(outcomes: Sequence[Outcome]) -> list[str]:
     seeds = sorted({outcome.seed for outcome in outcomes})
     if len(seeds) > 1:
         notes.append(f"{len(seeds)} seeds: the worst of each figure.")
-    first = next((o for o in outcomes if isinstance(o, Replayed)), None)
-    if first is not None:
+    replayed = [outcome for outcome in outcomes if isinstance(outcome, Replayed)]
+    if replayed:
+        first = replayed[0]
+        admitted: dict[str, list[int]] = {}
+        for one in replayed:
+            admitted.setdefault(one.rule, []).append(one.calls_admitted)
+        calls = ", ".join(f"{rule} {_span(each, '{:,}')}" for rule, each in admitted.items())
         notes.append(
-            f"Amounts are tokens. {first.calls_offered:,} calls were offered; admitted: "
-            + ", ".join(
-                f"{o.rule} {o.calls_admitted:,}" for o in outcomes if isinstance(o, Replayed)
-            )
-            + "."
+            f"Amounts are tokens. {first.calls_offered:,} calls were offered; admitted: {calls}."
         )
         if first.too_large:
             notes.append(

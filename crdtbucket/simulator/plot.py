@@ -62,7 +62,10 @@ def draw(
         f"{settings.rate_per_second:,.6g} tokens/s"
     )
     figure.suptitle(text, fontsize=11, color="#333333")
-    figure.savefig(path)
+    try:
+        figure.savefig(path)
+    except OSError as error:
+        raise SimulationError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def _first_seed(outcomes: Sequence[Outcome]) -> list[Outcome]:
@@ -138,7 +141,7 @@ def _dress(axes: Any, scenario: Scenario) -> None:
         axes.spines[side].set_visible(False)
     start: float | None = None
     for event in scenario.events:
-        if event.fault in (ScenarioFault.PARTITION, ScenarioFault.CUT):
+        if event.fault in (ScenarioFault.PARTITION, ScenarioFault.SEVER, ScenarioFault.CUT):
             start = event.at_ns / NS
         elif event.fault is ScenarioFault.HEAL and start is not None:
             axes.axvspan(start, event.at_ns / NS, color="#f3e9d2", zorder=0)

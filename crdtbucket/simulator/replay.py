@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from random import Random
 
 from crdtbucket.simulator.rule import SimulatedRule
-from crdtbucket.simulator.run_settings import Settings
+from crdtbucket.simulator.run_settings import NS, Settings
 from crdtbucket.simulator.scenario import GRID_NS, Scenario
 from crdtbucket.simulator.scenario_run import MeasuredRun, Outcome
 from crdtbucket.simulator.simulation_errors import SimulationError
 from crdtbucket.simulator.trace import Trace
+
+LONGEST_NS = 100 * 366 * 86_400 * NS
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,8 @@ def replay(
     """
     if not speed > 0:
         raise SimulationError(f"speed must be above 0, not {speed}")
+    if trace.duration_ns / speed > LONGEST_NS:
+        raise SimulationError(f"at speed {speed:g} the replay takes over a century: raise it")
     rng = Random(f"{settings.seed}/replay")
     run = Replay(rule, trace, settings, speed)
     too_large: list[int] = []

@@ -17,6 +17,8 @@ from crdtbucket.simulator.simulation_errors import TraceError
 COLUMNS = ("timestamp", "contexttokens", "generatedtokens")
 _HEADER = "TIMESTAMP,ContextTokens,GeneratedTokens"
 _MAX_TOKENS = 2**53
+_MAX_NS = 2**62
+"""Times are so close (ns) to the year 2000 that the time between any two fits into 64 bits."""
 _TIME = re.compile(
     r"(\d{4}-\d\d-\d\d)[T ](\d\d):(\d\d):(\d\d)(?:[.,](\d{1,18}))?\s*(Z|[+-]\d\d(?::?\d\d)?)?",
     re.ASCII | re.IGNORECASE,
@@ -132,7 +134,10 @@ def parse_time(text: str) -> int:
     except ValueError as error:
         raise ValueError(f"{text!r} has no such day: {error}") from error
     nanoseconds = int((fraction or "0").ljust(9, "0")[:9])
-    return (total - _zone_seconds(zone, text) - _ORIGIN) * NS + nanoseconds
+    found = (total - _zone_seconds(zone, text) - _ORIGIN) * NS + nanoseconds
+    if abs(found) >= _MAX_NS:
+        raise ValueError(f"{text!r} is not within 146 years of 2000")
+    return found
 
 
 def _zone_seconds(zone: str | None, text: str) -> int:

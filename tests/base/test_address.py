@@ -18,7 +18,7 @@ from crdtbucket.base.address import (
 )
 
 HOSTS = st.one_of(
-    st.from_regex(r"[a-z0-9]([a-z0-9.-]{0,20}[a-z0-9])?", fullmatch=True),
+    st.from_regex(r"[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?(\.[a-z0-9]{1,9})?", fullmatch=True),
     st.ip_addresses().map(str),
 )
 
@@ -68,6 +68,8 @@ def test_any_text_is_an_address_or_a_fault_that_does_not_repeat_it(text: str) ->
         ("::1:6379", "without brackets"),
         ("h\u00a0:1", "no host"),
         ("user@h", "no host"),
+        ("a..example:1", "an empty part"),
+        (f"{'a' * 64}.example:1", "over 63 characters"),
     ],
 )
 def test_a_wrong_address_says_what_is_wrong(text: str, fault: str) -> None:

@@ -4,6 +4,7 @@ it."""
 from __future__ import annotations
 
 import asyncio
+import inspect
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -22,9 +23,9 @@ TOKEN = "a-token-of-this-test"
 @dataclass
 class FakeNode:
     """`answers`: by method and path, an object for a 200, a response, or a function that makes
-    one."""
+    one, which may be a coroutine function."""
 
-    answers: dict[str, Answer | Callable[[], Answer]] = field(default_factory=dict)
+    answers: dict[str, Answer | Callable[[], Any]] = field(default_factory=dict)
     calls: list[tuple[str, Any]] = field(default_factory=list)
     """The method, the path with its query, and the body of each call."""
     headers: list[dict[str, str]] = field(default_factory=list)
@@ -40,6 +41,8 @@ class FakeNode:
         answer = self.answers.get(f"{request.method} {request.path}")
         if callable(answer):
             answer = answer()
+        if inspect.isawaitable(answer):
+            answer = await answer
         if answer is None:
             raise web.HTTPNotFound
         return answer if isinstance(answer, web.Response) else web.json_response(answer)

@@ -240,7 +240,7 @@ def test_plan_as_json() -> None:
     assert told["buckets"][0]["fleets"][0]["cut_off"] == {"capacity": 300, "per_second": 60.0}
 
 
-@pytest.mark.parametrize("nodes", ["0", "x", "1,,2", "-1", "100001", ""])
+@pytest.mark.parametrize("nodes", ["0", "x", "1,,2", "-1", "100001", "", "1" * 5_000])
 def test_plan_refuses_fleets_that_there_are_not(nodes: str) -> None:
     result = run("plan", "new.yaml", "--nodes", nodes)
     assert result.exit_code == 2

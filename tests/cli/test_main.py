@@ -97,6 +97,13 @@ def written_to(out: int, *words: str) -> subprocess.CompletedProcess[str]:
         os.close(out)
 
 
+def test_a_locale_without_a_character_gets_its_number(tmp_path: Path) -> None:
+    file = tmp_path / "limits.yaml"
+    file.write_text("services: {\u7a0e: {limit: 5/s}}\n", encoding="utf-8")
+    words = ("-m", "crdtbucket", "config", "show", str(file))
+    assert r"\u7a0e:" in program(*words, PYTHONIOENCODING="latin-1").stdout
+
+
 def test_an_error_of_the_system_that_no_output_caused_is_shown_as_it_is() -> None:
     fails = "import crdtbucket.cli.commands as c\ndef run(): raise OSError(5, 'bad disk')\n"
     done = program("-c", f"{fails}c.run = run\nfrom crdtbucket.cli.main import main\nmain()")

@@ -36,6 +36,7 @@ async def test_nobody_listens() -> None:
 
 
 async def test_a_host_that_is_none() -> None:
+    assert "label" in await fault("http://no-such..host:7980")
     said = await fault("http://no-such-host.invalid:7980")
     assert said.startswith(" is not reachable: ")
     assert "Unknown error" not in said

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
+import sys
+from collections.abc import Callable
+from typing import Any
 
 import click
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 
-from crdtbucket.cli.screen import console, name, table
+from crdtbucket.cli.screen import console, name, redraws, table
 from crdtbucket.cli.terminal_text import printable, seconds
+from crdtbucket.demo.view import PlainRunView, view_for
 
 
 @click.command()
@@ -26,6 +31,22 @@ def test_names_are_whole_where_nobody_looks(columns: str | None) -> None:
     assert ("long-" * 40 + ":smile: [red]" in row) is (columns is None)
     assert head.endswith("number  state")
     assert row.endswith("7  up")
+
+
+def test_forced_colours_make_no_pipe_narrow() -> None:
+    env = {"COLUMNS": None, "FORCE_COLOR": "1"}
+    assert "long-" * 40 + ":smile:" in CliRunner().invoke(show, env=env).output
+
+
+@pytest.mark.parametrize("shows", [redraws, lambda _: type(view_for(plain=False, json=False))])
+@pytest.mark.parametrize(("kind", "is_terminal"), [("xterm", False), ("dumb", True)])
+def test_a_pipe_and_a_dumb_terminal_get_lines(
+    monkeypatch: pytest.MonkeyPatch, shows: Callable[[Console], Any], kind: str, is_terminal: bool
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", kind)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: is_terminal)
+    assert shows(Console()) in (False, PlainRunView)
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,13 @@ from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
 from crdtbucket.cli.commands import cli
 from crdtbucket.cli.main import main
+from crdtbucket.cli.run_options import RunOptions, mesh_options
 from crdtbucket.simulator import batch
 from crdtbucket.simulator.rule_catalogue import STORE_RULES
 from crdtbucket.simulator.scenario_catalogue import SCENARIOS
@@ -153,6 +155,36 @@ def test_a_replayed_trace_offers_the_tokens_of_its_calls(tmp_path: Path) -> None
     assert row["scenario"] == "replay"
     table = _run("replay", *arguments, "--jobs", "1")
     assert "600 calls were offered" in table.stdout
+
+
+@pytest.mark.parametrize("kind", ["concurrency: {slots: 3}", "calendar: {limit: 100}"])
+def test_only_buckets_that_refill_are_simulated(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any, kind: str
+) -> None:
+    (tmp_path / "limits.yaml").write_text(f"services: {{jobs: {{{kind}}}}}\n")
+    said = _fails(capsys, monkeypatch, "simulate", "hot", "--config", str(tmp_path / "limits.yaml"))
+    assert f"bucket jobs is of kind {kind.partition(':')[0]}" in said
+
+
+@pytest.mark.parametrize(
+    ("debt", "words", "most"),
+    [("", ["--capacity", "7"], 7), ("max_debt: 50, ", ["--capacity", "7"], 50),
+     ("max_debt: 50, ", ["--rate", "3"], 50), ("", [], 100)],
+)  # fmt: skip
+def test_the_debt_of_the_file_stays_unless_it_follows_the_capacity(
+    tmp_path: Path, debt: str, words: list[str], most: int
+) -> None:
+    file = tmp_path / "limits.yaml"
+    file.write_text(f"services: {{a: {{bucket: {{{debt}capacity: 100, refill_rate: 1}}}}}}\n")
+    seen: list[int | None] = []
+
+    @click.command()
+    @mesh_options
+    def settings(runs: RunOptions) -> None:
+        seen.extend(one.max_debt for one in runs.settings())
+
+    CliRunner().invoke(settings, ["--config", str(file), *words], catch_exceptions=False)
+    assert seen == [most]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from typing import Any
 
 import pytest
@@ -280,6 +281,17 @@ async def test_a_node_behind_a_proxy_that_fails_is_wrong_and_the_others_are_show
     found = json.loads(done.stdout)
     assert [one.get("node") for one in found["nodes"]] == [None, "eu-1"]
     assert "answers GET /admin/status with status 502" in found["wrong"][0]
+
+
+async def test_a_token_that_can_be_read_once_is_enough() -> None:
+    pipe, writer = os.pipe()  # as a shell makes it of <(pass show token)
+    os.write(writer, TOKEN.encode())
+    os.close(writer)
+    async with fake_node(GET_admin_status=WELL) as node:
+        done = await run("status", "--url", node.url, "--token-file", f"/dev/fd/{pipe}")
+    os.close(pipe)
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.stdout.endswith("ok\n")
 
 
 async def test_a_wrong_token_is_an_error_not_a_fault() -> None:

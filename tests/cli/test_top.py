@@ -173,6 +173,27 @@ async def test_a_live_view_that_is_ended_by_a_signal_leaves_the_terminal_as_it_w
         assert await Terminal().run(*words, then=then) == 0
 
 
+async def test_a_view_that_is_ended_waits_for_no_answer() -> None:
+    ended = asyncio.Event()
+
+    async def then(terminal: Terminal) -> None:
+        await eventually(lambda: len(node.calls) > 2)
+        terminal.type("q")
+
+    async def buckets() -> dict[str, Any]:
+        if len(node.calls) > 2:
+            await ended.wait()
+        return {"buckets": []}
+
+    node: FakeNode
+    async with fake_node(GET_v1_buckets=buckets) as node:
+        words = ("top", "--interval", "0.1", "--timeout", "3600", "--url", node.url)
+        try:
+            assert await Terminal().run(*words, then=then) == 0
+        finally:
+            ended.set()
+
+
 async def test_the_live_view_goes_on_when_a_node_is_unreachable() -> None:
     async def then(terminal: Terminal) -> None:
         await eventually(lambda: "tenant-42" in terminal.shown)

@@ -50,3 +50,28 @@ def test_a_variable_of_a_shell_is_not_the_name_of_a_node(tmp_path: Path, name: s
         ConfigError, match=r"node: begins with \$ and a name, which is not replaced"
     ):
         load(tmp_path, f"node: {name}\nservices: {{a: {{limit: 1/s}}}}\n")
+
+
+@pytest.mark.parametrize("value", ["['${env:WORD}']", "{word: '${env:WORD}'}"])
+def test_a_list_in_place_of_a_word_repeats_no_secret(tmp_path: Path, value: str) -> None:
+    file = tmp_path / "limits.yaml"
+    file.write_text(f"rating: {{consistency: {value}}}")
+    with pytest.raises(ConfigError) as caught:
+        load_config(file, {"WORD": "hunter2"})
+    assert [(one.message, one.fix) for one in caught.value.problems] == [
+        ("must be a single word", "known here: eventual, strong")
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "version: 0x{0}", "rating: {{consistency: 0x{0}}}", "rating: {{fallback_ratio: 0x{0}}}",
+        "mesh: {{gossip_interval: 0x{0}}}",
+    ],
+)  # fmt: skip
+def test_a_number_that_python_does_not_print_has_a_place_and_a_fix(
+    tmp_path: Path, text: str
+) -> None:
+    with pytest.raises(ConfigError, match=r"has more digits than any setting \(write fewer\)"):
+        load(tmp_path, text.format("f" * 4_000))

@@ -159,7 +159,8 @@ def test_the_view_fits_where_it_is_shown(monkeypatch: pytest.MonkeyPatch) -> Non
     assert isinstance(view_for(plain=False, json=True), SilentRunView)
     assert isinstance(view_for(plain=False, json=False), PlainRunView)  # pytest has no terminal
     monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setattr(Console, "is_terminal", True)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     assert isinstance(view_for(plain=False, json=False), LiveRunView)
     assert isinstance(view_for(plain=True, json=False), PlainRunView)
 

@@ -5,6 +5,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -81,6 +82,8 @@ def test_the_remarks_say_what_a_replay_left_out(capsys: pytest.CaptureFixture[st
     assert "3 calls (9,000 tokens) cost more than the capacity" in text
     assert "2 calls cost nothing" in text
     assert "20 calls were offered; admitted: crdtbucket 10." in text
+    print_table([outcome, replace(outcome, seed=2, calls_admitted=12)])
+    assert "20 calls were offered; admitted: crdtbucket 10..12." in capsys.readouterr().out
 
 
 def test_picture(tmp_path: Path) -> None:
@@ -96,6 +99,23 @@ def test_picture(tmp_path: Path) -> None:
     plot.draw(outcomes, scenarios, settings, path)
     assert path.read_bytes().startswith(b"\x89PNG")
     assert path.stat().st_size > 20_000
+
+
+def test_a_picture_that_cannot_be_written_is_one_error(tmp_path: Path) -> None:
+    settings, path = Settings(), tmp_path / "picture.png"
+    path.mkdir()
+    drawn = replace(OUTCOME, scenario="hot", curve=((0.0, 0, 0, 0), (1.0, 1, 1, 1)))
+    with pytest.raises(SimulationError, match=r"picture.png cannot be written: Is a directory"):
+        plot.draw([drawn], [SCENARIOS["hot"](settings, 0.05)], settings, path)
+
+
+@pytest.mark.parametrize("name", ["isolated-by-reset", "partition-30s", "cut-pair"])
+def test_the_time_in_which_regions_are_cut_off_is_shaded(name: str) -> None:
+    spans: list[tuple[float, float]] = []
+    axes = MagicMock()
+    axes.axvspan = lambda start, end, **_: spans.append((start, end))
+    plot._dress(axes, SCENARIOS[name](Settings(), 1.0))
+    assert spans == [tuple(event.at_ns / NS for event in SCENARIOS[name](Settings(), 1.0).events)]
 
 
 def test_picture_says_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -74,6 +74,8 @@ def test_a_faster_replay_meets_less_refill() -> None:
     assert replay(StaticSplit(), trace, settings, speed=4).admitted == pytest.approx(2_600, abs=10)
     with pytest.raises(SimulationError, match="speed"):
         replay(StaticSplit(), trace, settings, speed=0)
+    with pytest.raises(SimulationError, match="speed 1e-300 the replay takes over a century"):
+        replay(StaticSplit(), trace, settings, speed=1e-300)
 
 
 def test_a_trace_of_real_calls_exceeds_less_with_prediction_than_without() -> None:

@@ -77,6 +77,8 @@ def test_order_of_time_and_of_the_file_at_the_same_time() -> None:
         ("2023-02-30 00:00:00,1,2", "no such day"),
         ("2023-02-20 24:00:00,1,2", "no such time of day"),
         ("2023-02-20 23:00:00+99:00,1,2", "no such time zone"),
+        ("2146-11-16 00:00:00,1,2", "not within 146 years of 2000"),
+        ("1753-11-16 00:00:00,1,2", "not within 146 years of 2000"),
         ("2023-11-16 00:00:00,-1,2", "'-1' is not a whole number of tokens"),
         ("2023-11-16 00:00:00,1,2.5", "'2.5' is not a whole number"),
         ("2023-11-16 00:00:00,,2", "'' is not a whole number"),
