@@ -216,7 +216,7 @@ PEERS = 'peers: ["127.0.0.1:7946"]\n'
     ("lines", "told"),
     [
         (REPLICATED, "region is missing, .* one of eu, us"),
-        (PEERS, r"unknown key 'peers' \(write it as mesh\.peers\)"),
+        (PEERS, r"unknown key 'peers' \(write it as mesh: \{peers: \.\.\.\}\)"),
     ],
 )
 def test_what_cannot_be_is_refused(lines: str, told: str, tmp_path: Path) -> None:

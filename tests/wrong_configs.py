@@ -54,20 +54,52 @@ WRONG: dict[str, tuple[str, list[str]]] = {
             "limit: 5/s\nsecret: x\nconsistency: strong\n"
         ),
         [
-            "1:1: redis: unknown key 'redis' (write it as rating.bucket_backend.connection)",
-            "2:1: limits: unknown key 'limits' (write it as services)",
-            "3:1: state_dir: unknown key 'state_dir' (write it as mesh.state_dir)",
-            "4:1: on_outage: unknown key 'on_outage' (write it as rating.on_outage)",
-            "5:1: limit: unknown key 'limit' (write it as services.NAME.limit)",
-            "6:1: secret: unknown key 'secret' (write it as mesh.secret)",
-            "7:1: consistency: unknown key 'consistency' (write it as rating.consistency)",
+            (
+                "1:1: redis: unknown key 'redis' "
+                "(write it as rating: {bucket_backend: {connection: ...}})"
+            ),
+            "2:1: limits: unknown key 'limits' (write it as services: ...)",
+            "3:1: state_dir: unknown key 'state_dir' (write it as mesh: {state_dir: ...})",
+            "4:1: on_outage: unknown key 'on_outage' (write it as rating: {on_outage: ...})",
+            "5:1: limit: unknown key 'limit' (write it as services: {NAME: {limit: ...}})",
+            "6:1: secret: unknown key 'secret' (write it as mesh: {secret: ...})",
+            "7:1: consistency: unknown key 'consistency' (write it as rating: {consistency: ...})",
         ],
     ),
     "one_level_too_high": (
         "services:\n  a: {limit: 1/s, capacity: 5, slots: 3}\n",
         [
-            "2:19: services.a.capacity: unknown key 'capacity' (write it as bucket.capacity)",
-            "2:32: services.a.slots: unknown key 'slots' (write it as concurrency.slots)",
+            (
+                "2:19: services.a.capacity: unknown key 'capacity' "
+                "(write it as bucket: {capacity: ...})"
+            ),
+            ("2:32: services.a.slots: unknown key 'slots' (write it as concurrency: {slots: ...})"),
+        ],
+    ),
+    "keys_with_dots": (
+        "mesh.tls.ca: ca.pem\nservices:\n  a.b:\n    bucket.capacity: 5\n    limit: 1/s\n",
+        [
+            "1:1: mesh.tls.ca: unknown key 'mesh.tls.ca' (write it as mesh: {tls: {ca: ...}})",
+            (
+                "4:5: services.a.b.bucket.capacity: unknown key 'bucket.capacity' "
+                "(write it as bucket: {capacity: ...})"
+            ),
+        ],
+    ),
+    "a_limit_in_place_of_a_bucket": (
+        "services:\n  a:\n    bucket: 1/s\n",
+        [
+            (
+                "3:13: services.a.bucket: must be a mapping (write `limit:` in place of `bucket:`, "
+                "on a line of its own that is indented)"
+            ),
+        ],
+    ),
+    "no_space_after_a_colon": (
+        "services:\n  a:\n    limit:1/s\nmesh:\n  listen:127.0.0.1:7946\n",
+        [
+            "3:5: services.a: must be a mapping (put a space after the colon)",
+            "5:3: mesh: must be a mapping (put a space after the colon)",
         ],
     ),
     "unknown_rating": (
@@ -88,13 +120,7 @@ WRONG: dict[str, tuple[str, list[str]]] = {
     "unknown_mesh_key": (
         "mesh:\n  gossip: 1s\n",
         [
-            (
-                "2:3: mesh.gossip: unknown key 'gossip' (known here: advertise, allowed_keys, "
-                "credentials, ended_is_dead, expected_nodes, forget_after, gossip_interval, "
-                "hash_secret, identity, identity_key, listen, max_peers, mesh_name, "
-                "observer_secret, operator_keys, partition_burst, partition_trust, peers, secret, "
-                "servers, state_dir, subject_prefix, tls, transport)"
-            ),
+            ("2:3: mesh.gossip: unknown key 'gossip' (did you mean 'gossip_interval'?)"),
         ],
     ),
     "unknown_far": (
@@ -403,7 +429,7 @@ WRONG: dict[str, tuple[str, list[str]]] = {
     "mesh_tls_flat": (
         "mesh:\n  tls_ca: ca.pem\n",
         [
-            "2:3: mesh.tls_ca: unknown key 'tls_ca' (write it as tls.ca)",
+            "2:3: mesh.tls_ca: unknown key 'tls_ca' (write it as tls: {ca: ...})",
         ],
     ),
     "mesh_interval": (
@@ -435,7 +461,7 @@ WRONG: dict[str, tuple[str, list[str]]] = {
         "node: ${env:NODE_NAME}\n",
         [
             (
-                "1:1: node: the environment variable NODE_NAME is not set (set it, or write "
+                "1:7: node: the environment variable NODE_NAME is not set (set it, or write "
                 "${env:NODE_NAME:-default})"
             ),
         ],
@@ -443,26 +469,26 @@ WRONG: dict[str, tuple[str, list[str]]] = {
     "env_no_scheme": (
         "node: ${NODE_NAME}\n",
         [
-            "1:1: node: ${NODE_NAME} has no source (did you mean ${env:NODE_NAME}?)",
+            "1:7: node: ${NODE_NAME} has no source (did you mean ${env:NODE_NAME}?)",
         ],
     ),
     "env_unclosed": (
         "node: ${env:NODE_NAME\n",
         [
-            "1:1: node: '${env:NODE_NAME' has no closing brace (" + REFERENCES + ")",
+            "1:7: node: '${env:NODE_NAME' has no closing brace (" + REFERENCES + ")",
         ],
     ),
     "env_scheme": (
         "node: ${vault:x}\n",
         [
-            "1:1: node: ${vault:x} is not known (" + REFERENCES + ")",
+            "1:7: node: ${vault:x} is not known (" + REFERENCES + ")",
         ],
     ),
     "file_missing": (
         "mesh:\n  secret: ${file:/nonexistent/secret}\n",
         [
             (
-                "2:3: mesh.secret: the file /nonexistent/secret cannot be read: No such file or "
+                "2:11: mesh.secret: the file /nonexistent/secret cannot be read: No such file or "
                 "directory (check path and rights)"
             ),
         ],
@@ -515,6 +541,42 @@ WRONG: dict[str, tuple[str, list[str]]] = {
             ),
         ],
     ),
+    "yaml_quotes_open": (
+        'node: "eu-1\nservices: {a: {limit: 1/s}}\n',
+        [
+            (
+                "1:7: not valid YAML: while scanning a quoted scalar found unexpected end of "
+                "stream (close the quotes that are opened here)"
+            ),
+        ],
+    ),
+    "yaml_bracket_open": (
+        "node: eu-1\nservices: {a: {limit: 1/s}\n",
+        [
+            (
+                "2:11: not valid YAML: while parsing a flow mapping expected ',' or '}', but got "
+                "'<stream end>' (close the bracket that is opened here)"
+            ),
+        ],
+    ),
+    "yaml_sign": (
+        "mesh:\n  secret: @home and away\n",
+        [
+            (
+                "2:11: not valid YAML: while scanning for the next token found character '@' that "
+                "cannot start any token (put the value in quotes)"
+            ),
+        ],
+    ),
+    "yaml_colon": (
+        "mesh:\n  listen:127.0.0.1:7946\n  peers: []\n",
+        [
+            (
+                "3:8: not valid YAML: mapping values are not allowed here (put a space after each "
+                "colon, here and just above; a value with a colon and a space needs quotes)"
+            ),
+        ],
+    ),
     "yaml_two_documents": (
         "node: a\n---\nnode: b\n",
         [
@@ -545,7 +607,7 @@ WRONG: dict[str, tuple[str, list[str]]] = {
     "env_bytes": (
         "node: ${env:BYTES}\n",
         [
-            "1:1: node: the environment variable BYTES is not UTF-8 (set it to text)",
+            "1:7: node: the environment variable BYTES is not UTF-8 (set it to text)",
         ],
     ),
     "yaml_merge": (

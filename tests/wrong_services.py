@@ -191,7 +191,7 @@ WRONG_SERVICES: dict[str, tuple[str, list[str]]] = {
         [
             (
                 "5:11: services.a.keys.b.consistency: unknown key 'consistency' (write it as "
-                "services.NAME.consistency)"
+                "services: {NAME: {consistency: ...}})"
             ),
         ],
     ),

@@ -38,6 +38,7 @@ KINDS = {"integer": "whole number", "float": "number"}
     commands=ImportedCommands({name: f"crdtbucket.cli.{one}" for name, one in MODULES.items()}),
     context_settings={"help_option_names": ["-h", "--help"]},
     invoke_without_command=True,
+    epilog="Example: crdtbucket demo",
 )
 @click.version_option(__version__, prog_name="crdtbucket", message="%(prog)s %(version)s")
 @click.pass_context
@@ -63,19 +64,21 @@ def run() -> None:
 
 
 def _message(error: click.ClickException) -> str:
-    """The error in one line, with the command whose help explains the call where the call itself
-    was wrong; for a group without a command its help."""
+    """The error in one line; where the call itself was wrong, with the example of the command's
+    help; for a group without a command its help."""
     text = error.format_message()
     if text.startswith("Usage:"):
         return text
     line = "crdtbucket: " + " ".join(text.split())
     for kind, words in KINDS.items():
         line = line.replace(f"is not a valid {kind} range.", f"is not a {words}.")
-    malformed = type(error) is click.UsageError or isinstance(
-        error, (click.MissingParameter, click.NoSuchOption)
-    )
-    context = error.ctx if malformed and isinstance(error, click.UsageError) else None
-    if context is None:
+    of_a_value = isinstance(error, click.BadParameter)
+    if (
+        not isinstance(error, click.UsageError)
+        or not error.ctx
+        or (of_a_value and not isinstance(error, click.MissingParameter))
+    ):
         return line
     end = "" if line.endswith((".", "?")) else "."
-    return f"{line}{end} See `{context.command_path} --help`."
+    example = error.ctx.command.epilog or ""
+    return f"{line}{end} {example} (more: {error.ctx.command_path} --help)"

@@ -24,12 +24,12 @@ FILE = click.Path(dir_okay=False)
 JSON = click.option("--json", "json_", is_flag=True, help="Print JSON.")
 
 
-@click.group(cls=CommandGroup)
+@click.group(cls=CommandGroup, epilog="Example: crdtbucket config check limits.yaml")
 def config() -> None:
     """Check, show and compare configuration files."""
 
 
-@config.command()
+@config.command(epilog="Example: crdtbucket config check limits.yaml")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=FILE)
 def check(files: tuple[str, ...]) -> None:
     """Print every fault of FILE, with its place, and what to write instead.
@@ -57,7 +57,7 @@ def check(files: tuple[str, ...]) -> None:
     sys.exit(FAULTS if failed else 0)
 
 
-@config.command()
+@config.command(epilog="Example: crdtbucket config show limits.yaml")
 @click.argument("file", type=FILE)
 @JSON
 def show(file: str, json_: bool) -> None:
@@ -77,7 +77,7 @@ def show(file: str, json_: bool) -> None:
         click.echo(f"# {file}: {summary(found)}\n{_yaml(tree)}", nl=False)
 
 
-@config.command()
+@config.command(epilog="Example: crdtbucket config schema > schema.json")
 def schema() -> None:
     """Print the JSON Schema of configuration files, for editors.
 
@@ -88,7 +88,7 @@ def schema() -> None:
     click.echo(json.dumps(json_schema(), indent=2, ensure_ascii=False))
 
 
-@config.command()
+@config.command(epilog="Example: crdtbucket config diff limits.yaml new.yaml")
 @click.argument("old", type=FILE)
 @click.argument("new", type=FILE)
 @JSON
@@ -115,7 +115,7 @@ def _sizes(context: click.Context, option: click.Parameter, value: str) -> tuple
     return tuple(int(size) for size in sizes)
 
 
-@config.command()
+@config.command(epilog="Example: crdtbucket config plan limits.yaml --nodes 3")
 @click.argument("file", type=FILE)
 @click.option(
     "--against", metavar="OLD", type=FILE, default=None,

@@ -14,7 +14,7 @@ from crdtbucket.demo.modes import PER_REGION
 SECONDS, REDIS_SECONDS, REDIS_LEAST = 25.0, 40.0, 16.0
 
 
-@click.command()
+@click.command(epilog="Example: crdtbucket demo --console")
 @click.option(
     "--seconds", type=FiniteRange(8, 600), default=None,
     show_default=f"{SECONDS:g}; with --redis {REDIS_SECONDS:g}, and at least {REDIS_LEAST:g}",

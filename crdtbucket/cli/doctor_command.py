@@ -23,7 +23,7 @@ NODE_TIMEOUT_S = 15.0
 Checks = list[dict[str, str]]
 
 
-@click.command()
+@click.command(epilog="Example: crdtbucket doctor limits.yaml")
 @click.argument("file", type=click.Path(dir_okay=False), required=False)
 @click.option(
     "--url", "urls", metavar="URL", multiple=True,

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 TAKEN = ("taken, and passed on", "held already")
 
 
-@click.group(cls=CommandGroup)
+@click.group(cls=CommandGroup, epilog="Example: crdtbucket identity make node.pem")
 def identity() -> None:
     """The keys by which the nodes of a mesh know each other."""
 
 
-@identity.command()
+@identity.command(epilog="Example: crdtbucket identity show limits.yaml")
 @click.argument("file", type=click.Path(dir_okay=False))
 @click.option("--node", metavar="NAME", default=None, help="The node [default: that of the file].")
 def show(file: str, node: str | None) -> None:
@@ -56,7 +56,7 @@ def show(file: str, node: str | None) -> None:
     click.echo(f"{name}: {key.fingerprint}")
 
 
-@identity.command()
+@identity.command(epilog="Example: crdtbucket identity make node.pem")
 @click.argument("path", type=click.Path())
 def make(path: str) -> None:
     """Make a private key at PATH, and print its fingerprint.
@@ -83,7 +83,7 @@ def make(path: str) -> None:
 _ordering = with_options(click.argument("subject"), signing_options(required=True), nodes_options)
 
 
-@identity.command()
+@identity.command(epilog="Example: crdtbucket identity eject us-1 --key ops.pem")
 @_ordering
 def eject(**options: Any) -> None:
     """Eject SUBJECT, the name of a node or the fingerprint of a key, from the mesh.
@@ -95,14 +95,14 @@ def eject(**options: Any) -> None:
     _order(**options)
 
 
-@identity.command()
+@identity.command(epilog="Example: crdtbucket identity readmit us-1 --key ops.pem")
 @_ordering
 def readmit(**options: Any) -> None:
     """Admit SUBJECT again, which was ejected; see `eject`."""
     _order(ejected=False, **options)
 
 
-@identity.command()
+@identity.command(epilog="Example: crdtbucket identity rebind us-1 ed25519:c2b7... --key ops.pem")
 @_ordering
 @click.argument("fingerprint")
 def rebind(fingerprint: str, **options: Any) -> None:

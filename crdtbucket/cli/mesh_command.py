@@ -7,12 +7,12 @@ import click
 from crdtbucket.cli.command_group import CommandGroup
 
 
-@click.group(cls=CommandGroup)
+@click.group(cls=CommandGroup, epilog="Example: crdtbucket mesh permissions limits.yaml")
 def mesh() -> None:
     """What a mesh needs from the message engine that carries its frames."""
 
 
-@mesh.command()
+@mesh.command(epilog="Example: crdtbucket mesh permissions limits.yaml")
 @click.argument("file", type=click.Path(dir_okay=False))
 @click.option(
     "--format", "form", type=click.Choice(["nats", "redis-acl"]), default=None,

@@ -22,7 +22,10 @@ PAGE = 1_000
 WHEN = ": needed where the node is in a mesh"
 
 
-@click.group(cls=CommandGroup)
+@click.group(
+    cls=CommandGroup,
+    epilog="Example: crdtbucket overrides set api tenant-42 1000/s --token-file token",
+)
 def overrides() -> None:
     """The limits that operators give to keys of a running node, and of its mesh.
 
@@ -30,7 +33,7 @@ def overrides() -> None:
     """
 
 
-@overrides.command("list")
+@overrides.command("list", epilog="Example: crdtbucket overrides list --token-file token")
 @click.option("--bucket", default=None, help="Of this bucket alone.")
 @node_options
 def listing(bucket: str | None, node: NodeOptions, json_: bool) -> None:
@@ -52,7 +55,9 @@ def listing(bucket: str | None, node: NodeOptions, json_: bool) -> None:
     say(found, json_, lines if found else ["no limit is given to any key"])
 
 
-@overrides.command("set")
+@overrides.command(
+    "set", epilog="Example: crdtbucket overrides set api tenant-42 1000/s --token-file token"
+)
 @click.argument("bucket")
 @click.argument("key")
 @click.argument("limit")
@@ -69,7 +74,7 @@ def give(
     _change(bucket, key, limit, signing, node, json_)
 
 
-@overrides.command()
+@overrides.command(epilog="Example: crdtbucket overrides remove api tenant-42 --token-file token")
 @click.argument("bucket")
 @click.argument("key")
 @signing_options(required=False, when=WHEN)

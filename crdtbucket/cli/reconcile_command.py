@@ -57,7 +57,7 @@ def _addresses(
     return value
 
 
-@click.command()
+@click.command(epilog="Example: crdtbucket reconcile --dry-run limits.yaml")
 @click.argument("config", type=click.Path(exists=True, dir_okay=False))
 @click.option("--dry-run", is_flag=True, help="Only look: nothing is written anywhere.")
 @click.option("--json", "json_", is_flag=True, help="Print each report as one line of JSON.")

@@ -23,7 +23,7 @@ STOPPED = 1
 NONE = "no version is being rolled out"
 
 
-@click.command()
+@click.command(epilog="Example: crdtbucket rollout advance --token-file token")
 @click.argument(
     "action", type=click.Choice(["status", "advance", "halt", "rollback"]), default="status"
 )

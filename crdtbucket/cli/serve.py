@@ -20,7 +20,7 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 TEXT_FILE = click.Path(exists=True, dir_okay=False)
 
 
-@click.command()
+@click.command(epilog="Example: crdtbucket serve --config limits.yaml")
 @click.option(
     "--config", "path", type=FILE, required=True, help="The configuration file.",
 )  # fmt: skip

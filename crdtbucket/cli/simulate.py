@@ -29,7 +29,7 @@ _POINTS = 2_000
 INTERRUPTED = 130
 
 
-@click.command()
+@click.command(epilog="Example: crdtbucket simulate balanced partition-30s --duration-scale 0.05")
 @click.argument("scenarios", nargs=-1, metavar="[SCENARIO]...")
 @mesh_options
 @click.option(
@@ -134,7 +134,7 @@ def _ignored(number: int, frame: FrameType | None) -> None:
     """Handles a signal; a handler is not passed on to other programs, as SIG_IGN is."""
 
 
-@click.command()
+@click.command(epilog="Example: crdtbucket replay trace.csv --speed 10")
 @click.argument("trace", type=click.Path(exists=True, dir_okay=False))
 @mesh_options
 @click.option(

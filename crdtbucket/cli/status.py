@@ -28,15 +28,15 @@ if TYPE_CHECKING:
 
 WRONG = 1
 NO_TOKEN = (
-    "crdtbucket: only what is public is shown; for the node's version, roll-out and Redis give "
-    f"--token-file, or set {TOKEN}"
+    "crdtbucket: only what is public is shown; the node's version, roll-out and Redis need the "
+    f"token of its --admin-token-file, in --token-file or {TOKEN}"
 )
 
 Answer = Mapping[str, Any] | str
 """The answer of a node, or the reason why there is none."""
 
 
-@click.command()
+@click.command(epilog="Example: crdtbucket status --url http://10.0.0.5:7980")
 @click.option(
     "--max-lag", type=FiniteRange(0, 3600), default=2.0, show_default=True,
     help="How old a peer's last update may be before it counts as wrong, seconds.",

@@ -27,7 +27,7 @@ _decision = with_options(
 )
 
 
-@click.command()
+@click.command(epilog="Example: crdtbucket take api tenant-42 30")
 @_decision
 def take(**asked: Any) -> None:
     """Take COST tokens (1 by default) of KEY in BUCKET, as a service's call would.
@@ -37,7 +37,7 @@ def take(**asked: Any) -> None:
     _decide("take", **asked)
 
 
-@click.command()
+@click.command(epilog="Example: crdtbucket peek api tenant-42 30")
 @_decision
 def peek(**asked: Any) -> None:
     """Ask whether KEY in BUCKET has COST tokens (1 by default), and take nothing.
@@ -47,7 +47,7 @@ def peek(**asked: Any) -> None:
     _decide("peek", **asked)
 
 
-@click.command()
+@click.command(epilog="Example: crdtbucket reset api tenant-42 --token-file token")
 @click.argument("bucket")
 @click.argument("key")
 @signing_options(required=False, when=": needed where the nodes have any")

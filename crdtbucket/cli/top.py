@@ -40,7 +40,7 @@ NARROW = 80
 """Fewer columns have no room for bars beside the names."""
 
 
-@click.command()
+@click.command(epilog="Example: crdtbucket top --sort allowed")
 @click.option(
     "--sort", type=click.Choice(list(SORTS)), default="denied", show_default=True,
     help="What stands first; in the live view the first letter of each chooses it.",

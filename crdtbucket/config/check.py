@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from crdtbucket.config.hints import BELOW, did_you_mean, fix_of_no_mapping, unknown_key
 from crdtbucket.config.section import Section, section_of
-from crdtbucket.config.source import Source, YamlNode, did_you_mean, unknown_key
+from crdtbucket.config.source import Source, YamlNode
 from crdtbucket.config.values import WrongValue
 from crdtbucket.errors import InvalidSpec, Problem
 from crdtbucket.spec.field_checks import clipped
@@ -23,8 +24,6 @@ _TYPES = {
     "bool_type": ("must be true or false", "write true or false"),
     "bool_parsing": ("must be true or false", "write true or false"),
     "list_type": ("must be a list", "write one entry a line, each after a dash"),
-    "dict_type": ("must be a mapping", "write keys and values, indented below it"),
-    "model_type": ("must be a mapping", "write keys and values, indented below it"),
 }
 
 
@@ -68,10 +67,15 @@ def _report(details: ErrorDetails, model: type[Section], node: YamlNode, source:
         one = not isinstance(shown, (dict, list))  # several may hold secrets
         message = f"{shown!r} is no choice" if one else "must be a single word"
         source.report_at(place, message, did_you_mean(str(shown) if one else "", choices))
+    elif kind in ("dict_type", "model_type"):
+        fix = BELOW
+        if isinstance(place.value, str) and "limit" in model.model_fields:
+            at = "in place of `bucket:`" if details["loc"][-1:] == ("bucket",) else "before it"
+            fix = f"write `limit:` {at}, on a line of its own that is indented"
+        fix = fix_of_no_mapping(place.value) or fix
+        source.report_at(place, "must be a mapping", fix)
     else:
         message, fix = _TYPES.get(kind, (details["msg"], "correct the value"))
-        if kind == "model_type" and isinstance(place.value, str) and "limit" in model.model_fields:
-            fix = "write `limit:` before it, on a line of its own that is indented"
         source.report_at(place, masked(message, place), fix)
 
 

@@ -7,9 +7,10 @@ from typing import Annotated
 
 from pydantic import AfterValidator, model_validator
 
+from crdtbucket.config.hints import did_you_mean
 from crdtbucket.config.section import Section
 from crdtbucket.config.settings_section import given, keys_of
-from crdtbucket.config.source import Source, YamlNode, did_you_mean
+from crdtbucket.config.source import Source, YamlNode
 from crdtbucket.config.values import FloorValue, WrongValue
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.descriptor_rule import DescriptorRule

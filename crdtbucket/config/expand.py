@@ -55,16 +55,16 @@ def _expand_node(node: YamlNode, env: Mapping[str, str], folder: Path, source: S
             faults.append((message, fix))
             return ""
 
-    raw = node.value
-    text = _REFERENCE.sub(replacement, raw)
-    node.raw = raw
-    # `${env:NAME:-}` with nothing in it is the same as leaving the value blank.
-    node.value = text or None
+    node.raw = node.value
+    text = _REFERENCE.sub(replacement, node.value)
     for message, fix in faults:
         source.report_at(node, message, fix)
     if faults:
         # Neither blank nor wrong: any further fault of this value would follow from this one.
-        node.value, node.unresolved = raw, True
+        node.unresolved = True
+    else:
+        # `${env:NAME:-}` with nothing in it is the same as leaving the value blank.
+        node.value = text or None
 
 
 def _value(reference: str, env: Mapping[str, str], folder: Path) -> str:

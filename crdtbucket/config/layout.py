@@ -5,9 +5,10 @@ top and `openclaw.rating` are read as one. `services` and `defaults` may also st
 
 from __future__ import annotations
 
+from crdtbucket.config.hints import BELOW, fix_of_no_mapping, unknown_key
 from crdtbucket.config.mesh_section import MeshSection
 from crdtbucket.config.model import RatingSection, RuleSection
-from crdtbucket.config.source import Source, YamlNode, unknown_key
+from crdtbucket.config.source import Source, YamlNode
 
 ROOT = "openclaw"
 IDENTITY = ("node", "region", "version", "shared")
@@ -82,6 +83,6 @@ def _is_mapping(node: YamlNode, source: Source) -> bool:
     if node.value is None:
         node.value = {}  # a section with nothing in it is a section with its defaults
     if not isinstance(node.value, dict):
-        source.report_at(node, "must be a mapping", "write keys and values, indented below it")
+        source.report_at(node, "must be a mapping", fix_of_no_mapping(node.value) or BELOW)
         return False
     return True

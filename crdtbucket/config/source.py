@@ -5,20 +5,20 @@ YAML 1.2 (so `no` is text), one document, no tags of its own, duplicate keys ref
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.composer import Composer
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
 from ruamel.yaml.scanner import Scanner, ScannerError
 
 from crdtbucket.base.file_shortage import fix_of
 from crdtbucket.base.setting_checks import is_unicode
+from crdtbucket.config.hints import syntax_problem
 from crdtbucket.errors import ConfigError, Problem
 
 # No real configuration comes near these bounds. The parser takes some 50 us per value, and for a
@@ -140,20 +140,6 @@ def beginning_of(path: Path) -> bytes:
         return file.read(MAX_FILE_BYTES + 1)
 
 
-def unknown_key(name: str, known: Iterable[str], right: str | None) -> tuple[str, str]:
-    """The fault and the fix for a key that is not among `known`. `right`: the place where it
-    belongs; None if that is not known."""
-    fix = did_you_mean(name, known) if right is None else f"write it as {right}"
-    return f"unknown key {name!r}", fix
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The nearest of the `known` words, or all of them when none is near."""
-    words = sorted(known)
-    near = difflib.get_close_matches(word.lower().replace("-", "_"), words, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(words)}"
-
-
 def _decoded(data: bytes, file: str) -> str:
     try:
         return data.decode("utf-8-sig")
@@ -205,7 +191,7 @@ class _Reader:
         try:
             composed = self._yaml.compose(text)
         except YAMLError as error:
-            raise ConfigError([self._syntax_problem(error, text)]) from error
+            raise ConfigError([syntax_problem(error, text, self._source.file)]) from error
         except (RecursionError, _TooLarge) as error:  # brackets by the thousand exhaust the stack
             fix = f"nest less, and write at most {MAX_VALUES:,} values"
             fault = Problem("too large or too deep", fix, "", self._source.file)
@@ -213,24 +199,6 @@ class _Reader:
         if composed is None:
             return YamlNode({}, "", 1, 1, 1, 1)
         return self._node(composed, "", (1, 1), 0)
-
-    def _syntax_problem(self, error: YAMLError, text: str) -> Problem:
-        line = column = 0
-        what = str(error).splitlines()[0] if str(error) else "cannot be parsed"
-        position = getattr(error, "position", None)
-        if isinstance(error, MarkedYAMLError):
-            mark = error.problem_mark or error.context_mark
-            what = " ".join(part for part in (error.context, error.problem) if part)
-            if mark is not None:
-                line, column = mark.line + 1, mark.column + 1
-        elif isinstance(position, int):  # a character that YAML does not allow
-            before = text[:position]
-            line, column = before.count("\n") + 1, position - before.rfind("\n")
-            what = "holds a control character"
-        fix = "correct the YAML here or just above"
-        if "'\\t' that cannot start" in what:
-            fix = "indent with spaces: YAML has no tabs there"
-        return Problem(f"not valid YAML: {what}", fix, "", self._source.file, line, column)
 
     def _node(self, composed: Any, path: str, key: tuple[int, int], depth: int) -> YamlNode:
         line, column = composed.start_mark.line + 1, composed.start_mark.column + 1

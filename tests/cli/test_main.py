@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -139,18 +140,20 @@ def test_a_checkout_that_is_not_built_says_how_to_build_it() -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("take", "crdtbucket: Missing argument 'BUCKET'. See `crdtbucket take --help`.\n"),
-        ("top --onec", "See `crdtbucket top --help`.\n"),
+        ("take", "'BUCKET'. Example: crdtbucket take api tenant-42 30 (more: crdtbucket take -"),
+        ("serve", "'--config'. Example: crdtbucket serve --config limits.yaml (more: "),
+        ("top --onec", " (more: crdtbucket top --help)\n"),
         ("statsu", "No such command 'statsu'."),
+        ("frob", "No such command 'frob'. Example: crdtbucket demo (more: crdtbucket --help)\n"),
         ("take a b x", "'x' is not a whole number.\n"),
         ("status --timeout x", "'x' is not a number.\n"),
         ("take a b -5", "No such option"),
-        ("take a b -5", ". See `crdtbucket take --help`.\n"),
-        ("doctor", "examine itself. See `crdtbucket doctor --help`.\n"),
+        ("take a b -5", ". Example: crdtbucket take api tenant-42 30 (more: "),
+        ("doctor", "examine itself. Example: crdtbucket doctor limits.yaml (more: "),
         ("config", "Usage: crdtbucket config [OPTIONS] COMMAND [ARGS]...\n\n  Check, show"),
     ],
 )
-def test_a_call_that_is_none_says_what_is_wrong_and_who_explains_it(
+def test_a_call_that_is_none_says_what_is_wrong_and_shows_a_right_one(
     words: str,
     said: str,
     capsys: pytest.CaptureFixture[str],
@@ -161,6 +164,38 @@ def test_a_call_that_is_none_says_what_is_wrong_and_who_explains_it(
         run()
     assert ended.value.code == 2
     assert said in capsys.readouterr().err
+
+
+def commands(group: click.Group, path: str) -> Iterator[tuple[str, click.Command]]:
+    """The group and all commands below it, each with the words that call it."""
+    yield path, group
+    for name in group.list_commands(click.Context(group)):
+        command = group.get_command(click.Context(group), name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{path} {name}")
+        else:
+            yield f"{path} {name}", command
+
+
+COMMANDS = dict(commands(cli, "crdtbucket"))
+
+
+@pytest.mark.parametrize("path", COMMANDS)
+def test_the_help_of_a_command_ends_with_a_call_that_can_be_made(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    example = COMMANDS[path].get_help(click.Context(COMMANDS[path])).splitlines()[-1].strip()
+    assert example.startswith(f"Example: {path} ")
+    monkeypatch.chdir(tmp_path)
+    for file in ("limits.yaml", "new.yaml", "trace.csv", "ops.pem", "token"):
+        Path(file).touch()
+    words = example.partition(" > ")[0].split()[2:]
+    called, command = "crdtbucket", COMMANDS["crdtbucket"]
+    while isinstance(command, click.Group):
+        called = f"{called} {words.pop(0)}"
+        command = COMMANDS[called]
+    command.make_context(called, words)
 
 
 def test_a_command_does_not_import_what_only_others_need() -> None:

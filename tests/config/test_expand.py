@@ -28,6 +28,8 @@ def test_a_value_that_names_what_is_not_there_has_this_one_fault(tmp_path: Path)
         load(tmp_path, text)
     found = [problem.message for problem in caught.value.problems]
     assert found == [f"the environment variable {name} is not set" for name in "ABCDEFGHI"]
+    places = [(problem.line, problem.column) for problem in caught.value.problems]
+    assert places[:3] == [(1, 7), (2, 10), (4, 14)]  # where the values stand
 
 
 def test_a_wrong_value_is_shown_once_as_the_file_has_it(tmp_path: Path) -> None:

@@ -162,7 +162,9 @@ def test_an_override_may_be_called_like_a_key_of_the_file(tmp_path: Path) -> Non
 
 
 def test_overrides_under_their_name_in_python_are_shown_to_be_keys(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"a\.overrides: unknown key .*\(write it as keys\)"):
+    with pytest.raises(
+        ConfigError, match=r"a\.overrides: unknown key .*\(write it as keys: \.\.\.\)"
+    ):
         load(tmp_path, "services: {a: {limit: 1/s, overrides: {b: 2/s}}}")
 
 

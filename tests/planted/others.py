@@ -125,6 +125,27 @@ MUTATIONS = (
         suite("simulator/test_outcome_report", "is_shaded"),
     ),
     Mutation(
+        "a_reference_without_a_value_is_placed_at_its_key",
+        "config",
+        "    for message, fix in faults:\n        source.report_at(node, message, fix)\n",
+        "    for message, fix in faults:\n        source.report_key(node, message, fix)\n",
+        suite("config/test_expand", "has_this_one_fault"),
+    ),
+    Mutation(
+        "a_key_with_dots_is_unknown_without_a_word_on_its_place",
+        "config",
+        '    if right is None and name.partition(".")[0] in known:',
+        '    if False and name.partition(".")[0] in known:',
+        suite("config/test_hints", "with_dots"),
+    ),
+    Mutation(
+        "quotes_that_are_never_closed_are_placed_at_the_end_of_the_file",
+        "config",
+        "            mark = error.context_mark\n",
+        "            pass\n",
+        suite("config/test_hints", "never_closed"),
+    ),
+    Mutation(
         "clients_without_a_file_for_them_are_left_waiting",
         "base",
         "            if error.errno not in SHORT or self._reserve < 0:\n",

@@ -12,7 +12,7 @@ from aiohttp import web
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from crdtbucket.config.source import did_you_mean
+from crdtbucket.config.hints import did_you_mean
 from crdtbucket.errors import (
     CostExceedsCapacity,
     InvalidCost,
