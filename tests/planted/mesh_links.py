@@ -99,9 +99,24 @@ MUTATIONS = (
     Mutation(
         "an_observer_writes",
         "mesh",
-        "lambda link: not self._keys.is_observers(link.identity.used),",
+        "lambda link: self._keys.accepts(link.identity.used),",
         "lambda link: True,",
         suite("mesh/test_roles", "neither_writes"),
+    ),
+    Mutation(
+        "an_observer_is_linked_by_a_secret_that_has_ended",
+        "mesh/transport",
+        "            if not self._keys.is_observers(identity.used):\n",
+        "            if not (observes or self._keys.is_observers(identity.used)):\n",
+        suite("mesh/links/test_handshake", "whose_secret_ends"),
+    ),
+    Mutation(
+        "who_is_ejected_while_it_answers_is_linked",
+        "mesh/links",
+        "            host.peer_keys.check(peer, shake.peer_key, channel)\n"
+        "            return host.admit(",
+        "            return host.admit(",
+        suite("mesh/links/test_handshake", "who_is_ejected"),
     ),
     Mutation(
         "keys_are_pinned_without_end",
@@ -530,8 +545,8 @@ MUTATIONS = (
     Mutation(
         "the_secret_of_observers_makes_members",
         "mesh/transport",
-        "        if self._keys.is_observers(identity.used):\n",
-        '        if self._keys.is_observers(b""):\n',
+        "            if not observes:\n",
+        "            if False:\n",
         suite("mesh/test_roles", "an_observer_reads"),
     ),
     Mutation(

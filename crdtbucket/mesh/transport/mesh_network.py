@@ -84,7 +84,7 @@ class MeshNetwork:
             self.counters,
             self.refusals,
             self._tasks,
-            lambda link: not self._keys.is_observers(link.identity.used),
+            lambda link: self._keys.accepts(link.identity.used),
         )
         self._driver = Driver(node, clock_ns, self.refusals, self._dispatch)
         self._running = False
@@ -197,12 +197,14 @@ class MeshNetwork:
         # goodbye.
         if not (self._running or dialed):
             raise HandshakeError(Reason.LEAVING, "this node is shutting down", peer)
-        if not dialed and shake.peer_role is Role.OBSERVER:
-            return self._observers.admit(channel, shake, identity)
-        if self._keys.is_observers(identity.used):
-            raise HandshakeError(Reason.ROLE, "it has the secret of observers alone", peer)
+        observes = not dialed and shake.peer_role is Role.OBSERVER
         if not self._keys.accepts(identity.used):
-            raise HandshakeError(Reason.RENEWED, "secrets have changed meanwhile", peer)
+            if not self._keys.is_observers(identity.used):
+                raise HandshakeError(Reason.RENEWED, "secrets have changed meanwhile", peer)
+            if not observes:
+                raise HandshakeError(Reason.ROLE, "it has the secret of observers alone", peer)
+        if observes:
+            return self._observers.admit(channel, shake, identity)
         self.peer_keys.check_alone(identity, self.links.identities())
         old = self.links.get(peer.name)
         verdict = self.links.judge(peer, identity.instance, dialed=bool(dialed), serial=serial)
