@@ -119,6 +119,13 @@ MUTATIONS = (
         suite("mesh/links/test_handshake", "who_is_ejected"),
     ),
     Mutation(
+        "who_gave_way_is_never_dialled_again",
+        "mesh/transport",
+        "            self._dialer.lost(yielding.peer, left=False)\n",
+        "",
+        suite("mesh/links/test_reserved_places", "who_gave_way"),
+    ),
+    Mutation(
         "keys_are_pinned_without_end",
         "mesh",
         "if known is None and len(self._pins) >= most:",

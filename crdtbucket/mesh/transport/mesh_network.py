@@ -220,6 +220,7 @@ class MeshNetwork:
         self._names.introduce(peer, shake.me)
         if yielding is not None:
             self._drop(yielding)
+            self._dialer.lost(yielding.peer, left=False)
             text = f"gave way to {peer.name!r}, as there are {self.max_peers} peers already"
             self.refusals.add("gave_way", f"the link with {yielding.peer.name!r} {text}")
         for gone in filter(None, (old, yielding)):

@@ -187,6 +187,20 @@ async def test_a_node_that_gossip_names_takes_no_place() -> None:
 
 
 @pytest.mark.usefixtures("_dials_again_soon")
+async def test_who_gave_way_is_dialled_again_once_there_is_room() -> None:
+    hub, far, late = RecordingNode("hub"), RecordingNode("far"), RecordingNode("late")
+    mesh, there = MeshNetwork(hub, config(max_peers=1)), MeshNetwork(far, config())
+    async with running(mesh, there):
+        hub.addresses = [there.address]
+        await eventually(lambda: "far" in hub.linked)
+        other = MeshNetwork(late, config())
+        async with running(other):
+            names(mesh, other.address)
+            await eventually(lambda: set(hub.linked) == {"late"})
+        await eventually(lambda: set(hub.linked) == {"far"})
+
+
+@pytest.mark.usefixtures("_dials_again_soon")
 async def test_a_peer_that_the_node_refuses_pushes_nobody_out() -> None:
     class Full(RecordingNode):
         def connected(self, peer: NodeInfo, now: int) -> None:
