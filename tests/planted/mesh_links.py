@@ -385,6 +385,13 @@ MUTATIONS = (
         suite("mesh/links/test_link", "take_long"),
     ),
     Mutation(
+        "an_order_of_an_operator_that_is_listed_again_does_not_hold",
+        "mesh/links",
+        "        return self._hold(again, LOG.warning) if again else []\n",
+        "        return []\n",
+        suite("mesh/links/test_ejections", "lists_the_operator"),
+    ),
+    Mutation(
         "an_order_that_is_played_again_holds",
         "mesh/links",
         "if held is not None and order.rank <= held.rank:\n"
