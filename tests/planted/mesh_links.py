@@ -119,6 +119,13 @@ MUTATIONS = (
         suite("mesh/links/test_handshake", "who_is_ejected"),
     ),
     Mutation(
+        "a_caller_is_not_the_node_that_was_called_by_a_name",
+        "mesh/sockets",
+        "        return source_of(address[0] if address else self.remote)\n",
+        "        return source_of(self.remote)\n",
+        suite("mesh/links/test_reserved_places", "name_each_other"),
+    ),
+    Mutation(
         "who_gave_way_is_never_dialled_again",
         "mesh/transport",
         "            self._dialer.lost(yielding.peer, left=False)\n",
@@ -157,7 +164,7 @@ MUTATIONS = (
         "a_name_that_finds_no_room_is_one_of_the_hour",
         "mesh",
         "        yielding = self.links.make_room(",
-        "        self.peer_keys.linked(peer, channel.remote, configured=bool(place), now=now)\n"
+        "        self.peer_keys.linked(peer, channel.source, configured=bool(place), now=now)\n"
         "        yielding = self.links.make_room(",
         suite("mesh/links/test_new_names", "finds_no_room"),
     ),
@@ -220,7 +227,7 @@ MUTATIONS = (
     Mutation(
         "a_configured_peer_has_no_place_among_the_links",
         "mesh",
-        "place = self.links.places.of(dialed, channel.remote, old)",
+        "place = self.links.places.of(dialed, channel.source, old)",
         'place = ""',
         suite("mesh/links/test_reserved_places", "nobody_named"),
     ),

@@ -210,10 +210,10 @@ class MeshNetwork:
         verdict = self.links.judge(peer, identity.instance, dialed=bool(dialed), serial=serial)
         if verdict is LinkVerdict.DUPLICATE:
             raise HandshakeError(Reason.DUPLICATE, "it is linked already", peer)
-        place = self.links.places.of(dialed, channel.remote, old)
+        place = self.links.places.of(dialed, channel.source, old)
         now = self._clock()
-        self.peer_keys.check_new(peer, channel.remote, configured=bool(place), now=now)
-        yielding = self.links.make_room(peer, channel.remote, place, self.max_peers)
+        self.peer_keys.check_new(peer, channel.source, configured=bool(place), now=now)
+        yielding = self.links.make_room(peer, channel.source, place, self.max_peers)
         if old is not None and verdict is not LinkVerdict.OTHER_PROCESS:
             self._drop(old)
         # Where two processes have one name, the node decides which of them counts.
@@ -225,7 +225,7 @@ class MeshNetwork:
             self.refusals.add("gave_way", f"the link with {yielding.peer.name!r} {text}")
         for gone in filter(None, (old, yielding)):
             self._tasks.spawn(gone.close(Reason.DUPLICATE, "another connection took its place"))
-        self.peer_keys.linked(peer, channel.remote, configured=bool(place), now=now)
+        self.peer_keys.linked(peer, channel.source, configured=bool(place), now=now)
         self.peer_keys.proved(identity, configured=bool(place))
         link = Link(channel, shake.session, identity, dialed=bool(dialed), counters=self.counters)
         self.links.put(link, place)

@@ -164,13 +164,14 @@ async def test_a_configured_peer_takes_the_place_of_a_member_that_nobody_named(
 
 
 @pytest.mark.usefixtures("_dials_again_soon")
-async def test_two_nodes_without_room_that_name_each_other_are_linked() -> None:
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+async def test_two_nodes_without_room_that_name_each_other_are_linked(host: str) -> None:
     """Each refuses calls, so the other end must know the one that dials by its host."""
     nodes = [RecordingNode(name) for name in "ab"]
     meshes = [MeshNetwork(node, config(max_peers=2)) for node in nodes]
     async with running(*meshes), crowded(*meshes):
-        names(meshes[0], meshes[1].address)
-        names(meshes[1], meshes[0].address)
+        for mesh, other in (meshes, reversed(meshes)):
+            names(mesh, other.address.replace("127.0.0.1", host))
         await eventually(lambda: "b" in nodes[0].linked and "a" in nodes[1].linked)
         assert [len(mesh.links) for mesh in meshes] == [2, 2]
 
