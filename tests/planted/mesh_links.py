@@ -126,6 +126,13 @@ MUTATIONS = (
         suite("mesh/links/test_reserved_places", "name_each_other"),
     ),
     Mutation(
+        "a_start_that_is_cancelled_keeps_its_port",
+        "mesh/sockets",
+        "        except BaseException as error:  # such",
+        "        except OSError as error:  # such",
+        suite("mesh/sockets/test_listener", "leaves_the_port_free"),
+    ),
+    Mutation(
         "who_gave_way_is_never_dialled_again",
         "mesh/transport",
         "            self._dialer.lost(yielding.peer, left=False)\n",
