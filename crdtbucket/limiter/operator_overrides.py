@@ -65,6 +65,8 @@ class OperatorOverrides:
         self._ordering = ForkLock()  # one order at a time: each charges what the key owed before
         self._unkept: list[OverrideOrder] = []
         self._fault = ""
+        self._read_again = False
+        """Whether the next `beat` reads the whole file again."""
         self._writing = ForkLock()  # held while the file is used, which may take long
         if self._is_kept:
             len(self.book)  # reads it
@@ -149,8 +151,11 @@ class OperatorOverrides:
         ]
 
     def change(self, mesh: MeshConfig) -> None:
-        """The operators are those of this configuration from now on."""
+        """The operators are those of this configuration from now on. What new ones have signed
+        holds again, as far as it is in the file."""
+        before = () if self._mesh is None else self._mesh.operator_keys
         self._mesh = mesh
+        self._read_again |= not {*mesh.operator_keys} <= {*before}
         # A reload calls this under a lock for which a thread that makes the book may be waiting. So
         # this does not wait for the book: that thread looks at the operators once more.
         if self._book is not None:
@@ -163,9 +168,12 @@ class OperatorOverrides:
             if self._is_kept:
                 len(self.book)  # reads the first ones, of another process
             return
-        wanted = self._unkept or self._file.changed
+        wanted = self._unkept or self._file.changed or self._read_again
         if wanted and self._writing.acquire(blocking=False):  # else another thread is about it
             try:
+                if self._read_again:
+                    self._read_again = False
+                    self._file.begin_again()
                 self._exchange(self._file, durable=False)
             finally:
                 self._writing.release()

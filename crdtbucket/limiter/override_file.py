@@ -74,6 +74,10 @@ class OverrideFile:
         known = self._known
         return known is None or (found.st_ino, found.st_size) != (known.inode, self._at)
 
+    def begin_again(self) -> None:
+        """`exchange` returns from now on all orders in the file, also those that it returned."""
+        self._known, self._at, self._orders = None, 0, 0
+
     def exchange(
         self,
         new: Sequence[OverrideOrder],

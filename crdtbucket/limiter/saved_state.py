@@ -29,6 +29,8 @@ class SavedState:
         self._table = table
         self._strong = strong
         self._memory: NodeMemory | None = None
+        self._recorded = 0
+        """The epoch that this process has recorded, perhaps in a start that failed later."""
         self._saving = ForkLock()  # held while the directory is used: threads save snapshots
         self._saved_at = 0
         """When (ns) the last snapshot was completed; before the first one, when this epoch
@@ -49,7 +51,10 @@ class SavedState:
             self.directory, self._memory = directory, memory
             self._saved_at, self._fault = self._table.now(), ""
             # The epoch of a shared table may be recorded already: by a process that was killed.
-            epochs = directory.begin_epoch(self._table.epochs.running, handed_over=shared)
+            epoch = self._table.epochs.running
+            again = epoch == self._recorded and not shared
+            epochs = directory.begin_epoch(epoch, handed_over=shared, again=again)
+            self._recorded = epoch
             saved = None if goes_on else directory.snapshot.load()
             if saved is not None:
                 self._restore(saved, directory, memory, name, epochs)

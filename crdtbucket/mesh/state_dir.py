@@ -82,13 +82,19 @@ class StateDir:
             ) from None
         self._lock = lock
 
-    def begin_epoch(self, epoch: int, *, handed_over: bool = False) -> int:
+    def begin_epoch(self, epoch: int, *, handed_over: bool = False, again: bool = False) -> int:
         """Records a new epoch before anything is counted under it. Returns how many epochs there
         have been. With `handed_over` it may be the last epoch again, since another process of this
-        node has ended. Raises MeshError if the epoch was used before.
+        node has ended. With `again` it must be: this process has recorded it, and could not start.
+        Raises MeshError if the epoch was used before.
         """
         number, last = self._read_epoch()
-        if handed_over and epoch == last:
+        if again and epoch != last:
+            raise MeshError(
+                f"another process called {self._name!r} has counted since this limiter was first "
+                "opened, and that is unknown here: make another limiter"
+            )
+        if (handed_over or again) and epoch == last:
             return number
         if epoch == last:
             raise MeshError(f"epoch {epoch:x} was used before")

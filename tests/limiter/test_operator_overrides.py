@@ -298,6 +298,28 @@ def test_a_reload_does_not_wait_for_a_thread_that_reads_the_orders(time: Virtual
     assert given.give(OverrideOrder.sign(new, "mesh", "api", "a", 1, "30/minute").as_text())
 
 
+def test_a_limit_holds_again_when_a_reload_lists_its_operator(tmp_path: Path) -> None:
+    operator, other = NodeKey.make(), NodeKey.make()
+    nobody = MeshConfig(state_dir=str(tmp_path))
+    both = replace(nobody, operator_keys=(operator.fingerprint, other.fingerprint))
+
+    def held(node: Limiter) -> list[str]:
+        node.overrides.beat()
+        return [one.key for one in node.overrides.listed()]
+
+    before = Limiter([API], node="n", mesh=both)
+    for key, signer in (("a", operator), ("b", other)):
+        order = OverrideOrder.sign(signer, "mesh", "api", key, 1, "30/minute")
+        assert before.overrides.give(order.as_text())
+    node = Limiter([API], node="n", mesh=nobody)
+    assert not held(node)
+    node.overrides.change(replace(nobody, operator_keys=(other.fingerprint,)))
+    assert held(node) == ["b"]
+    node.overrides.change(both)
+    assert held(node) == ["a", "b"]
+    assert node.bucket("api").of("a").spec.capacity == 30
+
+
 def test_workers_of_a_host_have_what_one_of_them_was_given(tmp_path: Path) -> None:
     path, slow = tmp_path / "table", BucketSpec("api", 10, 1, "1h")
     with Limiter([slow], shared=path) as one, Limiter([slow], shared=path) as two:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -147,6 +149,28 @@ async def test_a_damaged_snapshot_stops_the_start_and_names_the_file(tmp_path: P
         await left(1)
     kept.unlink()
     assert await left(1) == 299
+
+
+async def test_a_start_that_failed_is_tried_again_with_what_was_kept(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        kept = MeshConfig(listen="127.0.0.1:0", secret="x" * 32, state_dir=tmp_path)
+
+        def limiter(mesh: MeshConfig) -> Limiter:
+            return Limiter([SPEC], node="eu-1", mesh=mesh)
+
+        async with limiter(kept) as before:
+            before.bucket("api").take("k", 10)
+        first, second = (limiter(replace(kept, listen=listen)) for _ in range(2))
+        for one in (first, second):
+            with pytest.raises(MeshError, match="cannot listen"):
+                await one.__aenter__()
+    async with second:
+        assert second.bucket("api").take("k", 1).remaining == 289
+    with pytest.raises(MeshError, match=r"another process called 'eu-1' has .*make another"):
+        await first.__aenter__()  # it would go on without the takes of the second
+    async with limiter(kept) as after:
+        assert after.bucket("api").peek("k").remaining == 289
 
 
 @pytest.mark.parametrize("file", ["snapshot", "owed"])

@@ -10,7 +10,9 @@ import pytest
 
 from crdtbucket import BucketSpec, Limiter, MeshConfig
 from crdtbucket.errors import ConfigError, MeshError, NodeConflict
+from crdtbucket.mesh.links.ejections import EjectOrder
 from crdtbucket.mesh.links.node_key import NodeKey
+from crdtbucket.mesh.links.override_orders import OverrideOrder
 from tests.certificates import Authority
 from tests.waits import eventually
 
@@ -127,6 +129,41 @@ def test_what_of_a_mesh_cannot_change_is_said_and_nothing_is_changed(tmp_path: P
         file.written(NEW, OLD)
         with pytest.raises(ConfigError, match=r"mesh\.secret: cannot change"):
             a.reload()
+
+
+ORDERED = """
+node: a
+mesh: {{listen: "127.0.0.1:0", secret: a secret of these tests, state_dir: {state}{operators}}}
+services:
+  api: {{limit: 100/s}}
+"""
+
+
+async def test_what_was_ordered_holds_when_a_reload_lists_the_operator_again(
+    tmp_path: Path,
+) -> None:
+    operator, path = NodeKey.make(), tmp_path / "a.yaml"
+
+    def written(operators: str = "") -> str:
+        path.write_text(ORDERED.format(state=tmp_path / "a", operators=operators))
+        return str(path)
+
+    listed = f", operator_keys: ['{operator.fingerprint}']"
+    ejected = EjectOrder.sign(operator, "mesh", "b", 1, ejected=True)
+    limited = OverrideOrder.sign(operator, "mesh", "api", "k", 1, "7/s")
+    async with Limiter.from_file(written(listed)) as a:
+        assert a.order(ejected.as_text())
+        assert a.overrides.give(limited.as_text())
+    async with (
+        Limiter.from_file(written()) as a,
+        limiter("b", tmp_path / "b", str(a.address), identity="off") as b,
+    ):
+        await eventually(lambda: a.stats()["peers"] and b.stats()["peers"])
+        assert a.bucket("api").peek("k").limit == 100
+        written(listed)
+        a.reload()
+        await eventually(lambda: b.stats()["mesh"]["refused"].get("ejected"))
+        await eventually(lambda: a.bucket("api").peek("k").limit == 7)
 
 
 @pytest.mark.parametrize("identity", ["off", "pinned"])

@@ -6,6 +6,13 @@ from tests.planted.mutation import PYTEST, Mutation, suite
 
 MUTATIONS = (
     Mutation(
+        "a_table_that_was_dropped_keeps_its_place",
+        "core",
+        "    seen.started = 0;\n",
+        "",
+        suite("shared/test_table_file", "refers_to"),
+    ),
+    Mutation(
         "what_is_remembered_of_peers_is_no_memory",
         "core",
         "keys * (int64_t)sizeof(struct remembered) : 0;",

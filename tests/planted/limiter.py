@@ -6,6 +6,27 @@ from tests.planted.mutation import PYTEST, Mutation, suite
 
 MUTATIONS = (
     Mutation(
+        "a_start_that_failed_is_never_tried_again",
+        "limiter",
+        "            self._recorded = epoch\n",
+        "",
+        suite("limiter/test_saved_state", "tried_again"),
+    ),
+    Mutation(
+        "a_limiter_goes_on_without_what_another_process_counted_meanwhile",
+        "mesh",
+        "        if again and epoch != last:\n",
+        "        if False:\n",
+        suite("limiter/test_saved_state", "tried_again"),
+    ),
+    Mutation(
+        "a_limit_of_an_operator_that_is_listed_again_waits_for_a_restart",
+        "limiter",
+        "        self._read_again |= not {*mesh.operator_keys} <= {*before}\n",
+        "",
+        suite("limiter/test_operator_overrides", "lists_its_operator"),
+    ),
+    Mutation(
         "the_moment_after_a_killed_leader_is_logged",
         "shared",
         "self._failures % LASTING == 0 and",

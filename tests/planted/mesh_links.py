@@ -99,9 +99,45 @@ MUTATIONS = (
     Mutation(
         "an_observer_writes",
         "mesh",
-        "lambda link: not self._keys.is_observers(link.identity.used),",
+        "lambda link: self._keys.accepts(link.identity.used),",
         "lambda link: True,",
         suite("mesh/test_roles", "neither_writes"),
+    ),
+    Mutation(
+        "an_observer_is_linked_by_a_secret_that_has_ended",
+        "mesh/transport",
+        "            if not self._keys.is_observers(identity.used):\n",
+        "            if not (observes or self._keys.is_observers(identity.used)):\n",
+        suite("mesh/links/test_handshake", "whose_secret_ends"),
+    ),
+    Mutation(
+        "who_is_ejected_while_it_answers_is_linked",
+        "mesh/links",
+        "            host.peer_keys.check(peer, shake.peer_key, channel)\n"
+        "            return host.admit(",
+        "            return host.admit(",
+        suite("mesh/links/test_handshake", "who_is_ejected"),
+    ),
+    Mutation(
+        "a_caller_is_not_the_node_that_was_called_by_a_name",
+        "mesh/sockets",
+        "        return source_of(address[0] if address else self.remote)\n",
+        "        return source_of(self.remote)\n",
+        suite("mesh/links/test_reserved_places", "name_each_other"),
+    ),
+    Mutation(
+        "a_start_that_is_cancelled_keeps_its_port",
+        "mesh/sockets",
+        "        except BaseException as error:  # such",
+        "        except OSError as error:  # such",
+        suite("mesh/sockets/test_listener", "leaves_the_port_free"),
+    ),
+    Mutation(
+        "who_gave_way_is_never_dialled_again",
+        "mesh/transport",
+        "            self._dialer.lost(yielding.peer, left=False)\n",
+        "",
+        suite("mesh/links/test_reserved_places", "who_gave_way"),
     ),
     Mutation(
         "keys_are_pinned_without_end",
@@ -135,7 +171,7 @@ MUTATIONS = (
         "a_name_that_finds_no_room_is_one_of_the_hour",
         "mesh",
         "        yielding = self.links.make_room(",
-        "        self.peer_keys.linked(peer, channel.remote, configured=bool(place), now=now)\n"
+        "        self.peer_keys.linked(peer, channel.source, configured=bool(place), now=now)\n"
         "        yielding = self.links.make_room(",
         suite("mesh/links/test_new_names", "finds_no_room"),
     ),
@@ -198,7 +234,7 @@ MUTATIONS = (
     Mutation(
         "a_configured_peer_has_no_place_among_the_links",
         "mesh",
-        "place = self.links.places.of(dialed, channel.remote, old)",
+        "place = self.links.places.of(dialed, channel.source, old)",
         'place = ""',
         suite("mesh/links/test_reserved_places", "nobody_named"),
     ),
@@ -361,6 +397,13 @@ MUTATIONS = (
         "size >= _TURN_BYTES or spent >= _TURN_S:",
         "size >= _TURN_BYTES:",
         suite("mesh/links/test_link", "take_long"),
+    ),
+    Mutation(
+        "an_order_of_an_operator_that_is_listed_again_does_not_hold",
+        "mesh/links",
+        "        return self._hold(again, LOG.warning) if again else []\n",
+        "        return []\n",
+        suite("mesh/links/test_ejections", "lists_the_operator"),
     ),
     Mutation(
         "an_order_that_is_played_again_holds",
@@ -530,8 +573,8 @@ MUTATIONS = (
     Mutation(
         "the_secret_of_observers_makes_members",
         "mesh/transport",
-        "        if self._keys.is_observers(identity.used):\n",
-        '        if self._keys.is_observers(b""):\n',
+        "            if not observes:\n",
+        "            if False:\n",
         suite("mesh/test_roles", "an_observer_reads"),
     ),
     Mutation(

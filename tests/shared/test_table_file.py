@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
+import gc
 import logging
 import multiprocessing
 import os
@@ -487,6 +488,27 @@ def test_no_more_processes_than_fit(path: str) -> None:
     )
     assert ended == "None"
     assert len(kept[0][1].sharing.workers()) == 128, "nor is its place given up"
+
+
+def test_a_table_that_nobody_refers_to_any_more_has_no_place(path: str) -> None:
+    _first, table = opened(path)
+    for _ in range(200):  # as when a program tries its settings again until they are right
+        _other, dropped = opened(path)
+        del dropped
+    assert len(table.sharing.workers()) == 1
+    assert in_child(lambda: len(table.sharing.workers())) == ["2"]
+    assert len(table.sharing.workers()) == 1
+
+
+def test_a_table_whose_file_was_made_shorter_can_be_dropped(path: str) -> None:
+    _file, table = opened(path)
+
+    def dropped() -> None:
+        nonlocal table
+        os.truncate(path, 0)
+        del table
+
+    assert in_child(dropped, gc.collect)[0] == "None"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the lock is Linux's")

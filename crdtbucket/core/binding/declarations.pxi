@@ -115,6 +115,7 @@ cdef extern from "core/core.h" nogil:
     const char *header_fault(const table_t *, int64_t)
     const char *table_resume(table_t *, int64_t)
     int back_counts(const table_t *, int)
+    void leave_place(const table_t *)
     void table_close(table_t *)
     int64_t table_bytes(const table_t *)
     struct remembered:

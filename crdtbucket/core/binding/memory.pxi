@@ -16,6 +16,8 @@ cdef class _Memory:
     """Whether the table is new, and not a file that had a table in it."""
     cdef bint leading
     """Whether this process holds the lead, whose lock lies in the mapping."""
+    cdef bint placed
+    """Whether this process has a place in the table."""
 
     def __cinit__(self, int64_t max_keys, bytes hash_key, bint virtual, int fd):
         """The arguments are those of `Table`."""
@@ -50,6 +52,8 @@ cdef class _Memory:
     def __dealloc__(self):
         # Unmapping a mutex that some thread holds would leave that thread's list of them broken.
         if self.opened and not self.leading:
+            if self.placed:
+                leave_place(&self.t)
             table_close(&self.t)
 
     cdef void enter(self) noexcept:

@@ -131,6 +131,7 @@ cdef class TableSharing:
                     free = i
                     w.pid, w.started = pid, since
                     self.t.counts = self.t.all_counts + free * MAX_DEFINITIONS
+                    self.memory.placed = True
             self.memory.leave()
             if free >= 0 or not backed:
                 break
@@ -151,6 +152,7 @@ cdef class TableSharing:
             self.memory.enter()
             w.started = 0
             self.memory.leave()
+            self.memory.placed = False
 
     def workers(self):
         """The process numbers of those that use the table now."""

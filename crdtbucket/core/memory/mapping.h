@@ -130,6 +130,17 @@ static int table_remap(table_t *t, int fd)
     return 0;
 }
 
+/* Gives up the place of this process in a shared table that was never closed, so that nobody knows
+ * whether its file is whole. No lock is needed: until `started` is 0 nobody else writes there. */
+static void leave_place(const table_t *t)
+{
+    worker_t *w = &t->workers[(t->counts - t->all_counts) / MAX_DEFINITIONS], seen;
+    if (copy_mapped(&seen, w, sizeof seen, 0) || seen.pid != getpid())
+        return; /* in the child of a fork it is the parent's */
+    seen.started = 0;
+    (void)copy_mapped(&seen.started, &w->started, sizeof seen.started, 1);
+}
+
 static void table_close(table_t *t)
 {
     if (t->memory)

@@ -9,7 +9,9 @@
 #include <stddef.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <time.h>
+#include <unistd.h>
 
 /* A table in a file that several processes map needs mutexes that survive the death of their owner,
  * memory that is set aside before it is touched, and /proc to tell processes apart. Only Linux has
@@ -69,6 +71,21 @@ static inline int set_memory_aside(int fd, size_t at, size_t bytes)
 #else
     (void)fd, (void)at, (void)bytes;
     return ENOTSUP;
+#endif
+}
+
+/* Copies bytes from or into memory that a file is mapped to. Returns -1 if the file has become too
+ * short, where an access of another kind ends the process, or if the system does not allow it. */
+static inline int copy_mapped(void *own, void *mapped, size_t bytes, int write)
+{
+#if SHARED_TABLES
+    struct iovec here = {own, bytes}, there = {mapped, bytes};
+    ssize_t copied = write ? process_vm_writev(getpid(), &here, 1, &there, 1, 0)
+                           : process_vm_readv(getpid(), &here, 1, &there, 1, 0);
+    return copied == (ssize_t)bytes ? 0 : -1;
+#else
+    (void)own, (void)mapped, (void)bytes, (void)write;
+    return -1;
 #endif
 }
 

@@ -60,7 +60,7 @@ class EngineChannel:
     lossy = True
     certified = False
     certified_names = ()
-    remote = ""
+    remote = source = ""
 
     def __init__(self, postman: Postman, peer_name: str, number: int, *, dialed: bool) -> None:
         self.peer_name = peer_name

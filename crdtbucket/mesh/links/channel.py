@@ -40,7 +40,12 @@ class Channel(Protocol):
 
     @property
     def remote(self) -> str:
-        """The host at the other end, "" where the carrier has none."""
+        """The host at the other end, perhaps by the name that was called; "" where the carrier has
+        none."""
+
+    @property
+    def source(self) -> str:
+        """The address of that host, by which links are counted: see `source_of`."""
 
     @property
     def certified(self) -> bool:

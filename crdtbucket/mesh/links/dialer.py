@@ -190,7 +190,7 @@ class Dialer:
 
     async def _attempt(self, address: str) -> Link:
         channel = await self._transport.connect(address)
-        self._host.links.places.reached(address, channel.remote)
+        self._host.links.places.reached(address, channel.source)
         try:
             link = await handshake_as_dialer(channel, self._host, self.pending, address)
         except BaseException:

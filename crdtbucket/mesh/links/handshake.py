@@ -199,6 +199,8 @@ async def handshake_as_dialer(
         host.peer_keys.check_alone(identity, host.links.identities())
         with pending.begin(peer):
             await _prove(channel, shake, peer)
+            # Once more: an order, or a reload, may have come while the answer was on its way.
+            host.peer_keys.check(peer, shake.peer_key, channel)
             return host.admit(channel, shake, identity, dialed=address, serial=0)
     except HandshakeError as error:
         if not error.from_peer:

@@ -6,7 +6,6 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 
-from crdtbucket.base.address import source_of
 from crdtbucket.errors import WireError
 from crdtbucket.mesh.links.channel import CLOSE_S, Channel, ChannelLost, Oversize
 from crdtbucket.mesh.links.counters import LOG, MeshCounters
@@ -44,7 +43,7 @@ class Link:
         self.identity = identity
         self.peer = identity.info
         self.instance = identity.instance
-        self.source = source_of(channel.remote)
+        self.source = channel.source
         """The address of the peer; "" where the carrier has none."""
         self.dialed = dialed
         self.bad_frames = 0

@@ -57,7 +57,8 @@ class OperatorOrders:
         self._overrides.stop()
 
     def change(self, operators: Sequence[str]) -> None:
-        """Other operators give commands from now on."""
+        """Other operators give orders about members, and commands, from now on."""
+        self._members.change(operators)
         self._commands.change(operators)
 
     def order(self, order: EjectOrder | CommandOrder) -> bool:

@@ -41,18 +41,24 @@ class OrderBook(Generic[Order]):
         """Plain tuples of plain values: the garbage collector does not go over them."""
         self.remembers = False
         """Whether it knows the orders that an earlier process of this node has taken."""
-        if kept is not None and self.operators:
+        self._unheld: list[Order] = []
+        """Orders in the file that hold once their operators may give orders."""
+        if kept is not None:
             self._load(kept)
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    def change(self, operators: Iterable[str]) -> None:
-        """Other operators give orders from now on. Orders that hold go on until this process
-        ends."""
+    def change(self, operators: Iterable[str]) -> list[Order]:
+        """Other operators give orders from now on. Orders that hold go on until this process ends.
+        Returns the orders that hold again: they are in the file, and nobody was listed who had
+        signed them."""
         before, self.operators = self.operators, frozenset(operators)
         if not before:  # orders may have been given meanwhile that it does not know
             self.remembers = False
+        again = [one for one in self._unheld if self._has_operator(one)]
+        self._unheld = [one for one in self._unheld if one not in again]
+        return self._hold(again, LOG.warning) if again else []
 
     def about(self, *what: str | bool) -> Order | None:
         """The order about this thing, None where there is none."""
@@ -193,16 +199,21 @@ class OrderBook(Generic[Order]):
             orders = list(self._read(unpacked(data)))
         except WireError as error:
             raise kept.damaged(error) from error
-        self.remembers = True
+        self.remembers = bool(self.operators)
         for order in orders:
-            known = fingerprint_of(order.public) in self.operators
-            if known and order.is_signed(self._mesh_name):
+            if self._has_operator(order):
                 self._rows[order.about] = order.row()
             else:
+                self._unheld.append(order)
                 LOG.warning(
                     "no operator of mesh.operator_keys has signed that %s: it no longer holds",
                     order.in_words(),
                 )
+
+    def _has_operator(self, order: Order) -> bool:
+        """Whether one of the operators has signed an order for this mesh."""
+        listed = fingerprint_of(order.public) in self.operators
+        return listed and order.is_signed(self._mesh_name)
 
 
 def _later(held: SignedOrder) -> str:

@@ -131,6 +131,11 @@ class EjectionSpread(OrderSpread[EjectOrder]):
         self._peer_keys = peer_keys
         self._tasks = tasks
 
+    def change(self, operators: Sequence[str]) -> None:
+        """Other operators give orders from now on."""
+        if again := self._book.change(operators):
+            self._carry_out(again)
+
     def _obey(self, orders: Sequence[EjectOrder]) -> None:
         for link in self._links.all():
             against = self._peer_keys.order_against(link.identity)

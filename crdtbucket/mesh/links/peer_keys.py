@@ -81,7 +81,6 @@ class PeerKeys:
         `key_under` gave."""
         self.own = own
         self._allowed = _allowed(config)
-        self.ejections.change(config.operator_keys)
 
     def check(self, peer: NodeInfo, key: bytes | None, channel: Channel) -> None:
         """Raises `HandshakeError` for a peer that shows another key than belongs to its name. A

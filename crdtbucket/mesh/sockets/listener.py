@@ -90,12 +90,19 @@ class Listener:
                 address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
             )
             sock = _bound_socket(*found[0])
-            self._server = await loop.create_server(factory, sock=sock, backlog=ACCEPTS_A_TURN)
+            self._server = await loop.create_server(
+                factory, sock=sock, backlog=ACCEPTS_A_TURN, start_serving=False
+            )
+            await self._server.start_serving()
             # asyncio has one number for both; listening again changes the kernel's alone.
             sock.listen(KERNEL_QUEUE)
-        except OSError as error:
+        except BaseException as error:  # such as the caller's cancellation
+            if self._server is not None:
+                self._server.close()
             if sock is not None:
                 sock.close()
+            if not isinstance(error, OSError):
+                raise
             raise MeshError(
                 f"cannot listen on mesh.listen {address}:{port} ({error.strerror or error}): "
                 + fix_of(error, FIXES.get(error.errno or 0, ELSEWHERE))

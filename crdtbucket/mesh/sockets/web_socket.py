@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import aiohttp
 from aiohttp import ServerDisconnectedError, WebSocketError, WSMsgType
 
-from crdtbucket.base.address import split_address, why_unreachable
+from crdtbucket.base.address import source_of, split_address, why_unreachable
 from crdtbucket.errors import WireError
 from crdtbucket.mesh.links.channel import CLOSE_S, ChannelLost, Oversize
 from crdtbucket.mesh.links.counters import LOG
@@ -53,6 +53,12 @@ class WebSocketChannel:
         self.remote = remote
         self.certified = certified
         self._ws = ws
+
+    @property
+    def source(self) -> str:
+        """The address of the other end, whatever name was called."""
+        address = self._ws.get_extra_info("peername")
+        return source_of(address[0] if address else self.remote)
 
     @property
     def certified_names(self) -> tuple[str, ...]:

@@ -84,7 +84,7 @@ class MeshNetwork:
             self.counters,
             self.refusals,
             self._tasks,
-            lambda link: not self._keys.is_observers(link.identity.used),
+            lambda link: self._keys.accepts(link.identity.used),
         )
         self._driver = Driver(node, clock_ns, self.refusals, self._dispatch)
         self._running = False
@@ -197,32 +197,35 @@ class MeshNetwork:
         # goodbye.
         if not (self._running or dialed):
             raise HandshakeError(Reason.LEAVING, "this node is shutting down", peer)
-        if not dialed and shake.peer_role is Role.OBSERVER:
-            return self._observers.admit(channel, shake, identity)
-        if self._keys.is_observers(identity.used):
-            raise HandshakeError(Reason.ROLE, "it has the secret of observers alone", peer)
+        observes = not dialed and shake.peer_role is Role.OBSERVER
         if not self._keys.accepts(identity.used):
-            raise HandshakeError(Reason.RENEWED, "secrets have changed meanwhile", peer)
+            if not self._keys.is_observers(identity.used):
+                raise HandshakeError(Reason.RENEWED, "secrets have changed meanwhile", peer)
+            if not observes:
+                raise HandshakeError(Reason.ROLE, "it has the secret of observers alone", peer)
+        if observes:
+            return self._observers.admit(channel, shake, identity)
         self.peer_keys.check_alone(identity, self.links.identities())
         old = self.links.get(peer.name)
         verdict = self.links.judge(peer, identity.instance, dialed=bool(dialed), serial=serial)
         if verdict is LinkVerdict.DUPLICATE:
             raise HandshakeError(Reason.DUPLICATE, "it is linked already", peer)
-        place = self.links.places.of(dialed, channel.remote, old)
+        place = self.links.places.of(dialed, channel.source, old)
         now = self._clock()
-        self.peer_keys.check_new(peer, channel.remote, configured=bool(place), now=now)
-        yielding = self.links.make_room(peer, channel.remote, place, self.max_peers)
+        self.peer_keys.check_new(peer, channel.source, configured=bool(place), now=now)
+        yielding = self.links.make_room(peer, channel.source, place, self.max_peers)
         if old is not None and verdict is not LinkVerdict.OTHER_PROCESS:
             self._drop(old)
         # Where two processes have one name, the node decides which of them counts.
         self._names.introduce(peer, shake.me)
         if yielding is not None:
             self._drop(yielding)
+            self._dialer.lost(yielding.peer, left=False)
             text = f"gave way to {peer.name!r}, as there are {self.max_peers} peers already"
             self.refusals.add("gave_way", f"the link with {yielding.peer.name!r} {text}")
         for gone in filter(None, (old, yielding)):
             self._tasks.spawn(gone.close(Reason.DUPLICATE, "another connection took its place"))
-        self.peer_keys.linked(peer, channel.remote, configured=bool(place), now=now)
+        self.peer_keys.linked(peer, channel.source, configured=bool(place), now=now)
         self.peer_keys.proved(identity, configured=bool(place))
         link = Link(channel, shake.session, identity, dialed=bool(dialed), counters=self.counters)
         self.links.put(link, place)

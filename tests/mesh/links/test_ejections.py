@@ -258,7 +258,7 @@ def test_it_is_known_whether_the_orders_of_an_earlier_process_are_known() -> Non
     assert not held(kept).remembers
     held(kept).take(order())
     assert held(kept).remembers
-    nobody = Ejections((), "mesh", kept)  # nobody gives orders: what was kept is not read
+    nobody = Ejections((), "mesh", kept)
     assert (nobody.remembers, nobody.ejected, list(nobody.operators)) == (False, [], [])
     orders = held(kept)
     orders.change([STRANGER.fingerprint])
@@ -268,6 +268,19 @@ def test_it_is_known_whether_the_orders_of_an_earlier_process_are_known() -> Non
     orders.change([])
     orders.change([OPERATOR.fingerprint])  # what was ordered meanwhile is not known here
     assert not orders.remembers
+
+
+def test_what_was_ordered_holds_again_when_a_reload_lists_the_operator() -> None:
+    kept = KeptFile()
+    held(kept).take(order("b", 2))
+    nobody = Ejections((), "mesh", kept)
+    assert nobody.change([STRANGER.fingerprint]) == []
+    assert nobody.take(order("b", 1, key=STRANGER, ejected=False))
+    assert nobody.change([OPERATOR.fingerprint]) == [order("b", 2)]
+    assert nobody.change([OPERATOR.fingerprint]) == []
+    assert nobody.ejected == ["b"]
+    assert nobody.take(order("c"))
+    assert held(kept).ejected == ["b", "c"]
 
 
 @pytest.mark.parametrize("subject", ["x" * 255, "\u00fc" * 127])

@@ -164,13 +164,14 @@ async def test_a_configured_peer_takes_the_place_of_a_member_that_nobody_named(
 
 
 @pytest.mark.usefixtures("_dials_again_soon")
-async def test_two_nodes_without_room_that_name_each_other_are_linked() -> None:
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+async def test_two_nodes_without_room_that_name_each_other_are_linked(host: str) -> None:
     """Each refuses calls, so the other end must know the one that dials by its host."""
     nodes = [RecordingNode(name) for name in "ab"]
     meshes = [MeshNetwork(node, config(max_peers=2)) for node in nodes]
     async with running(*meshes), crowded(*meshes):
-        names(meshes[0], meshes[1].address)
-        names(meshes[1], meshes[0].address)
+        for mesh, other in (meshes, reversed(meshes)):
+            names(mesh, other.address.replace("127.0.0.1", host))
         await eventually(lambda: "b" in nodes[0].linked and "a" in nodes[1].linked)
         assert [len(mesh.links) for mesh in meshes] == [2, 2]
 
@@ -184,6 +185,20 @@ async def test_a_node_that_gossip_names_takes_no_place() -> None:
         async with caller("loud", "127.0.0.9", mesh):
             await eventually(lambda: mesh.counters.refused.get("busy", 0) >= 3)
         assert set(hub.linked) == {"crowd 0", "crowd 1"}
+
+
+@pytest.mark.usefixtures("_dials_again_soon")
+async def test_who_gave_way_is_dialled_again_once_there_is_room() -> None:
+    hub, far, late = RecordingNode("hub"), RecordingNode("far"), RecordingNode("late")
+    mesh, there = MeshNetwork(hub, config(max_peers=1)), MeshNetwork(far, config())
+    async with running(mesh, there):
+        hub.addresses = [there.address]
+        await eventually(lambda: "far" in hub.linked)
+        other = MeshNetwork(late, config())
+        async with running(other):
+            names(mesh, other.address)
+            await eventually(lambda: set(hub.linked) == {"late"})
+        await eventually(lambda: set(hub.linked) == {"far"})
 
 
 @pytest.mark.usefixtures("_dials_again_soon")

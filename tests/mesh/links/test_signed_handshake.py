@@ -133,7 +133,7 @@ class Scripted:
     """A channel to a peer that is played by a test."""
 
     lossy = certified = False
-    peer_name = remote = ""
+    peer_name = remote = source = ""
     certified_names = ()
 
     def __init__(self, info: NodeInfo, key: NodeKey, *, shown: bytes) -> None:

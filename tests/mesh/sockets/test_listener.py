@@ -18,6 +18,7 @@ from crdtbucket.errors import MeshError
 from crdtbucket.mesh.sockets.listener import Listener
 from crdtbucket.mesh.transport.mesh_network import MeshNetwork
 from tests.mesh.network import RecordingNode, running
+from tests.strong.redis_server import free_port
 
 
 @pytest.mark.parametrize("turns", range(8))
@@ -39,6 +40,23 @@ def test_a_connection_that_was_just_accepted_is_closed(turns: int) -> None:
         peer.settimeout(10)
         with contextlib.suppress(ConnectionResetError):
             assert peer.recv(1) == b""
+
+
+@pytest.mark.parametrize("turns", range(8))
+async def test_a_start_that_is_cancelled_leaves_the_port_free(turns: int) -> None:
+    host: Any = types.SimpleNamespace(max_peers=8, refusals=None)
+    tls: Any = types.SimpleNamespace(now=lambda: None)
+    port, listener = free_port(), Listener(host, tls)
+    starting = asyncio.ensure_future(listener.start("127.0.0.1", port))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    if starting.cancel():
+        await asyncio.wait([starting])
+    else:
+        await listener.stop()
+    other = Listener(host, tls)
+    assert await other.start("127.0.0.1", port) == port
+    await other.stop()
 
 
 @pytest.mark.skipif(not socket.has_ipv6, reason="this Python has no IPv6")
