@@ -549,4 +549,12 @@ MUTATIONS = (
         "len(unsettled.pending)",
         suite("strong/test_unsettled", "without_tokens"),
     ),
+    Mutation(
+        "redis_is_not_used_where_more_processes_have_taken_than_can_be_told_apart",
+        "strong",
+        "        except WireError:\n            return 0\n",
+        "        except WireError as error:\n"
+        "            raise script.RedisReplyError(str(error)) from error\n",
+        suite("strong/test_ledger", "no_room_are_left_out"),
+    ),
 )
