@@ -557,4 +557,18 @@ MUTATIONS = (
         "            raise script.RedisReplyError(str(error)) from error\n",
         suite("strong/test_ledger", "no_room_are_left_out"),
     ),
+    Mutation(
+        "a_long_outage_remembers_every_key_of_which_a_slot_was_held",
+        "strong",
+        "                self.pending.pop(item, None)\n        return",
+        "                pass\n        return",
+        suite("strong/test_slot_ledger", "outage_keeps_nothing"),
+    ),
+    Mutation(
+        "a_long_hold_keeps_all_that_came_after_it",
+        "strong",
+        "            self._begun.move_to_end(oldest)\n",
+        "            pass\n",
+        suite("strong/test_slot_ledger", "outage_keeps_nothing"),
+    ),
 )
