@@ -571,4 +571,11 @@ MUTATIONS = (
         "            pass\n",
         suite("strong/test_slot_ledger", "outage_keeps_nothing"),
     ),
+    Mutation(
+        "a_limiter_does_not_start_where_the_name_of_redis_is_none",
+        "strong",
+        "    except UnicodeError as error:\n        raise socket.gaierror(",
+        "    except UnicodeDecodeError as error:\n        raise socket.gaierror(",
+        suite("strong/redis/test_redis_connection", "nobody_listens"),
+    ),
 )
