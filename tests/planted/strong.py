@@ -578,4 +578,11 @@ MUTATIONS = (
         "    except UnicodeDecodeError as error:\n        raise socket.gaierror(",
         suite("strong/redis/test_redis_connection", "nobody_listens"),
     ),
+    Mutation(
+        "an_answer_has_the_records_of_very_many_processes",
+        "strong",
+        "    if left > 0 then\n",
+        "    if true then\n",
+        suite("strong/redis/test_script", "very_many_processes"),
+    ),
 )
