@@ -579,6 +579,13 @@ MUTATIONS = (
         suite("strong/redis/test_redis_connection", "nobody_listens"),
     ),
     Mutation(
+        "an_end_that_is_cancelled_leaves_its_connection_open",
+        "strong",
+        "        finally:\n            self.drop()\n",
+        "        except BrokenPipeError:\n            pass\n",
+        suite("strong/test_supervisor", "an_end_that_is_cancelled"),
+    ),
+    Mutation(
         "an_answer_has_the_records_of_very_many_processes",
         "strong",
         "    if left > 0 then\n",
