@@ -269,13 +269,13 @@ class Ledger:
         arguments = request.rules.arguments
         before = max(0, answer.debt_ns - arguments.q * charged // arguments.p)
         columns = []
-        try:
-            for column in answer.columns:
-                taken = column.taken
-                if column.owner == request.call.owner:
-                    taken -= charged
-                origin = self.names.origin(column)
+        for column in answer.columns:
+            taken = column.taken
+            if column.owner == request.call.owner:
+                taken -= charged
+            if origin := self.names.origin(column):
                 columns.append((origin, column.generation, taken, column.refunded))
+        try:
             current = request.follows(self._rules.of(*request.item))
             request.replica.adopt(*request.place, before, current, columns)
         except WireError as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 
 from crdtbucket._core import BucketCore, BucketReplica, Decision, SlotSearch, Table, slot_of
@@ -56,7 +57,7 @@ class SlotLedger(RequestLedger):
         self._live: dict[Item, dict[bytes, SlotHold]] = {}
         self._gone: dict[Item, dict[bytes, int]] = {}
         self._born: dict[Item, int] = {}
-        self._begun: dict[SlotHold, None] = {}
+        self._begun: OrderedDict[SlotHold, None] = OrderedDict()
 
     def __contains__(self, bucket: object) -> bool:
         return bucket in self._rules
@@ -172,8 +173,7 @@ class SlotLedger(RequestLedger):
 
     def settle(self, item: Item) -> SlotRequest | None:
         """The request that records and frees all of one key; None when there is nothing."""
-        if not self._alive(item) and not self._dead(item):
-            self.pending.pop(item, None)
+        if not self._dead(item) and not self._alive(item):
             return None
         return self._request(item, None, whole=True)
 
@@ -231,10 +231,12 @@ class SlotLedger(RequestLedger):
         now = self._table.now()
         if not hold.asked:  # else Redis may have recorded it meanwhile, and would free it first
             hold.deadline_ns = now + hold.ttl_ns
-        # In the order of their begin, which is nearly that of their ends.
+        # Mostly in the order of their ends; one with a longer ttl must not hide those behind it.
         while (oldest := next(iter(self._begun), None)) is not None and oldest.deadline_ns <= now:
             del self._begun[oldest]
             self._alive(oldest.item)
+        if oldest is not None:
+            self._begun.move_to_end(oldest)
 
     def _hold(self, hold: SlotHold, number: int, mode: Mode) -> Decision:
         """Holds that slot in the table, even where another hold has it there: Redis has decided."""
@@ -275,15 +277,15 @@ class SlotLedger(RequestLedger):
 
     def _alive(self, item: Item) -> list[SlotHold]:
         """The holds of a key; those whose ttl is over are forgotten."""
-        live, now = self._live.get(item), self._table.now()
-        if live is None:
-            return []
+        live, now = self._live.get(item, {}), self._table.now()
         for hold in [one for one in live.values() if one.deadline_ns <= now]:
             del live[hold.id]
             self._begun.pop(hold, None)
         if not live:
-            del self._live[item]
+            self._live.pop(item, None)
             self._born.pop(item, None)
+            if item not in self._gone:  # an outage may last, and there is no end of keys
+                self.pending.pop(item, None)
         return list(live.values())
 
     def _dead(self, item: Item) -> dict[bytes, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from crdtbucket._core import BucketCore, Table
+from crdtbucket.errors import WireError
 from crdtbucket.mesh.protocol.roster import Roster
 from crdtbucket.strong.redis import script
 from crdtbucket.strong.redis.script import Column
@@ -63,10 +64,15 @@ class StoreNames:
         return Column(owner, generation, taken, refunded, home)
 
     def origin(self, column: Column) -> int:
-        """The number that the owner of a column has in the table. Remembers the region in which the
-        owner asks, if Redis states it. Raises `WireError`, `RedisReplyError`."""
+        """The number that the owner of a column has in the table; 0 where there is no room for one
+        more owner, or its epoch is another node's here: then the column is ignored, as one in a
+        frame of the mesh is. Remembers the region in which the owner asks, if Redis states it.
+        Raises `RedisReplyError`."""
         epoch, node = script.read_owner(column.owner)
-        origin = self._table.epochs.origin(self._roster.node(node), epoch)
+        try:
+            origin = self._table.epochs.origin(self._roster.node(node), epoch)
+        except WireError:
+            return 0
         if column.home:
             if len(self._homes) >= REMEMBERED_HOMES:
                 self._homes.clear()

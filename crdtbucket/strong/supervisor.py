@@ -137,9 +137,11 @@ class Supervisor:
         """Settles what it can quickly, and closes the connection."""
         self._closed = True
         # In an outage, too: a server that was left may answer again by now.
-        if self._link.connection is not None:
-            await self.settle_briefly()
-        self.drop()
+        try:
+            if self._link.connection is not None:
+                await self.settle_briefly()
+        finally:
+            self.drop()
 
     async def settle_briefly(self) -> None:
         """Settles what is due, for `LAST_SETTLING_S` at most."""

@@ -549,4 +549,47 @@ MUTATIONS = (
         "len(unsettled.pending)",
         suite("strong/test_unsettled", "without_tokens"),
     ),
+    Mutation(
+        "redis_is_not_used_where_more_processes_have_taken_than_can_be_told_apart",
+        "strong",
+        "        except WireError:\n            return 0\n",
+        "        except WireError as error:\n"
+        "            raise script.RedisReplyError(str(error)) from error\n",
+        suite("strong/test_ledger", "no_room_are_left_out"),
+    ),
+    Mutation(
+        "a_long_outage_remembers_every_key_of_which_a_slot_was_held",
+        "strong",
+        "                self.pending.pop(item, None)\n        return",
+        "                pass\n        return",
+        suite("strong/test_slot_ledger", "outage_keeps_nothing"),
+    ),
+    Mutation(
+        "a_long_hold_keeps_all_that_came_after_it",
+        "strong",
+        "            self._begun.move_to_end(oldest)\n",
+        "            pass\n",
+        suite("strong/test_slot_ledger", "outage_keeps_nothing"),
+    ),
+    Mutation(
+        "a_limiter_does_not_start_where_the_name_of_redis_is_none",
+        "strong",
+        "    except UnicodeError as error:\n        raise socket.gaierror(",
+        "    except UnicodeDecodeError as error:\n        raise socket.gaierror(",
+        suite("strong/redis/test_redis_connection", "nobody_listens"),
+    ),
+    Mutation(
+        "an_end_that_is_cancelled_leaves_its_connection_open",
+        "strong",
+        "        finally:\n            self.drop()\n",
+        "        except BrokenPipeError:\n            pass\n",
+        suite("strong/test_supervisor", "an_end_that_is_cancelled"),
+    ),
+    Mutation(
+        "an_answer_has_the_records_of_very_many_processes",
+        "strong",
+        "    if left > 0 then\n",
+        "    if true then\n",
+        suite("strong/redis/test_script", "very_many_processes"),
+    ),
 )

@@ -11,6 +11,7 @@ from crdtbucket._core import BucketCore, BucketReplica, Decision, Table
 from crdtbucket.base.clock import NS_PER_SECOND as SECOND
 from crdtbucket.errors import CostExceedsCapacity, RedisReplyError
 from crdtbucket.mesh.protocol.roster import Roster
+from crdtbucket.mesh.protocol.wire import MAX_ORIGINS
 from crdtbucket.spec.bucket_spec import BucketSpec, OnOutage
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong import ledger as module
@@ -487,6 +488,22 @@ def test_a_record_that_cannot_be_is_no_answer() -> None:
     book.take(2)
     with pytest.raises(RedisReplyError, match=r"^the record of a node cannot be merged: \("):
         book.settled(5, 2, 0, Column(PEER, 1, 4, 5))
+
+
+def test_owners_for_whom_there_is_no_room_are_left_out() -> None:
+    """Processes come and go, and Redis has the records of all for an hour."""
+    book = Book()
+    book.take(2)
+    many = [Column(owner_name(100 + n, f"n{n}"), 1, 4, 0) for n in range(MAX_ORIGINS)]
+    another = Column(owner_name(EPOCH, "another"), 1, 1, 0)  # the epoch is this node's own
+    book.settled(5, 2, 0, *many, another)
+    assert book.pending == {}
+    assert book.columns[EPOCH] == (1, 2, 0)
+    assert book.columns[100] == (1, 4, 0)
+    assert len(book.columns) == MAX_ORIGINS - 1
+    assert book.bucket.debt("k") == 5 * SECOND
+    with pytest.raises(RedisReplyError, match="names no process"):
+        book.settled(5, 2, 0, Column(b"nobody", 1, 1, 0))
 
 
 def test_a_key_that_has_left_the_table_needs_no_settling() -> None:

@@ -446,3 +446,23 @@ def test_so_many_are_freed_at_once_and_the_rest_stays_due() -> None:
         assert len(settling.call.gone) == len(settling.gone) == count
         node.answered(settling)
     assert node.ledger.pending == {}
+
+
+def test_an_outage_keeps_nothing_of_keys_whose_holds_have_ended() -> None:
+    """However long it lasts, and whatever other holds there are: nobody settles anything then."""
+    node = OneNode(on_outage="eventual")
+
+    def held_here(key: str, ttl_ns: int = SECOND) -> SlotHold:
+        hold = node.ledger.new(node.bucket, node.bucket.search, key, ttl_ns)
+        assert node.ledger.decide_here(hold, Mode.FALLBACK).allowed
+        return hold
+
+    for number in range(9):
+        assert node.ledger.release(held_here(f"released {number}")) is None
+    assert node.ledger.pending == {}
+    held_here("long", 99 * SECOND)
+    for number in range(40):
+        held_here(f"abandoned {number}")
+        node.pass_ns(SECOND)
+    assert len(node.ledger.pending) == len(list(node.ledger.held())) < 5
+    assert node.ledger.settle((node.bucket, node.bucket.hash("long"))) is not None

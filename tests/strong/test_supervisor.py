@@ -146,3 +146,23 @@ async def test_no_thread_raises_the_fence_while_a_new_connection_gets_its_own(
         await eventually(lambda: bool(free))
         assert await bucket.acquire("k")
     assert free == [False]
+
+
+async def test_an_end_that_is_cancelled_leaves_no_connection_open(server: Server) -> None:
+    config = RedisConfig(host=server.host, port=server.port, deadline=10.0)
+    async with Limiter([STILL], node="n1", redis=config) as limiter:
+        bucket = limiter.bucket("b")
+        decision = await bucket.acquire("k")
+        one = await endpoint(limiter)
+        connection = one.link.connection
+        assert connection is not None
+        server.freeze()
+        bucket.refund(decision)
+        await eventually(lambda: one.resync.due)
+        ending = asyncio.ensure_future(one.supervisor.stop())
+        await asyncio.sleep(0)
+        ending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await ending
+        assert connection.closed
+        server.thaw()

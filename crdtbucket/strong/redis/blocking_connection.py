@@ -17,7 +17,15 @@ from crdtbucket.base.clock import NS_PER_SECOND, now_ns
 from crdtbucket.errors import CrdtbucketError
 from crdtbucket.strong.redis.access import Access
 from crdtbucket.strong.redis.lateness import Newest
-from crdtbucket.strong.redis.login import check, ended, garbled, handshake, silent, unreachable
+from crdtbucket.strong.redis.login import (
+    check,
+    ended,
+    garbled,
+    handshake,
+    resolving,
+    silent,
+    unreachable,
+)
 from crdtbucket.strong.redis.redis_connection import RedisConnectionLost
 from crdtbucket.strong.redis.resp import NOTHING, GarbledReply, ReplyReader, encode
 
@@ -125,7 +133,8 @@ class BlockingConnection:
         if address.path:
             made = socket.socket(socket.AF_UNIX)
         else:
-            made = socket.create_connection((address.host, address.port), timeout)
+            with resolving():
+                made = socket.create_connection((address.host, address.port), timeout)
         try:
             if address.path:
                 made.settimeout(timeout)

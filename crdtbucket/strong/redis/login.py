@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import re
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from crdtbucket.base.address import Address, is_literal, why_distrusted, why_unreachable
@@ -44,7 +45,18 @@ async def dial(make: Callable[[], asyncio.Protocol], address: Address, access: A
     # the socket of a dial that is cancelled to the garbage collector.
     if isinstance(loop, asyncio.BaseEventLoop) and not is_literal(address.host):
         patience["happy_eyeballs_delay"] = NEXT_ADDRESS_S
-    await loop.create_connection(make, address.host, address.port, ssl=access.tls, **patience)
+    with resolving():
+        await loop.create_connection(make, address.host, address.port, ssl=access.tls, **patience)
+
+
+@contextlib.contextmanager
+def resolving() -> Iterator[None]:
+    """A name that the DNS cannot even be asked for, such as one with two dots in a row, is one that
+    does not resolve: raises `socket.gaierror` for it."""
+    try:
+        yield
+    except UnicodeError as error:
+        raise socket.gaierror(socket.EAI_NONAME, "it is no name of the DNS") from error
 
 
 async def shake_hands(

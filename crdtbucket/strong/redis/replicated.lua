@@ -23,8 +23,8 @@ ARGV     1 to 14  as in the script for one server
          after them, when whole, each column: owner generation taken refunded home ("-": unknown)
 
 Answer   {status, debt s, debt ns (rounded up, at least 0), taken, refunded, s and ns that silent
-         regions are taken to have used} and, when whole, owner, generation, taken, refunded of
-         every record. Status and errors are those of the script for one server. ]]
+         regions are taken to have used} and, when whole, owner, generation, taken, refunded of the
+         records; see whole_answer.lua. Status and errors are those of the script for one server. ]]
 
 local DENIED, ALLOWED, UNKNOWN, FENCED = 0, 1, 2, 3
 local GENERATION, TAKEN, REFUNDED, BASE, VERSION, HOME, FENCE, SEEN = 1, 2, 3, 4, 5, 6, 7, 8

@@ -16,7 +16,7 @@ ARGV      1 capacity   tokens                   8 fence     which of the process
           7 owner      the caller's field                   each as owner, generation, taken, refunded
 
 Answer   {status, debt s, debt ns (rounded up), taken, refunded} of the record as it stands now and,
-         when whole, owner, generation, taken, refunded of every record.
+         when whole, owner, generation, taken, refunded of the records; see whole_answer.lua.
 status   0 denied  1 allowed, or settled
          2 unknown: the column brings more than the `stated` debt, or there is no record of the
            caller while it states a debt, so send it whole; nothing was changed

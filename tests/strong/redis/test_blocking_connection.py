@@ -21,3 +21,8 @@ def test_signals_that_come_on_and_on_make_no_login_longer() -> None:
         pytest.raises(RedisUnavailable, match="did not answer"),
     ):
         BlockingConnection(Address(*listener.getsockname()), Access(), 0.3)
+
+
+def test_what_is_no_name_of_the_dns_does_not_resolve() -> None:
+    with pytest.raises(RedisUnavailable, match=r"does not resolve \(it is no name .* correct"):
+        BlockingConnection(Address("no..name"), Access(), 5.0)

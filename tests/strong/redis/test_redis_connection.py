@@ -621,6 +621,7 @@ async def test_where_nobody_listens(tmp_path: Path) -> None:
         (Address("127.0.0.1", free_port()), "cannot be reached .* correct host and port"),
         (Address(path=str(tmp_path / "none")), "cannot be reached .* correct path"),
         (Address("nowhere.invalid", 6379), "nowhere.invalid:6379 does not resolve .* correct"),
+        (Address("no..name", 6379), r"no..name:6379 does not resolve \(it is no name .* correct"),
     ]
     for address, told in cases:
         with pytest.raises(RedisUnavailable, match=told) as caught:

@@ -11,14 +11,17 @@ import hiredis
 import pytest
 
 from crdtbucket._core import BucketReplica
+from crdtbucket.mesh.protocol.wire import MAX_ORIGINS
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.redis.script import (
     SHA,
     SOURCE,
     Arguments,
+    Column,
     ScriptAnswer,
     ScriptCall,
     ScriptStatus,
+    owner_name,
     parse,
 )
 from tests.core.specs import bucket_of
@@ -209,6 +212,21 @@ class TestKeys:
             assert parse(self.ask(line, made)).taken in (0, 100)
         assert line.ask("HGETALL", KEY) == held
         assert line.ask("PEXPIRETIME", KEY) == expires
+
+    def test_of_very_many_processes_a_whole_answer_has_those_that_were_named(
+        self, line: Line
+    ) -> None:
+        """And no more others than a table tells apart: an answer without a bound is not read."""
+        assert parse(self.ask(line, call(cost=1))).status is ALLOWED
+        owners = [owner_name(number, "n") for number in range(99, 3_099)]
+        record = f"1 1 0 1 {int(line.ask('TIME')[0])}"
+        line.ask("HSET", KEY, *itertools.chain(*((owner, record) for owner in owners)))
+        named = tuple(Column(owner, 1, 1, 0) for owner in owners[::10])
+        answer = parse(self.ask(line, call(taken=1, others=named)))
+        assert answer.columns[0] == Column(A, 1, 1, 0)
+        assert answer.columns[1 : 1 + len(named)] == named
+        assert len({one.owner for one in answer.columns}) == len(answer.columns)
+        assert len(answer.columns) - 1 - len(named) == MAX_ORIGINS
 
     @pytest.mark.parametrize("others", [None, ()], ids=["plain", "whole"])
     @pytest.mark.parametrize(
