@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import encodings.idna  # noqa: F401 - else the first address would import it, perhaps in a loop
 import ipaddress
 import os
 import ssl
