@@ -72,12 +72,9 @@ def _message(error: click.ClickException) -> str:
     line = "crdtbucket: " + " ".join(text.split())
     for kind, words in KINDS.items():
         line = line.replace(f"is not a valid {kind} range.", f"is not a {words}.")
-    of_a_value = isinstance(error, click.BadParameter)
-    if (
-        not isinstance(error, click.UsageError)
-        or not error.ctx
-        or (of_a_value and not isinstance(error, click.MissingParameter))
-    ):
+    missing = isinstance(error, click.MissingParameter)  # which is a `BadParameter`, too
+    wrong_value = isinstance(error, click.BadParameter) and not missing
+    if not isinstance(error, click.UsageError) or error.ctx is None or wrong_value:
         return line
     end = "" if line.endswith((".", "?")) else "."
     example = error.ctx.command.epilog or ""
