@@ -132,7 +132,9 @@ async def test_who_could_not_lead_at_once_leads_later(
 async def test_a_leader_that_closes_gives_its_name_back_before_the_lead(
     path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """However slow the disk is: else the next leader would find the name in use, and log that."""
+    """However slow the disk is: else the next leader would find the name in use, and log that (a
+    first time for DEBUG only)."""
+    caplog.set_level(logging.DEBUG, "crdtbucket")
     mesh = MeshConfig(listen="127.0.0.1:0", secret=SECRET, state_dir=tmp_path / "state")
     save = SavedState.save
 

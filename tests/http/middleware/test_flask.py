@@ -73,9 +73,8 @@ def test_failures_are_given_back_when_asked_for(path: str, remaining: int) -> No
 
 def test_what_the_router_takes_for_the_same_path_is_no_way_around_a_rule() -> None:
     app = flask.Flask(__name__)
-    app.wsgi_app = WSGILimitMiddleware(  # type: ignore[method-assign]
-        app.wsgi_app, limits_of(match="GET /login")
-    )
+    limited_app = WSGILimitMiddleware(app.wsgi_app, limits_of(match="GET /login"))
+    app.wsgi_app = limited_app  # type: ignore[method-assign]
 
     @app.get("/login")
     def login() -> str:
@@ -87,6 +86,7 @@ def test_what_the_router_takes_for_the_same_path_is_no_way_around_a_rule() -> No
     for method, path in ways:
         environ = {**address, "REQUEST_METHOD": method, "PATH_INFO": path}
         statuses.append(client.get("/", environ_overrides=environ).status_code)
+    limited_app.close()
     assert statuses == [200, 200, 429, 429]
 
 
