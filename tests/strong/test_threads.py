@@ -242,6 +242,10 @@ def test_closing_waits_for_the_calls_of_threads(server: Server) -> None:
         except CrdtbucketError:
             kept.append(mine)
 
+    async def left_when_stopped() -> int:
+        await threads.stop()
+        return threads.in_flight
+
     with one:
         bucket = one.bucket("b")
         net = warm(bucket)
@@ -252,13 +256,13 @@ def test_closing_waits_for_the_calls_of_threads(server: Server) -> None:
         threads = bucket.store._threads
         server.freeze()
         until(lambda: threads.in_flight)  # the event loop may ask for some of them
-        stopping = asyncio.run_coroutine_threadsafe(threads.stop(), threads._loop)
+        stopping = asyncio.run_coroutine_threadsafe(left_when_stopped(), threads._loop)
         for _ in range(3):
             asyncio.run_coroutine_threadsafe(asyncio.sleep(0), threads._loop).result(BOUND)
         # All that were in flight may have had their answers on the way already.
         assert not stopping.done() or not threads.in_flight
         server.thaw()
-        stopping.result(BOUND)
+        assert stopping.result(BOUND) == 0
         assert threads.in_flight == 0
     for thread in asking:
         thread.join(BOUND)
