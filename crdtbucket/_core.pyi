@@ -201,7 +201,7 @@ class TableInbox:
         epoch: int,
         at: int,
         newer: bool = True,
-        seen_since: int | None = None,
+        answers_since: int | None = None,
         joining: bool = False,
         woke: bool = False,
         late: bool = False,

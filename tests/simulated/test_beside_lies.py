@@ -177,6 +177,6 @@ def test_what_is_said_of_each_other_to_processes_that_never_met_gives_nothing_ou
     """Where the owner's word does not stand, that is found."""
     assert draw(seed) != draw(seed, plain=("mutual",))
     play(seed)
-    monkeypatch.setattr(EntryMerger, "_seen_since", lambda *_: None)
+    monkeypatch.setattr(EntryMerger, "_answers_since", lambda *_: None)
     with pytest.raises(Broken, match=r"^limit: "):
         play(seed)

@@ -10,6 +10,7 @@ import pytest
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing import SimulatedMesh
 from tests.simulated.meshes import NAMES, drive, mesh_of, total
+from tests.simulated.run import play
 
 SPEC = BucketSpec("b", 500, 100)
 SECONDS = 30.0
@@ -150,3 +151,10 @@ def test_a_key_that_only_the_other_side_asked_for_is_predicted(before: float) ->
     both = {"A": 16.0, "B": 20.0}
     drive(mesh, both, 10.0)
     assert total(drive(mesh, both, 10.0)) <= 1.5 * 20 * 10
+
+
+@pytest.mark.parametrize("seed", [1751725, 1752160, 1753475, 1764129, 1787687, 1792070, 1795040])
+def test_what_a_relay_brought_earlier_than_a_slow_link_is_charged_once(seed: int) -> None:
+    """In these plans the way over a relay is faster than the link itself, in one direction at
+    least."""
+    play(seed)

@@ -29,7 +29,7 @@ cdef class TableInbox:
         uint64_t epoch,
         int64_t at,
         bint newer=True,
-        seen_since=None,
+        answers_since=None,
         bint joining=False,
         bint woke=False,
         bint late=False,
@@ -52,10 +52,9 @@ cdef class TableInbox:
         the definition of the bucket here, 2 if that of its candidate, 3 if both. `origins`: the
         origin here at each of the sender's positions. `node` and `epoch`: the sender's. `at`: as in
         `set_last_seen`. `newer`: no later frame of the sender was seen, so its rates count.
-        `seen_since`: the local ns at which the sender was met, or was seen again after a silence: a
-        column of its own that was not updated since then becomes what it states; None: it only
-        rises.
-        `joining`: the sender has no memory, so answer all entries that are held. `woke`: the sender
+        `answers_since`: when (local ns) its first frame came that it made after it was met, or seen
+        again after a silence: a column of its own that it has not updated since then becomes what
+        it states; None: it only rises. `joining`: the sender has no memory, so answer all entries that are held. `woke`: the sender
         stood still a moment ago. `late`: the frame was too long under way, so only columns that are
         held here rise. `relays`: a byte for each node number, not 0 when some peer is not connected
         to that node: its columns that rise are sent on. `memory`: the sender knows the debts of the
@@ -103,8 +102,8 @@ cdef class TableInbox:
             memory,
         )
         m.keeps_credit, m.newcomer, m.reopen, m.woke = keeps_credit, newcomer, reopen, woke
-        m.last_word = seen_since is not None
-        m.seen_since = 0 if seen_since is None else seen_since
+        m.last_word = answers_since is not None
+        m.answers_since = 0 if answers_since is None else answers_since
         m.crowded, m.room, m.most_room = crowded, room, max(0, most_room)
         m.tables = &f.tables
         m.source_origin = self.epochs.origin(node, epoch)

@@ -18,7 +18,7 @@ cdef extern from "core/core.h" nogil:
         uint32_t definition, columns
     ctypedef struct merge_context_t:
         uint32_t source, source_origin
-        int64_t at, seen_since
+        int64_t at, answers_since
         int newer, last_word, joining, woke, late, memory, keeps_credit, newcomer, reopen
         const uint8_t *relays
         const int64_t *silent

@@ -13,11 +13,12 @@ typedef struct {
     uint32_t source_origin;
     int64_t at; /* when the frame was sent: its receipt less its age, local ns */
     int newer;  /* no later frame of this sender has arrived, so its rates count */
-    /* No frame of the sender's epoch with a higher number has arrived, on earlier links either. So
-     * the sender has counted no more in its own column than this frame shows. */
+    /* No frame of the sender's epoch with a higher number has arrived, on earlier links either, and
+     * the sender made this frame after it was met, or seen again after its last silence. So it has
+     * counted no more in its own column than this frame shows, and no relay has brought more. */
     int last_word;
-    int64_t seen_since; /* when it was met, or seen again after its last silence, local ns */
-    int joining;        /* the sender joined without memory: answer all entries that are held */
+    int64_t answers_since; /* when the first such frame came, local ns */
+    int joining;           /* the sender joined without memory: answer all entries that are held */
     /* The sender knows the debts of the mesh, so entries that are suspect here (see suspect.h) give
      * way to its own. */
     int memory;
@@ -97,13 +98,14 @@ COLD static int shows_older(const table_t *t, const merge_context_t *m, uint32_t
            && m->source && !is_silent(t, m->source, now) && !m->late;
 }
 
-/* Whether the sender has updated this column of its own since `seen_since`. */
-COLD static int updated_since_seen(const table_t *t, uint32_t e, const merge_context_t *m,
-                                   uint32_t origin, int64_t now)
+/* Whether the sender has updated this column of its own since `answers_since`, in a later unit of
+ * its stamp: earlier frames may have come in the same one. */
+COLD static int updated_since(const table_t *t, uint32_t e, const merge_context_t *m,
+                              uint32_t origin, int64_t now)
 {
     column_t c;
     return column_find(t, e, origin, &c) && c.c->last_seen[c.i]
-           && stamp_ns(c.c->last_seen[c.i], now) >= m->seen_since;
+           && stamp_ns(c.c->last_seen[c.i], now) > m->answers_since + (INT64_C(1) << STAMP_SHIFT);
 }
 
 /* Whether the owner of a column, which sends it, has counted less than is held here, and is to be
@@ -118,7 +120,7 @@ static inline int owner_corrects(const table_t *t, uint32_t e, const merge_conte
            && (x->generation < mine->generation
                || (x->generation == mine->generation
                    && (x->taken < mine->taken || x->refunded < mine->refunded)))
-           && !updated_since_seen(t, e, m, x->origin, now);
+           && !updated_since(t, e, m, x->origin, now);
 }
 
 /* Whether a frame's column `x` of this node's own running epoch has larger counts than this node

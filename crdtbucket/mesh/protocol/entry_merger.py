@@ -132,7 +132,7 @@ class EntryMerger:
             epoch=frame.epoch,
             at=now - link.age,
             newer=frame.seq > link.received.highest,
-            seen_since=self._seen_since(link, now) if frame.seq > link.last_word else None,
+            answers_since=self._answers_since(link, frame, now),
             joining=bool(frame.flags & wire.JOINING),
             woke=now < link.woke_until,
             relays=self._visibility.relay_mask(),
@@ -172,12 +172,14 @@ class EntryMerger:
         crowded, room = after.crowded + merged.crowded, after.room + merged.room
         return merged._replace(crowded=crowded, room=room)
 
-    def _seen_since(self, link: PeerState, now: int) -> int | None:
-        """When a peer was met, or seen again after a silence in which relays spoke for it; None
-        where the frame was sent before that: relays may have said what the peer took since."""
+    def _answers_since(self, link: PeerState, frame: wire.Frame, now: int) -> int | None:
+        """Since when a peer, which was met or seen again after a silence, has answered frames that
+        were sent to it after that; None where this frame may have been made before. Relays may have
+        brought what was taken after it. The age of a frame does not say so: on a link that is
+        slower in one direction it is off by seconds."""
         silent = now - link.last_seen >= self._directory.alive_ns
-        before = silent or now - link.age < link.steady_since
-        return None if before else link.steady_since
+        before = silent or frame.seq <= link.last_word or link.answers_since < link.steady_since
+        return None if before else link.answers_since
 
     def _lacks_one(self, frame: wire.Frame, now: int) -> bool:
         """Whether a process for which the peer keeps credit is silent here, too, or the peer names

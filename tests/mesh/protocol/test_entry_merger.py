@@ -114,11 +114,12 @@ def test_what_the_core_is_given_of_a_frame() -> None:
     """In the words of `TableInbox.merge`: whose entries they are, how old, who relays for whom."""
     node = Node()
     node.link.age, node.link.received.highest = 30, 4
-    node.link.last_word, node.link.steady_since, node.link.last_seen = 6, NOW - 70, NOW
+    node.link.last_word, node.link.last_seen, node.link.answers_since = 6, NOW, NOW - 70
     node.members.receive(node.link, frame(members=(), unseen=("third",)), NOW)
     cases: tuple[tuple[dict[str, Any], bool, dict[str, Any]], ...] = (
         ({"seq": 5}, False, {"newer": True}),  # an image that was reverted may count so
-        ({"seq": 7}, False, {"newer": True, "seen_since": NOW - 70}),
+        ({"seq": 7}, False, {"newer": True, "answers_since": NOW - 70}),
+        ({"seq": 6}, False, {"newer": True}),
         ({"seq": 4, "epoch": 10}, False, {"epoch": 10}),
         ({"seq": 4, "flags": wire.JOINING}, False, {"joining": True}),
         ({"seq": 4, "flags": wire.LEAVING}, False, {}),
@@ -141,7 +142,7 @@ def test_what_the_core_is_given_of_a_frame() -> None:
                 "epoch": 9,
                 "at": NOW - 30,
                 "newer": False,
-                "seen_since": None,
+                "answers_since": None,
                 "joining": False,
                 "memory": False,
                 "keeps_credit": False,
@@ -159,16 +160,18 @@ def test_what_the_core_is_given_of_a_frame() -> None:
         )
 
 
-@pytest.mark.parametrize(("silent", "age", "speaks"), [(0, 9, True), (1, 0, False), (0, 11, False)])
-def test_whom_relays_spoke_for_speaks_for_itself_in_what_it_sends_after_it_is_seen(
-    silent: int, age: int, speaks: bool
+@pytest.mark.parametrize(
+    ("silent", "answers", "speaks"), [(0, 10, True), (1, 10, False), (0, 11, False)]
+)
+def test_whom_relays_spoke_for_speaks_for_itself_once_it_answers_what_came_after_that(
+    silent: int, answers: int, speaks: bool
 ) -> None:
     node = Node()
     node.link.last_seen = NOW - silent * node.members.directory.alive_ns
-    node.link.steady_since, node.link.age = NOW - 10, age
+    node.link.steady_since, node.link.answers_since = NOW - 10, NOW - answers
     assert node.merge(seq=1) == NOTHING
     ((_, _, given),) = [call for call in node.table.calls if call[0] == "merge"]
-    assert given["seen_since"] == (NOW - 10 if speaks else None)
+    assert given["answers_since"] == (NOW - 10 if speaks else None)
 
 
 @pytest.mark.parametrize(

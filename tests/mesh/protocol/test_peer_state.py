@@ -247,6 +247,22 @@ def test_the_echo_is_the_newest_time_sent() -> None:
 # ---- rounds ----
 
 
+def test_answers_since_is_when_the_first_frame_came_that_was_made_after_the_peer_was_seen() -> None:
+    """However old the frames seem to be."""
+    peer, came = link(), []
+    peer.connected_again(INFO, 50, 0)
+    for now, echo in ((60, None), (61, 49), (62, 50), (63, 55)):
+        assert peer.measure(frame(sent=now, echo=echo), now, addressed=True)
+        came.append(peer.answers_since >= peer.steady_since)
+    assert came == [False, False, True, True]
+    assert peer.answers_since == 62
+    peer.steady_since = 70  # it was silent meanwhile
+    peer.measure(frame(sent=80, echo=69), 80, addressed=True)
+    assert peer.answers_since == 62
+    peer.measure(frame(sent=81, echo=71), 81, addressed=True)
+    assert peer.answers_since == 81
+
+
 def test_a_round_is_complete_with_its_last_part_and_stands_for_its_first() -> None:
     peer = link()
     parts = [frame(round=1, part=i, parts=3) for i in range(3)]
