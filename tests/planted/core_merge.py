@@ -877,16 +877,23 @@ MUTATIONS = (
     Mutation(
         "what_was_made_in_a_silence_takes_back_what_relays_said",
         "mesh",
-        " or link.answers_since < link.steady_since\n",
+        " or link.answers_since <= link.steady_since\n",
         "\n",
         suite("mesh/protocol/test_entry_merger", "speaks_for_itself"),
     ),
     Mutation(
         "what_was_made_before_the_link_takes_back_what_relays_brought",
         "mesh",
-        "if frame.echo >= self.steady_since > self.answers_since:",
-        "if self.steady_since > self.answers_since:",
+        "if frame.echo >= self.steady_since >= self.answers_since:",
+        "if self.steady_since >= self.answers_since:",
         suite("mesh/protocol/test_peer_state", "answers_since"),
+    ),
+    Mutation(
+        "the_first_frame_after_a_silence_is_an_owners_word",
+        "mesh",
+        " or link.answers_since <= link.steady_since\n",
+        " or link.answers_since < link.steady_since\n",
+        suite("mesh/protocol/test_entry_merger", "speaks_for_itself"),
     ),
     Mutation(
         "what_came_just_before_an_owner_answers_is_its_word",

@@ -153,8 +153,11 @@ def test_a_key_that_only_the_other_side_asked_for_is_predicted(before: float) ->
     assert total(drive(mesh, both, 10.0)) <= 1.5 * 20 * 10
 
 
-@pytest.mark.parametrize("seed", [1751725, 1752160, 1753475, 1764129, 1787687, 1792070, 1795040])
+SLOW = [1700193, 1751725, 1752160, 1753475, 1764129, 1787687, 1792070, 1795040]
+
+
+@pytest.mark.parametrize("seed", SLOW)
 def test_what_a_relay_brought_earlier_than_a_slow_link_is_charged_once(seed: int) -> None:
     """In these plans the way over a relay is faster than the link itself, in one direction at
-    least."""
+    least, in the first one since frames are held for five seconds."""
     play(seed)

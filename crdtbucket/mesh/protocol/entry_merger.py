@@ -178,7 +178,7 @@ class EntryMerger:
         brought what was taken after it. The age of a frame does not say so: on a link that is
         slower in one direction it is off by seconds."""
         silent = now - link.last_seen >= self._directory.alive_ns
-        before = silent or frame.seq <= link.last_word or link.answers_since < link.steady_since
+        before = silent or frame.seq <= link.last_word or link.answers_since <= link.steady_since
         return None if before else link.answers_since
 
     def _lacks_one(self, frame: wire.Frame, now: int) -> bool:

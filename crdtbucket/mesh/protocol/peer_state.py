@@ -50,7 +50,7 @@ class PeerState:
     """Since when frames have come both ways without a break."""
     answers_since: int = NEVER
     """When the first of its frames came that it made after it had received one that was sent to it
-    since `steady_since`; lower than that while none has come."""
+    since `steady_since`; no later than that while none has come."""
     ending: EndedConnection | None = None
     """How its last connection ended, and which dials were refused since. None while it is
     connected, and when this side gave up waiting for it."""
@@ -280,7 +280,7 @@ class PeerState:
         if frame.echo is None:
             return None
         self.reached = max(self.reached, frame.echo)
-        if frame.echo >= self.steady_since > self.answers_since:
+        if frame.echo >= self.steady_since >= self.answers_since:
             self.answers_since = now
         trip = now - frame.echo - frame.hold
         return trip if trip > 0 and frame.hold <= MOST_HOLD_NS else None

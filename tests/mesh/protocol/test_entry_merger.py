@@ -168,7 +168,7 @@ def test_whom_relays_spoke_for_speaks_for_itself_once_it_answers_what_came_after
 ) -> None:
     node = Node()
     node.link.last_seen = NOW - silent * node.members.directory.alive_ns
-    node.link.steady_since, node.link.answers_since = NOW - 10, NOW - answers
+    node.link.steady_since, node.link.answers_since = NOW - 11, NOW - answers
     assert node.merge(seq=1) == NOTHING
     ((_, _, given),) = [call for call in node.table.calls if call[0] == "merge"]
     assert given["answers_since"] == (NOW - 10 if speaks else None)
