@@ -519,7 +519,7 @@ MUTATIONS = (
         "core",
         "    if (debt_units(d, base, net, now) < least)\n",
         "    if (debt_units(d, base, net, now) < 0 * least)\n",
-        suite("simulated/test_pauses", "took_nothing"),
+        suite("core/test_apart", "heard_again"),
     ),
     Mutation(
         "own_takes_are_charged_with_the_next_round_alone",
@@ -556,6 +556,13 @@ MUTATIONS = (
         "    forget_taken(t, e);\n    rewrite_end(t);\n",
         "    rewrite_end(t);\n",
         suite("simulated/test_pauses", "larger_limit"),
+    ),
+    Mutation(
+        "what_is_noted_after_a_jump_is_refilled_as_much_later",
+        "core",
+        "(ns < 0 || r->taken_until < since))",
+        "1)",
+        suite("core/test_apart", "after_a_clock_jumped"),
     ),
     Mutation(
         "own_takes_are_refilled_by_a_clock_that_jumps",

@@ -38,8 +38,6 @@ class Books:
         """When each key was last asked for, ns."""
         self._alone: dict[tuple[str, int, Place], IdealBucket] = {}
         """As `ideals`, for what one process alone has taken."""
-        self._room: dict[Place, float] = {}
-        """The most tokens that any node was seen to keep free for silent peers."""
         self._seen: dict[tuple[str, int, Place], tuple[int, int, dict[Owner, Column]]] = {}
         """By process and key: when it was last looked at (ns), how many keys it had evicted, and
         its columns."""
@@ -167,14 +165,13 @@ class Books:
     ) -> None:
         """What is admitted is there, except for what this node could not know: in any window at
         most C + r t, and the largest such amount, are admitted. In any case one process admits no
-        more than a bucket of its own would, beside guaranteed calls, refunds, and the room that was
-        kept in a full bucket for silent peers, since its own bucket does not fill above that."""
+        more than a bucket of its own would, beside guaranteed calls and refunds, whatever room it
+        keeps for silent peers."""
         alone = self._alone_of(node.name, node.table.epochs.running, place).level(self.mesh.now_ns)
         guaranteed = max(1, self.spec(place).capacity // 20)  # such a call passes at any level
         calls = node.bucket(place[0]).counters()["guaranteed"]
         least = -guaranteed * (1 + calls) - sum(self.ledger.refunded[place].values()) - EPSILON
-        spec = self.spec(place)
-        least -= min(spec.capacity + spec.max_debt, self._most_room(place)) + self.at_once(place)
+        least -= self.at_once(place)
         if alone < least and not node.table.stats()["evicted_indebted"]:
             self.view.broken("alone", f"{node.name} {place} has taken to {alone:.3f} by itself")
         level = self.ideal(place).level(self.mesh.now_ns)
@@ -206,13 +203,6 @@ class Books:
     def at_once(self, place: Place) -> float:
         """Tokens by which a node may lower a debt at once because members say so."""
         return 0.0
-
-    def _most_room(self, place: Place) -> float:
-        """The most room that any node was ever seen to keep free for silent peers, now included."""
-        for node in self._awake(place):
-            room = node.bucket(place[0]).credit(place[1])
-            self._room[place] = max(self._room.get(place, 0.0), room)
-        return self._room.get(place, 0.0)
 
     def _credit(self, place: Place) -> float:
         """The most tokens that may have been kept for silent peers."""

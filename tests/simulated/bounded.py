@@ -39,11 +39,18 @@ class BoundedBooks(Books):
     def __init__(self, plan: Plan, mesh: Network, view: View) -> None:
         super().__init__(plan, mesh, view)
         self.part = FIFTHS + plan.bad, FIFTHS
+        self._room: dict[Place, float] = {}
+        """The most room that any node was seen to keep free for silent peers."""
+
+    def look(self, node: SimulatedNode, place: Place, *, admitted: bool) -> None:
+        room = (one.bucket(place[0]).credit(place[1]) for one in self._awake(place))
+        self._room[place] = max(self._room.get(place, 0.0), *room, 0.0)
+        super().look(node, place, admitted=admitted)
 
     def slack(self, place: Place) -> float:
         """Adds the debts that nodes may lower at once, and what a node takes out of the room that
         it alone keeps for a bad member, as the others take that room for full."""
-        room = min(self.spec(place).capacity, self._most_room(place))
+        room = min(self.spec(place).capacity, self._room.get(place, 0.0))
         return super().slack(place) + self.at_once(place) + room
 
     def at_once(self, place: Place) -> float:

@@ -26,6 +26,8 @@ REMEMBERED_NS = 30 * SECOND
 come."""
 ANEW = ("reset", "flood", "surge", "stage", "unstage", "jump", "still")
 """After these events the demand is judged anew, once all that may be owed has refilled."""
+BURST = 2
+"""After a burst of a half of the capacity or more they are always compared."""
 LOOKS = 60
 """How often the columns of the main key are compared with the books, at most."""
 
@@ -88,7 +90,8 @@ class Oracle:
             if (spec := self.reloads.in_force()) is not None:
                 self.service = self.service.under(spec)
             self.service.took(node, calls, cost, allowed)
-            if self.mesh.now_ns < self._due:
+            large = BURST * allowed * cost >= node.bucket("main").spec.capacity
+            if self.mesh.now_ns < self._due and not large:
                 return
             self._due = self.mesh.now_ns + round(self.plan.seconds / LOOKS * SECOND)
         self.books.look(node, place, admitted=allowed > 0)

@@ -399,3 +399,33 @@ def test_clocks_that_run_apart_make_no_newcomer_of_who_has_begun_with_the_others
     mesh.advance(40.0)
     owed = debts(mesh).values()
     assert max(owed) - min(owed) < 0.001 * mesh.now_ns
+
+
+@pytest.mark.parametrize("how", ["cut", "paused"])
+@pytest.mark.parametrize("second", ["the same node", "another one", "the one that was silent"])
+@pytest.mark.parametrize(
+    ("size", "rate", "load", "silence"),
+    [(2, 333, 0.9, 5.0), (2, 100, 0.9, 30.0), (3, 333, 0.3, 30.0), (4, 333, 0.9, 30.0)],
+)
+def test_a_burst_beside_a_silent_peer_is_owed_by_all_when_that_one_is_seen_again(
+    size: int, rate: int, load: float, silence: float, second: str, how: str
+) -> None:
+    """All were asked for a light load. The burst went into the room that was kept for the silent
+    peer, which took nothing. A full bucket was given out again, by the same node, too."""
+    mesh = mesh_of(size, BucketSpec("b", 1_000, rate))
+    *live, silent = NAMES[:size]
+    light = dict.fromkeys(NAMES[:size], load * rate / size)
+    drive(mesh, light, 20.0)
+    if how == "cut":
+        mesh.partition([silent], live)
+    else:
+        mesh.suspend(silent, silence + 0.3)
+    drive(mesh, dict.fromkeys(live, load * rate / size), silence)
+    first = mesh["A"].take_burst("b", "k", 2_000)
+    assert first >= 700
+    mesh.advance(0.3)
+    mesh.heal()
+    mesh.advance(0.4)
+    other = {"the same node": "A", "another one": live[-1]}.get(second, silent)
+    admitted = first + mesh[other].take_burst("b", "k", 2_000)
+    assert admitted <= 1_000 + 0.7 * rate + 50

@@ -120,7 +120,7 @@ cdef class Table:
         """Moves the levels with a clock that jumped by `ns` against those of the peers, so that
         debts stay what they were, but not above their ceiling. Peers that were last seen before the
         local ns `since`, which is the time to which the clock jumped or a little less, have been
-        silent for `ns` less."""
+        silent for `ns` less, and takes that are refilled before it are refilled `ns` later."""
         self.memory.enter()
         shift_all(self.t, ns, since, clock_ns(self.t))
         self.memory.leave()

@@ -140,25 +140,6 @@ static inline int64_t stated_ns(const definition_t *d, i128 debt)
     return debt <= slack_units(d) ? 0 : (int64_t)units_to_ns(d, debt > cap ? cap : debt);
 }
 
-/* A debt as it is advertised, ns: `shown`, and what is `hidden` by the far credit. */
-typedef struct {
-    int64_t shown;
-    /* What this node owes by itself beyond that: at most the far credit, and all of it while the
-     * bucket has not been full. Whoever keeps less credit owes it, too: otherwise this node would
-     * advertise a full bucket to that one for as long as the credit lasts, whatever is taken from
-     * it. */
-    int64_t hidden;
-} advertised_t;
-
-/* The debt that an entry, whose column has `net` tokens, advertises at `now`. */
-static inline advertised_t advertised_debt(const table_t *t, uint32_t e, int64_t net, int64_t now)
-{
-    const definition_t *d = &t->definitions[t->hot[e].bucket];
-    i128 debt = debt_units(d, LOAD(t->hot[e].base), net, now), far = entry_far(t, e, d, now);
-    int64_t shown = stated_ns(d, debt), all = UNLIKELY(far > 0) ? stated_ns(d, debt + far) : shown;
-    return (advertised_t){shown, all > shown ? all - shown : 0};
-}
-
 /* Called when the limit is lowered while peers are silent: from now on these are predicted at what
  * the old limit granted of their demand. That share cannot be computed later, when the demand has
  * changed. */

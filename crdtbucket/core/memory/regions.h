@@ -49,6 +49,9 @@ typedef struct {
     size_t remembered_size; /* bytes */
     /* Local ns at which a peer that was silent was last seen again. */
     int64_t silence_ended;
+    /* Local ns until which some key has noted takes that are not refilled, see level/remembered.h.
+     * Later no merge has to look for them. */
+    int64_t noted_until;
 } table_t;
 
 #define FLUSH_SLOTS 4096

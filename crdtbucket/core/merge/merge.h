@@ -172,14 +172,14 @@ static int merge_levels(table_t *t, uint32_t e, const wire_entry_t *w, const wir
                      ? debt_apart(t, e, d, m, w, g, debt + far, stated + hidden, rest, now)
                      : UNBOUNDED,
          advertised = stated + (UNLIKELY(hidden > far) ? hidden - far : 0),
-         there = stated + (UNLIKELY(rest < far) ? surely_hidden(d, g, hidden, far - rest) : 0),
-         after = merged_debt(d, debt, advertised, there, g, m, wd, rest, apart);
-    if (UNLIKELY(m->woke && far > 0))
-        after = charge_lately(t, e, d, m, g, debt + far, stated + hidden,
-                              g->brings_silent > 0 ? rest : far, after, now);
+         after = merged_debt(d, debt, advertised, stated, g, m, wd, rest, apart);
+    i128 left = far > 0 && g->brings_silent > 0 ? rest : far;
+    if (UNLIKELY(far > 0))
+        note_brought(t, e, d, m, g, stated + hidden, now);
     if (UNLIKELY(g->earlier > 0))
         after = charged_at_most(d, debt, after, wd->same ? advertised : 0, g);
     after = lowered_at_most(t, e, d, m, g, debt, after, now, &r->lowered);
+    after = noted_at_least(t, e, d, left, after, now);
     after = clamp_merged(t, hot, d, debt, after, least, now);
     if (UNLIKELY(g->mixed))
         note_mixed(t, e, d, m->members, after, now);

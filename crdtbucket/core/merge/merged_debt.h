@@ -93,22 +93,10 @@ COLD static i128 debt_apart(const table_t *t, uint32_t e, const definition_t *d,
     return here + there + (beyond > 0 ? beyond : 0) - rest;
 }
 
-/* The part of the `hidden` debt of the sender that it certainly owes by itself, in units. Until
- * its bucket has been full, the sender counts as taken what it keeps for others, so it may hide
- * no more than that. But the bucket has been full if the sender would otherwise have owed more
- * than a capacity when the silence began: what it hides now, and that part of what was `kept`
- * here for the nodes whose takes it brings which they did not take. The margin of a quarter is
- * there since both sides reckon a little differently. */
-COLD static i128 surely_hidden(const definition_t *d, const comparison_t *g, i128 hidden, i128 kept)
-{
-    i128 unused = kept - token_units(d, g->brings_silent);
-    return unused > 0 && 4 * (unused + hidden) > 5 * full_units(d) ? hidden : 0;
-}
-
-/* The debt after the merge, in units, before the clamp. `debt` is signed. `there`: what the
- * sender certainly owes by itself. `rest`: the credit that is kept afterwards. `apart`: the most
- * that may be owed after the sender was silent. */
-static i128 merged_debt(const definition_t *d, i128 debt, i128 advertised, i128 there,
+/* The debt after the merge, in units, before the clamp. `debt` is signed. `stated`: what the
+ * sender shows that it owes by itself. `rest`: the credit that is kept afterwards. `apart`: the
+ * most that may be owed after the sender was silent. */
+static i128 merged_debt(const definition_t *d, i128 debt, i128 advertised, i128 stated,
                         const comparison_t *g, const merge_context_t *m, const wire_definition_t *w,
                         i128 rest, i128 apart)
 {
@@ -132,8 +120,9 @@ static i128 merged_debt(const definition_t *d, i128 debt, i128 advertised, i128 
         out = out < least ? least : out;
     }
     /* A burst at the end of a partition is not hidden by the credit that was kept for it. */
-    if (debt < g->charged_before && g->brings_silent > 0 && there > 0) {
-        i128 brought = token_units(d, g->brings_silent), least = there < brought ? there : brought;
+    if (debt < g->charged_before && g->brings_silent > 0 && stated > 0) {
+        i128 brought = token_units(d, g->brings_silent),
+             least = stated < brought ? stated : brought;
         if (adopt < least)
             least = adopt;
         if (out < least - rest)
@@ -142,22 +131,35 @@ static i128 merged_debt(const definition_t *d, i128 debt, i128 advertised, i128 
     return out;
 }
 
-/* The debt after a merge with an entry of a peer that stood still a moment ago: `after`, but at
- * least what was taken lately, here (where `owed` is owed) and by the nodes of which the entry
- * brings takes. These count for as much as the sender owes by itself (`there`), less what was
- * refilled since the frame was sent. They count also if their node is no longer silent, as the
- * credit that is kept for another one (`rest`) would hide them. */
-COLD static i128 charge_lately(table_t *t, uint32_t e, const definition_t *d,
-                               const merge_context_t *m, const comparison_t *g, i128 owed,
-                               i128 there, i128 rest, i128 after, int64_t now)
+/* While room is kept for silent peers, notes what an entry brings that was surely taken lately: all
+ * takes, if the sender stood still a moment ago, also of nodes that are no longer silent; else
+ * those of a sender that is not silent, since its last round. They count for as much as the sender
+ * owes by itself (`there`), less what was refilled since. */
+COLD static void note_brought(table_t *t, uint32_t e, const definition_t *d,
+                              const merge_context_t *m, const comparison_t *g, i128 there,
+                              int64_t now)
 {
-    i128 brought = token_units(d, g->brings_held + g->brings_lacking);
-    brought = (there < brought ? there : brought) - (i128)(now - m->at) * d->p;
-    if (brought <= 0 || m->late || m->newcomer)
-        return after;
-    i128 least = taken_lately(t, e, d, owed, now) + brought - rest;
+    const node_t *source = &t->nodes[m->source];
+    int64_t brings = m->woke ? g->brings_held + g->brings_lacking : g->brings_own,
+            since = m->woke ? m->at : source->last_seen;
+    int live = source->known_by == BY_LINK && !source->unmet && !g->brings_lacking;
+    if (m->late || m->newcomer || !m->source || (!m->woke && !live))
+        return;
+    i128 brought = token_units(d, brings);
+    brought = (there < brought ? there : brought) - (i128)(now - since) * d->p;
     /* What was taken here since the last averaging is noted with the next one. */
-    note_taken(t, e, d, units_until(taken_until(t, e), d, now) + brought, now);
+    if (brought > 0)
+        note_taken(t, e, d, units_until(taken_until(t, e), d, now) + brought, now);
+}
+
+/* The debt after a merge, in units: `after`, but at least what is noted, less the credit that is
+ * kept for silent peers (`left`). */
+static inline i128 noted_at_least(const table_t *t, uint32_t e, const definition_t *d, i128 left,
+                                  i128 after, int64_t now)
+{
+    if (LIKELY(now >= t->noted_until) || taken_until(t, e) <= now)
+        return after;
+    i128 least = taken_lately(t, e, d, cap_units(d), now) - left;
     return after < least ? least : after;
 }
 

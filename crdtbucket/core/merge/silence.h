@@ -124,6 +124,7 @@ static void shift_all(table_t *t, int64_t ns, int64_t since, int64_t now)
 {
     if (ns > 0)
         shift_silences(t, ns, since, now);
+    t->noted_until += t->noted_until && ns > 0 ? ns : 0;
     for (int64_t i = 0; i < t->h->bump; i++) {
         hot_t *hot = &t->hot[i];
         const definition_t *d = &t->definitions[hot->bucket];
@@ -134,7 +135,8 @@ static void shift_all(table_t *t, int64_t ns, int64_t since, int64_t now)
         if (debt_units(d, base, net, now) > cap_units(d))
             base_move(t, hot, base, base_for(d, cap_units(d), net, now));
         struct remembered *r = remembered_held(t, (uint32_t)i);
-        if (r && r->taken_until)
+        /* What would be refilled after the jump anyway may have been noted since then. */
+        if (r && r->taken_until && (ns < 0 || r->taken_until < since))
             r->taken_until += ns;
     }
     for (uint32_t i = 0; i < t->h->definitions; i++) {
