@@ -143,27 +143,6 @@ def test_a_burst_is_owed_when_a_peer_is_heard_again_that_took_nothing(jump: int)
     assert bucket.debt("k") == 60 * TOKEN
 
 
-def test_what_is_noted_after_a_clock_jumped_is_not_noted_for_as_much_longer() -> None:
-    """It is noted before the peers' frames show the jump. What was taken before it counts as
-    refilled then."""
-    apart = Apart()
-    for _ in range(50):
-        apart.each_second(1, 8, 1)
-        apart.b.table.nodes.set_last_seen(apart.b.node_of(0), apart.now)
-        send(apart.a, apart.b)
-    table, bucket = apart.b.table, apart.b.bucket
-    now = apart.now + 3600 * SECOND
-    table.set_time(now)
-    bucket.take("k", 10)
-    table.outbox.collect()
-    table.shift(3600 * SECOND, now)
-    apart.now = now
-    table.nodes.set_last_seen(apart.b.node_of(0), now)
-    bucket.take("k", 1)
-    table.outbox.collect()
-    assert (bucket.debt("k") or 0) <= 11 * TOKEN
-
-
 @pytest.mark.parametrize("burst", [0, 60])
 def test_what_a_sender_keeps_for_this_side_hides_nothing_of_its_debt(burst: int) -> None:
     """It has seen this side ask for much, so what it takes itself is hidden by what it keeps. Calls

@@ -562,7 +562,7 @@ MUTATIONS = (
         "core",
         "(ns < 0 || r->taken_until < since))",
         "1)",
-        suite("core/test_apart", "after_a_clock_jumped"),
+        suite("simulated/test_clock_steps", "after_a_clock_jumped"),
     ),
     Mutation(
         "own_takes_are_refilled_by_a_clock_that_jumps",

@@ -7,6 +7,7 @@ import pytest
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing import SimulatedMesh
 from tests.simulated.meshes import SECOND, drive, jump, mesh_of, stand_still, total
+from tests.simulated.run import play
 
 SLOW = BucketSpec("b", 100, 2)
 """Full after 50 s, so that a jump of a minute fills it."""
@@ -93,3 +94,8 @@ def test_a_machine_that_stood_still_gives_out_no_more_than_before(part: float, c
     assert max(starved for _, _, starved in last.values()) < 1.0
     if part < 0.3:
         assert sum(denied for _, denied, _ in last.values()) == 0
+
+
+def test_what_is_noted_after_a_clock_jumped_is_not_noted_for_as_much_longer() -> None:
+    """It is noted before the peers' frames show the jump; else the key owes for long."""
+    play(1700401)
