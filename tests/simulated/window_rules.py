@@ -23,9 +23,9 @@ REMEMBERED = 10.0
 BURSTY = 0.45
 """The most over-admission, as a share of the capacity, where bursts repeat: each shows what the
 next will be. More may be what all are asked for at the same moment beyond a capacity: each node
-decides before it can know of the others, and holds back what a burst like the last one takes in the
-time since their newest update, which may be next to none (rules 5 and 7 of the predictions in
-docs/model.md)."""
+decides before it can know of the others, and holds back only what they took in the time since their
+newest update if they had the rate of the last burst, as far as it is remembered (rules 5 and 7 of
+the predictions in docs/model.md)."""
 
 
 class WindowRules:
