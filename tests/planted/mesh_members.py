@@ -583,6 +583,13 @@ MUTATIONS = (
         suite("mesh/protocol/test_relays", "speaks_for_itself"),
     ),
     Mutation(
+        "members_that_only_relays_see_are_not_predicted",
+        "mesh",
+        "            self._table.nodes.set_relayed(node, epoch, at)\n",
+        "            pass\n",
+        suite("simulated/test_parted", "later_a_node"),
+    ),
+    Mutation(
         "ages_stated_of_members_that_are_silent",
         "mesh",
         "            if 0 <= age < self._table.nodes.near_ns:\n",

@@ -30,6 +30,8 @@ DEAD = 14.0
 dials."""
 LONGEST = 400
 """The most rounds to wait until every key is full."""
+PRUNED = 120.0, 100
+"""Seconds or rounds, whichever are more, within which the epochs of dead members get tombstones."""
 
 
 class BoundedBooks(Books):
@@ -242,7 +244,31 @@ class Bounded:
             return  # its connections did not end, so its share is kept as long as that may be a cut
         if any(self._cut_off(node) for node in self._live()):
             return  # and what relays state of it is charged, as far as it may have taken it since
-        for node in self._live():
-            left, least = node.peek("main", "key").remaining, node.bucket("main").spec.capacity
-            if left < least:
-                self.view.broken("recovered", f"{node.name} shows {left} of {least} tokens")
+        if self._owing():
+            self._wait_for_tombstones()
+        for name, left, least in self._owing():
+            self.view.broken("recovered", f"{name} shows {left} of {least} tokens")
+
+    def _owing(self) -> list[tuple[str, int, int]]:
+        """Of the nodes whose bucket is not full: name, tokens left, capacity."""
+        shown = (
+            (node.name, node.peek("main", "key").remaining, node.bucket("main").spec.capacity)
+            for node in self._live()
+        )
+        return [(name, left, least) for name, left, least in shown if left < least]
+
+    def _wait_for_tombstones(self) -> None:
+        """A bad member that has stated other counts of itself to each node leaves columns that
+        differ. What relays state of it is charged, as far as it may have taken it since its last
+        update: more with every second, until its epoch has a tombstone, because a node that counts
+        as dead may still run elsewhere. Then all debts refill."""
+        seconds, rounds = PRUNED
+        until = self.mesh.now_ns + max(seconds, rounds * self.plan.gossip_interval) * SECOND
+        bad = {one.epoch for one in self.bad}
+        while self.mesh.now_ns < until and any(
+            epoch in bad and not gone
+            for node in self._live()
+            for _, _, epoch, gone in node.table.epochs.origins()
+        ):
+            self.mesh.advance(1.0)
+        self.mesh.advance(self._patience())

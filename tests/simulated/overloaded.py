@@ -55,6 +55,8 @@ class Overloaded:
     def __init__(self, plan: Plan, mesh: Network, view: View) -> None:
         self._plan, self._mesh, self._view = plan, mesh, view
         self._lag = view.hops * (plan.gossip_interval + plan.one_way)
+        self._hold_alike = True
+        """Whether every node can hold what the others owe."""
         self.judged = False
         """Whether the end of this run could be judged."""
 
@@ -69,6 +71,8 @@ class Overloaded:
         (spec,) = specs
         owed = max(node.peek(*MAIN).debt for node in nodes) * spec.rate_per_second / SECOND
         self._lag = self._view.hops * (self._plan.gossip_interval + self._plan.one_way)
+        held = spec.capacity + min(node.bucket("main").max_debt for node in nodes)
+        self._hold_alike = owed <= held
         seconds = self._lasts(spec, owed)
         if seconds > 0:
             self.judged = True
@@ -127,6 +131,12 @@ class Overloaded:
             self._broken(f"{said}, {mean:.1f} are the mean")  # one that evicts the key admits more
 
     def _share(self, window: Window) -> float:
+        """The least share of the mean that is due to each node. After a limit was lowered, a node
+        keeps a raised ceiling of debt until what it owed before has refilled. A process that has
+        begun since then does not, and forgives what is beyond its own ceiling; so until then it
+        admits what is refilled, and nothing is due to the others."""
+        if not self._hold_alike:
+            return 0.0
         lately = window.since / SECOND < self._plan.seconds + REMEMBERED_S
         uneven = any(self._uneven(phase) for phase in self._plan.phases)
         return SHARE_UNEVEN if lately and uneven else SHARE

@@ -15,8 +15,9 @@ class Parted:
 
     A node keeps credit for a silent node by the rate of its calls when it was last seen, without
     the first ones and over a second at least, since a rate is hardly known soon after the first
-    call. What the silent node took beyond that arrives at once, and no node can know when it was
-    taken, so it is charged as if taken now.
+    call. A member that only relays show is not predicted at all before they have shown it for the
+    near horizon, since it may have just ended. What the silent node took beyond that arrives at
+    once, and no node can know when it was taken, so it is charged as if taken now.
 
     So is all that was taken while a node stood still, where tables are asked for more keys than
     they hold. That node reads at once what came from several sides, none of which knows what the
@@ -24,8 +25,10 @@ class Parted:
     others, since no frame says that this has refilled, and sends that debt to them.
     """
 
-    def __init__(self, view: View) -> None:
-        self._view = view
+    def __init__(self, view: View, learns: float) -> None:
+        """`learns`: seconds after the first take of a node by which all others can predict it, by
+        relays as well."""
+        self._view, self._learns_ns = view, round(learns * SECOND)
         self._tokens: dict[str, int] = defaultdict(int)
         """Tokens admitted by each node so far."""
         self._first: dict[str, tuple[int, int]] = {}
@@ -68,13 +71,15 @@ class Parted:
                 self._since, self._parts, self._before = moved, parts, dict(self._tokens)
             return 0
         self._parts = []
-        more = {name: self._beyond(name, now) for name in self._tokens}
-        return round(max((sum(more[n] for n in more if n not in p) for p in were), default=0.0))
+        more = [sum(self._beyond(n, p, now) for n in self._tokens if n not in p) for p in were]
+        return round(max(more, default=0.0))
 
-    def _beyond(self, name: str, now: int) -> float:
-        """Tokens that a node took since the mesh is in parts, beyond the credit that is kept for
-        it."""
+    def _beyond(self, name: str, part: list[str], now: int) -> float:
+        """Tokens that a node took since the mesh is in parts, beyond the credit that each node of
+        another part keeps for it."""
         before = self._before.get(name, 0)
         first, tokens = self._first.get(name, (now, 0))
         rate = max(0, before - tokens) / max(SECOND, self._since - first)
+        if self._since - first < self._learns_ns and not {*part} <= {*self._view.mesh.peers(name)}:
+            rate = 0.0
         return max(0.0, self._tokens[name] - before - rate * (now - self._since))

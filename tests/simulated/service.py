@@ -59,7 +59,9 @@ class Service:
         self._changes: list[int] = []
         self._started: dict[str, int] = {}
         self._missing: dict[str, Missing] = {}
-        self._parted = Parted(view)
+        self._learns = (1.0 + 2 * self.lag) * (2 if plan.loss[0] else 1)
+        """Seconds by which nodes know each other's rates."""
+        self._parted = Parted(view, self._learns)
         self.rules = WindowRules(plan, mesh, view, self.lag)
 
     def changes(self, at: float) -> None:
@@ -78,9 +80,8 @@ class Service:
             self._under_old = True
             self.light.unclear(now)
         if what in ("cut", "stall") and self.learned is None:
-            known = (1.0 + 2 * self.lag) * (2 if self.plan.loss[0] else 1)
             self._heard, self._silence = self.calls, now
-            self.learned = self.calls if now >= known * SECOND else 0
+            self.learned = self.calls if now >= self._learns * SECOND else 0
         if what in ("come", "return") and not any(n.up for n in self.mesh.nodes.values()):
             self.true = IdealBucket(self.plan.main, 2**53)  # no node has a memory of what was taken
         if what in ("come", "return"):

@@ -80,6 +80,20 @@ def test_who_has_ended_and_may_only_be_cut_off_is_charged_what_relays_state_of_i
     run(plan)
 
 
+@pytest.mark.slow
+def test_what_relays_state_of_the_dead_is_charged_until_their_epochs_have_tombstones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each node had other counts of them. Without tombstones the bucket never fills again."""
+    play(1795814)
+    plain = {*DIMENSIONS} - {"lied", "bad"}
+    plan = draw(1795814, plain, {*range(16)} - {2, 3, 4, 6, 7, 8, 10})
+    run(plan)
+    monkeypatch.setattr(Pruner, "step", lambda *args, **options: None)
+    with pytest.raises(Broken, match="recovered"):
+        run(plan)
+
+
 def test_what_a_node_counts_that_was_not_met_yet_may_be_stated_by_others() -> None:
     """Its first frame is under way for two seconds, and after one it counts as silent."""
     plan = draw(1181821)

@@ -17,7 +17,7 @@ from tests.simulated.drawing import DIMENSIONS, draw
 from tests.simulated.ending import Ending
 from tests.simulated.network import Network
 from tests.simulated.plan import Event, Phase
-from tests.simulated.run import Run
+from tests.simulated.run import Run, play
 from tests.simulated.service import Service
 from tests.simulated.truth import IdealBucket, LateBucket
 from tests.simulated.view import ENDED_NS, Broken, View
@@ -266,22 +266,33 @@ def test_who_goes_on_after_a_burst_leaves_the_others_what_they_may_take_until_th
 
 
 @pytest.mark.parametrize(
-    ("period", "beyond", "expects"),
-    [(4.0, 60, pytest.raises(Broken, match="bursts")), (4.0, 40, DOES), (6.0, 60, DOES)],
+    ("period", "beyond", "step", "expects"),
+    [
+        (4.0, 60, 0.01, pytest.raises(Broken, match="bursts")),
+        (4.0, 40, 0.01, DOES),
+        (6.0, 60, 0.01, DOES),
+        # 120 tokens are asked for at one moment, 20 more than there are.
+        (4.0, 60, 0.2, DOES),
+        (4.0, 70, 0.2, pytest.raises(Broken, match="bursts")),
+    ],
 )
 def test_bursts_that_come_again_before_the_last_one_is_forgotten_are_expected(
-    period: float, beyond: int, expects: AbstractContextManager[object]
+    period: float, beyond: int, step: float, expects: AbstractContextManager[object]
 ) -> None:
     bucket = BucketSpec("main", 100, 10)
     plan = replace(draw(0), nodes=("A",), linked=(), events=(), main=bucket, cost=1, storm=None)
-    plan = replace(plan, latency=0.02, gossip_interval=0.1, loss=(0.0,) * 3, seconds=1.0)
-    plan = replace(plan, arrivals=("bursts", period))
+    plan = replace(plan, latency=0.02, gossip_interval=0.1, loss=(0.0,) * 3, seconds=150 * step)
+    plan = replace(plan, arrivals=("bursts", period), phases=(Phase(0.0, 6.0, (1.0,)),))
     mesh = Network("A", [bucket], linked=[], seed=1)
     service = Service(plan, mesh, View(plan, mesh))
     window = service._open(0, 0)
     window.give(100 + beyond, 0)
     with expects:
         service.rules.check_over_admission(window, 6 * period)
+
+
+def test_a_whole_burst_at_one_moment_is_decided_before_anybody_knows_of_it() -> None:
+    play(1796452)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing import SimulatedNode
 from tests.simulated.drawing import draw
 from tests.simulated.network import Network
+from tests.simulated.oracle import Oracle
 from tests.simulated.overloaded import Overloaded
 from tests.simulated.plan import Plan
 from tests.simulated.run import Run
@@ -23,11 +24,21 @@ MANY, LEAST = 12, 0.6
 Burst = Callable[..., int]
 
 
-def overloaded(capacity: int) -> Overloaded:
+LOWERED = 1786438
+"""A limit is lowered, and a process that begins afterwards can hold less debt than the others."""
+
+
+def overloaded(capacity: int, raised: str = "", owed: int = 0) -> Overloaded:
+    """`raised`: nodes with a raised ceiling of debt. A owes so many tokens."""
     nodes, linked = ("A", "B", "C"), (("A", "B"), ("A", "C"), ("B", "C"))
     plan = replace(draw(0), nodes=nodes, linked=linked, events=(), gossip_interval=0.1)
     mesh = Network("ABC", [BucketSpec("main", capacity, 50)], linked=["AB", "AC", "BC"], seed=1)
-    mesh.advance(2.0)
+    for name in raised:
+        mesh.nodes[name].bucket("main").define(mesh.specs[0], min_debt=owed)
+    mesh.advance(1.0)
+    if owed:
+        mesh.nodes["A"].settle("main", "key", owed)
+    mesh.advance(1.0)
     return Overloaded(plan, mesh, View(plan, mesh))
 
 
@@ -40,6 +51,10 @@ def test_a_mesh_that_keeps_to_the_limit(capacity: int) -> None:
 
 def all_denied(node: SimulatedNode, burst: Burst, calls: int, cost: int) -> int:
     return 0
+
+
+def none_for_one(node: SimulatedNode, burst: Burst, calls: int, cost: int) -> int:
+    return 0 if node.name == "A" else burst(calls, cost)
 
 
 def half_for_one(node: SimulatedNode, burst: Burst, calls: int, cost: int) -> int:
@@ -91,6 +106,18 @@ def test_a_mesh_that_does_not_keep_to_it(
     Planted(monkeypatch, wrong)
     with pytest.raises(Broken, match="overloaded"):
         found.check()
+
+
+def test_who_can_hold_less_debt_gets_more_until_that_has_refilled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    overloaded(100, "AB", 1000).check()
+    run = Run(draw(LOWERED)).play()
+    assert isinstance(run.oracle, Oracle)
+    assert run.oracle.overloaded.judged
+    Planted(monkeypatch, none_for_one)
+    with pytest.raises(Broken, match="are the mean"):
+        overloaded(100, "ABC", 1000).check()
 
 
 def fits(plan: Plan) -> bool:

@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+
+from crdtbucket.mesh.protocol.unlinked import UnlinkedMembers
 from tests.simulated.drawing import draw
 from tests.simulated.network import Network
 from tests.simulated.parted import Parted
-from tests.simulated.view import View
+from tests.simulated.run import play, run
+from tests.simulated.view import Broken, View
 
 SECOND = 10**9
-WAYS = [("A", "B"), ("B", "A")]
+LEARNS = 8.0
+SEEN_BY_RELAYS = 1767005
+"""Two ends of a chain, whose middle ends soon, are linked by a newcomer."""
 
 
-def unexpected(before: int, tokens: list[int]) -> int:
+def unexpected(before: int, tokens: list[int], nodes: str = "AB") -> int:
     """Unexpected at the end: B takes 10 a second for so many seconds, and then these, once a
-    second, while it is cut off."""
+    second, while it is cut off. `nodes`: the chain that A and B are in."""
     plan = draw(0)
-    mesh = Network("AB", [plan.main], linked=["AB"], seed=1)
-    parted, second = Parted(View(plan, mesh)), 0
+    mesh = Network(nodes, [plan.main], linked=list(map("".join, pairwise(nodes))), seed=1)
+    parted, second = Parted(View(plan, mesh), LEARNS), 0
     for second in range(before):
         assert parted.took("B", 10, second * SECOND) == 0
-    mesh.cut_ways(WAYS, times_out=False)
+    ways = [way for peer in mesh.peers("B") for way in ((peer, "B"), ("B", peer))]
+    mesh.cut_ways(ways, times_out=False)
     parted.happens(second * SECOND)
     for number in tokens:
         second += 1
         assert parted.took("B", number, second * SECOND) == 0
-    mesh.mend(WAYS, resets=False)
+    mesh.mend(ways, resets=False)
     parted.happens(second * SECOND)
     return parted.took("A", 0, second * SECOND)
 
@@ -45,11 +55,29 @@ def test_a_rate_of_the_first_calls_is_not_known() -> None:
     assert unexpected(1, [10] * 20) == 200
 
 
+def test_a_member_that_only_relays_show_is_not_predicted_at_first() -> None:
+    assert unexpected(5, [10] * 20, "ACB") == 200
+    assert unexpected(10, [10] * 20, "ACB") <= 20
+    play(SEEN_BY_RELAYS)
+
+
+def test_later_a_node_that_does_not_predict_such_a_member_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plan = draw(SEEN_BY_RELAYS)
+    stall, *rest = plan.events
+    plan = replace(plan, events=(stall._replace(at=LEARNS), *rest))
+    run(plan)
+    monkeypatch.setattr(UnlinkedMembers, "seen", lambda *args: None)
+    with pytest.raises(Broken, match="denied: n2"):
+        run(plan)
+
+
 def test_what_was_taken_while_a_node_stood_still_may_come_at_once_where_tables_are_too_small() -> (
     None
 ):
     plan = draw(0)
-    parted = Parted(View(plan, Network("AB", [plan.main], linked=["AB"], seed=1)))
+    parted = Parted(View(plan, Network("AB", [plan.main], linked=["AB"], seed=1)), LEARNS)
     assert parted.took("A", 10, SECOND) == 0
     parted.stands_still(3 * SECOND)
     assert [parted.took(name, 10, 2 * SECOND) for name in "ABA"] == [0, 0, 0]

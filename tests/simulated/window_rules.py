@@ -22,7 +22,10 @@ REMEMBERED = 10.0
 """Seconds for which a burst is remembered: in that time its memory fades to a seventh."""
 BURSTY = 0.45
 """The most over-admission, as a share of the capacity, where bursts repeat: each shows what the
-next will be."""
+next will be. More may be what all are asked for at the same moment beyond a capacity: each node
+decides before it can know of the others, and holds back only what they took in the time since their
+newest update if they had the rate of the last burst, as far as it is remembered (rules 5 and 7 of
+the predictions in docs/model.md)."""
 
 
 class WindowRules:
@@ -159,7 +162,10 @@ class WindowRules:
         again = again and plan.period <= REMEMBERED / 2  # else the last burst has faded
         seen = again and sum(window.offered.values()) < 3 * self.rate * seconds
         roomy = plan.main.capacity >= 25 * plan.cost * nodes
-        if quick and seen and roomy and window.beyond > BURSTY * plan.main.capacity:
+        up = [name for name, node in self.mesh.nodes.items() if node.up]
+        at_once = sum(self.rate_of(name, window.since) for name in up) * plan.step
+        most = BURSTY * plan.main.capacity + max(0.0, at_once - plan.main.capacity)
+        if quick and seen and roomy and window.beyond > most:
             self.view.broken(
                 "bursts", f"{window.beyond:.1f} tokens beyond a capacity of {plan.main.capacity}"
             )
