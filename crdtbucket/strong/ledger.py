@@ -45,10 +45,12 @@ class Ledger:
         rules: RuleBook,
         *,
         nodes: Callable[[], int] = lambda: 1,
+        usual: Callable[[], int] | None = None,
         on_unsettled: Callable[[], None] = lambda: None,
     ) -> None:
-        """`nodes`: how many nodes share the limits, as far as is known here. `on_unsettled` is
-        called when a key is added to what the store lacks."""
+        """`nodes`: how many nodes share the limits, as far as is known here; `usual`: the same
+        without the doubt of a newcomer, as in `Quota`. `on_unsettled` is called when a key is added
+        to what the store lacks."""
         self.table = table
         self.names = names
         self.lock = ForkLock()
@@ -59,7 +61,7 @@ class Ledger:
         self.slots = SlotLedger(table, self.names, rules.slots, nodes, on_unsettled)
         """The holds on buckets of slots."""
         self._rules = rules
-        self.local = LocalDecisions(rules, nodes, table.now, self.lock)
+        self.local = LocalDecisions(rules, nodes, table.now, self.lock, usual)
         self._synced: dict[Place, int] = {}
         self.counters = dict.fromkeys(
             ("denied_here", "unclaimed_charges", "settled_keys", "settled_tokens"), 0

@@ -28,14 +28,17 @@ class LocalDecisions:
         nodes: Callable[[], int],
         now: Callable[[], int],
         lock: ForkLock,
+        usual: Callable[[], int] | None = None,
     ) -> None:
         """`nodes`: how many nodes share the limits, as far as is known here; `now`: the time of the
-        table (ns); `lock`: that of the ledger."""
+        table (ns); `lock`: that of the ledger; `usual`: `nodes` without the doubt of a newcomer, as
+        in `Quota`."""
         self._rules = rules
         self._nodes = nodes
         self._now = now
         self._lock = lock
-        self._counted = 0
+        self._usual = usual or nodes
+        self._counted = (0, 0)
         self._counted_at = -NODES_NS
 
     def decide(self, bucket: BucketCore, key: str | bytes, cost: int, mode: Mode) -> Decision:
@@ -80,7 +83,7 @@ class LocalDecisions:
 
     def charge(self, rules: Rules, key: str | bytes, cost: int) -> None:
         """Counts in the quota tokens that another rule admitted. Call it under the lock."""
-        rules.quota.charge(key, cost, self._nodes_lately())
+        rules.quota.charge(key, cost, *self._nodes_lately())
 
     def charged(self, bucket: BucketCore, key: str | bytes, tokens: int) -> None:
         """Tokens of a key were charged without a decision: they count in its quota."""
@@ -90,12 +93,13 @@ class LocalDecisions:
     def give_back(self, bucket: BucketCore, key: str | bytes, tokens: int) -> None:
         """Takes tokens out of the quota that came back, whatever admitted them."""
         with self._lock:
-            self._rules.of_key(bucket, key).quota.give_back(key, tokens, self._nodes_lately())
+            self._rules.of_key(bucket, key).quota.give_back(key, tokens, *self._nodes_lately())
 
-    def _nodes_lately(self) -> int:
+    def _nodes_lately(self) -> tuple[int, int]:
+        """The numbers of nodes, with the doubt of a newcomer and without it."""
         now = self._now()
         if now - self._counted_at >= NODES_NS:
-            self._counted, self._counted_at = self._nodes(), now
+            self._counted, self._counted_at = (self._nodes(), self._usual()), now
         return self._counted
 
     def _from_quota(
@@ -106,8 +110,8 @@ class LocalDecisions:
         opened = BucketReplica(bucket).open_call(key, cost)
         if opened is None:
             return bucket.take_as(key, cost, Mode.FALLBACK)
-        nodes = self._nodes()
-        share = quota.take(key, cost, nodes)
+        nodes, usual = self._nodes(), self._usual()
+        share = quota.take(key, cost, nodes, usual)
         if share is None:  # the share never holds so many, and nobody knows when Redis is back
             denial = deny(bucket, key, cost, Mode.FALLBACK, NS_PER_SECOND)
             return show_debt(denial, quota.debt_ns(key, nodes))
@@ -116,7 +120,7 @@ class LocalDecisions:
             return deny(bucket, key, cost, Mode.FALLBACK, share.retry_after_ns, debt)
         decision = bucket.take_as(key, cost, Mode.FALLBACK)
         if not took(decision):
-            quota.refund(share)
+            quota.refund(share, key, cost, usual)
         return show_debt(decision, quota.debt_ns(key, nodes))
 
 

@@ -9,6 +9,7 @@ from fractions import Fraction
 from crdtbucket._core import BucketCore, BucketReplica, Decision, Table
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.field_checks import MAX_SPAN_NS, MAX_TOKENS
+from crdtbucket.strong.doubted_charges import DoubtedCharges
 
 FINEST = 1000
 """Parts of a token that the quota counts in, so that odd ratios stay exact enough."""
@@ -28,12 +29,24 @@ class Quota:
     The quota is also charged for what the other modes admit, so a switch of modes grants nothing
     twice, and for costs that are settled. Tokens of these that come back may be granted again: they
     were not used, so what all nodes use together stays within the limit.
+
+    `nodes` is among how many the limit is divided now, and `usual` the number without the doubt of
+    a newcomer, which is smaller while others may still have its share; None: the same number.
     """
 
-    def __init__(self, table: Table, spec: BucketSpec, ratio: Fraction, *, fleet: bool) -> None:
+    def __init__(
+        self,
+        table: Table,
+        spec: BucketSpec,
+        ratio: Fraction,
+        *,
+        fleet: bool,
+        doubted: DoubtedCharges | None = None,
+    ) -> None:
         """`table`: a table for quotas only, whose counts no peer gets; a later quota of the same
         bucket in it goes on from what this one has charged. `ratio`: above 0, at most 1; `fleet`:
-        the ratio is that of all nodes together, not of each."""
+        the ratio is that of all nodes together, not of each. `doubted`: of all quotas of this
+        bucket in the table."""
         # Fewer parts where the core could not count so many, in all or in a second.
         most = MAX_TOKENS // max(spec.capacity, spec.refill_rate)
         self._parts = min(FINEST, most, spec.interval_ns // spec.refill_rate)
@@ -54,23 +67,35 @@ class Quota:
                 max_keys=spec.max_keys,
             ),
         )
+        self._table = table
+        self._doubted = DoubtedCharges() if doubted is None else doubted
+        self._doubted.clear()  # an earlier definition may have refilled at another rate
         self._spec = spec
         self._ratio = ratio
         self._fleet = fleet
         self._nodes = 0
         self._price_ratio = (0, 1)
 
-    def take(self, key: str | bytes, cost: int, nodes: int) -> Decision | None:
+    def take(
+        self, key: str | bytes, cost: int, nodes: int, usual: int | None = None
+    ) -> Decision | None:
         """The decision on `cost` tokens among `nodes` nodes; None when the share never holds so
         many. Its `remaining` is in parts of a token, times 1 / share."""
         price = self._price(cost, nodes)
         if price > self._core.spec.capacity or cost * nodes > self._spec.capacity:
             return None
-        return self._core.take(key, price)
+        self._open(key, nodes, usual)
+        share = self._core.take(key, price)
+        if share.allowed:
+            self._note(key, cost, usual)
+        return share
 
-    def refund(self, decision: Decision) -> None:
+    def refund(
+        self, decision: Decision, key: str | bytes, cost: int, usual: int | None = None
+    ) -> None:
         """Takes back what another rule denied."""
-        self._core.refund(decision)
+        if self._core.refund(decision):
+            self._note(key, -cost, usual)
 
     def debt_ns(self, key: str | bytes, nodes: int) -> int:
         """The debt (ns) that leaves as many whole tokens in the whole bucket as are left in the
@@ -88,15 +113,33 @@ class Quota:
         tokens = tokens if nodes <= spec.capacity else 0
         return tokens, math.ceil(tokens * shares * spec.interval_ns / spec.refill_rate)
 
-    def charge(self, key: str | bytes, cost: int, nodes: int) -> None:
+    def charge(self, key: str | bytes, cost: int, nodes: int, usual: int | None = None) -> None:
         """Counts tokens that another mode admitted; an empty share stays empty."""
+        self._open(key, nodes, usual)
         self._core.settle(key, min(self._price(cost, nodes), self._core.spec.capacity))
+        self._note(key, cost, usual)
 
-    def give_back(self, key: str | bytes, tokens: int, nodes: int) -> None:
-        """Gives tokens back at the price among the present number of nodes; a share is never more
-        than full."""
-        more, each = self._price_ratio_among(nodes)
+    def give_back(
+        self, key: str | bytes, tokens: int, nodes: int, usual: int | None = None
+    ) -> None:
+        """Gives tokens back at the price among the usual number of nodes, since they may have been
+        charged before the doubt; a share is never more than full."""
+        self._open(key, nodes, usual)
+        more, each = self._price_ratio_among(nodes if usual is None else usual)
         BucketReplica(self._core).give_back(key, min(tokens * more // each, MAX_TOKENS))
+        self._note(key, -tokens, usual)
+
+    def _open(self, key: str | bytes, nodes: int, usual: int | None) -> None:
+        """Before a change of a key's debt: it begins to be doubted, or ends."""
+        if usual is not None and nodes > usual:
+            self._doubted.begin(self._table, self._core, key)
+        elif self._doubted:
+            self._doubted.end(self._table, self._core, key)
+
+    def _note(self, key: str | bytes, tokens: int, usual: int | None) -> None:
+        """Tokens of a key were charged, or given back (below 0)."""
+        if self._doubted and usual is not None:
+            self._doubted.add(self._table, self._core, key, self._price(tokens, usual))
 
     def _price(self, cost: int, nodes: int) -> int:
         parts, tokens = self._price_ratio_among(nodes)

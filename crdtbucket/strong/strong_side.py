@@ -139,6 +139,7 @@ class StrongSide:
             ),
             self._rules,
             nodes=self._sharing,
+            usual=partial(self._sharing, doubt=False),
             on_unsettled=self._wake,
         )
         # Without a mesh a process knows nothing of the others, and would give out the whole limit.
@@ -251,10 +252,10 @@ class StrongSide:
         known = 1 if self._machine is None else self._machine.members.known()
         return known if self.store is None else max(known, self.store.registry.processes)
 
-    def _sharing(self) -> int:
+    def _sharing(self, doubt: bool = True) -> int:
         """Among how many processes a limit is divided while Redis is unreachable."""
         known = 1 if self._machine is None else self._machine.members.known()
-        return known if self.store is None else self.store.registry.sharing(known)
+        return known if self.store is None else self.store.registry.sharing(known, doubt)
 
     def _warn_of_strangers(self, store: Store) -> None:
         how = self.rule_maker.degradation

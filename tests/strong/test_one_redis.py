@@ -182,6 +182,57 @@ async def test_the_last_to_come_takes_nothing_that_others_may_grant(server: Serv
     assert got == [500, 500, 0, 0]
 
 
+@pytest.mark.parametrize("calls", [1, 3])
+async def test_calls_before_others_know_a_newcomer_cost_its_quota_no_more_than_later_ones(
+    server: Server, monkeypatch: pytest.MonkeyPatch, calls: int
+) -> None:
+    monkeypatch.setattr(registry, "BEAT_NS", 3_600_000_000_000)  # the test says when
+    async with (
+        limiter(server, "n1", fallback_ratio=1) as old,
+        limiter(server, "n2", fallback_ratio=1) as new,
+    ):
+        assert [quota_of(one) for one in (old, new)] == [1_000, 0]
+        for _ in range(calls):
+            assert await new.bucket("b").acquire("k", 5)
+        for one in (
+            old,
+            old,
+            new,
+        ):  # the old one takes less, then says so, then the new one gets it
+            await beat(one)
+        assert [quota_of(one) for one in (old, new)] == [500, 500]
+        server.kill()
+        assert [await drain(one) for one in (old, new)] == [500, 500 - 5 * calls]
+
+
+async def test_calls_of_a_newcomer_count_while_others_may_have_its_share(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The share that the others leave is what it grants together with what Redis allowed it."""
+    monkeypatch.setattr(registry, "BEAT_NS", 3_600_000_000_000)
+    async with (
+        limiter(server, "n1", fallback_ratio=0.8) as old,
+        limiter(server, "n2", fallback_ratio=0.8) as new,
+    ):
+        assert [quota_of(one) for one in (old, new)] == [800, 200]
+        assert await new.bucket("b").acquire("k", 100)
+        server.kill()
+        assert [await drain(one) for one in (old, new)] == [800, 100]
+
+
+def quota_of(one: Limiter) -> float:
+    policy = one.bucket("b").fallback_policy("k")
+    assert policy is not None
+    return policy[0]
+
+
+async def beat(one: Limiter) -> None:
+    """A process writes itself into the list again, and reads who else is there."""
+    store = one.bucket("b").store
+    endpoint = store._places.at(store.registry.name)
+    assert await store.registry.beat(endpoint.link.connection)
+
+
 async def test_who_starts_while_redis_is_gone_takes_the_share_of_the_expected(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -11,11 +12,16 @@ from hypothesis import strategies as st
 from crdtbucket._core import BucketCore, Decision, Table
 from crdtbucket.base.forks import ForkLock
 from crdtbucket.errors import InvalidSpec
+from crdtbucket.shared.shared_file import SharedFile
+from crdtbucket.shared.table_file import open_table
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.field_checks import MAX_TOKENS
 from crdtbucket.spec.mode import Mode
+from crdtbucket.strong import doubted_charges
+from crdtbucket.strong.doubted_charges import DoubtedCharges
 from crdtbucket.strong.local_decisions import NODES_NS, LocalDecisions
 from crdtbucket.strong.quota import Quota
+from crdtbucket.strong.redis.registry import NOTHING
 from crdtbucket.strong.redis.script import Arguments
 from crdtbucket.strong.store_rules import RuleBook, Rules
 
@@ -35,6 +41,13 @@ class Node:
         self.table.set_time(now)
         share = self.quota.take(key, cost, nodes)
         return share is not None and share.allowed
+
+    def drain_usual(self, most: int, *, nodes: int = 1, key: str = "k") -> int:
+        """`drain` at the present time, by a process that nobody doubts."""
+        taken = 0
+        while taken < most and self.quota.take(key, 1, nodes, nodes):
+            taken += 1
+        return taken
 
     def drain(self, now: int, nodes: int, most: int, key: str = "k") -> int:
         """Takes single tokens until one is denied."""
@@ -98,9 +111,9 @@ def test_what_another_rule_denied_comes_back_once() -> None:
     assert share is not None
     assert share.allowed
     assert not node.take(0, 1, 1)
-    node.quota.refund(share)
+    node.quota.refund(share, "k", 10)
     assert node.drain(0, 1, 100) == 10
-    node.quota.refund(share)
+    node.quota.refund(share, "k", 10)
     assert not node.take(0, 1, 1)
 
 
@@ -375,3 +388,120 @@ def test_a_later_quota_goes_on_from_the_debt_of_an_earlier_one_in_the_same_parts
         share = quota.take("k", capacity, 1)
         assert share is not None
         assert share.allowed is allowed
+
+
+# -- the doubt of a newcomer
+
+
+def test_after_the_doubt_a_key_owes_the_usual_price_of_what_was_charged_in_it() -> None:
+    node = Node(spec_of(90, 1, "1h"), Fraction(1))
+    node.quota.charge("k", 1, NOTHING, 1)
+    assert node.quota.take("k", 1, NOTHING, 1) is None
+    node.table.set_time(DAY)
+    for _ in range(3):
+        node.quota.charge("k", 1, NOTHING, 1)
+    node.quota.give_back("k", 1, NOTHING, 1)
+    assert node.drain_usual(90) == 88
+
+
+def test_what_the_quota_granted_in_the_doubt_counts_after_it() -> None:
+    node = Node(spec_of(100, 1, "1h"), Fraction(1))
+    node.quota.charge(b"k", 5, 4, 2)
+    node.quota.charge("k", 3, 4, 2)
+    node.quota.charge(b"k", 2, 4, 2)  # 25 in the doubt, 50 after it
+    shares = [node.quota.take("k", 5, 4, 2) for _ in range(4)]
+    assert [bool(share) for share in shares] == [True, True, True, False]
+    assert shares[2] is not None
+    node.quota.refund(shares[2], "k", 5, 2)
+    node.quota.refund(shares[2], "k", 5, 2)  # nothing
+    assert node.drain_usual(100, nodes=2) == 50 - 20
+
+
+def test_a_doubt_that_is_found_over_late_gives_back_nothing_that_was_charged_since() -> None:
+    node = Node(spec_of(100, 100), Fraction(1))
+    node.quota.charge("k", 1, NOTHING, 1)
+    node.table.set_time(2 * SECOND)  # full again
+    node.quota.charge("k", 60, 1, 1)
+    assert node.drain_usual(100) == 40
+
+
+def test_a_refund_in_the_doubt_gives_back_no_more_than_was_charged_before_it() -> None:
+    node = Node(spec_of(100, 1, "1h"), Fraction(1))
+    node.quota.charge("k", 60, 1, 1)
+    node.quota.give_back("k", 1, NOTHING, 1)
+    assert node.drain_usual(100) == 41
+
+
+def test_a_definition_that_comes_in_the_doubt_corrects_nothing_at_its_own_rate() -> None:
+    table, doubted = Table(max_keys=16, virtual=True), DoubtedCharges()
+    quota = Quota(table, spec_of(100, 1, "1h"), Fraction(1), fleet=False, doubted=doubted)
+    quota.charge("k", 50, NOTHING, 1)
+    table.set_time(SECOND)
+    later = Quota(table, spec_of(100, 100), Fraction(1), fleet=False, doubted=doubted)
+    assert not doubted
+    share = later.take("k", 100, 1, 1)
+    assert share is not None
+    assert not share.allowed
+
+
+def test_no_more_keys_are_remembered_in_the_doubt_than_a_bound(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(doubted_charges, "MOST_KEYS", 2)
+    node = Node(spec_of(90, 1, "1h"), Fraction(1))
+    for key in "abc":
+        node.quota.charge(key, 1, NOTHING, 1)
+    assert [node.drain_usual(90, key=key) for key in "abc"] == [0, 89, 89]
+
+
+def test_in_a_shared_table_nothing_is_given_back(tmp_path: Path) -> None:
+    """Another process may have charged the key, which an empty quota does not show."""
+    file = SharedFile(str(tmp_path / "quotas"))
+    try:
+        table = open_table(file, max_keys=16, hash_key=None, owner="node")
+        quota = Quota(table, spec_of(90, 1, "1h"), Fraction(1), fleet=False)
+        quota.charge("k", 1, NOTHING, 1)
+        share = quota.take("k", 1, 1, 1)
+        assert share is not None
+        assert not share.allowed
+    finally:
+        file.close()
+
+
+@given(
+    st.integers(1, 200),
+    st.lists(
+        st.tuples(
+            st.sampled_from(["charge", "take", "denied", "back"]),
+            st.integers(1, 40),
+            st.sampled_from([1, 1, 2, 7, NOTHING]),
+            st.sampled_from([0, 0, 1, SECOND // 3, SECOND, 60 * SECOND]),
+        ),
+        max_size=30,
+    ),
+)
+def test_the_doubt_changes_no_debt_after_it(
+    rate: int, calls: list[tuple[str, int, int, int]]
+) -> None:
+    """The other quota is charged the same without a doubt. Each price is rounded by less than a
+    part of a token, in favour of the limit."""
+    spec, now = spec_of(100, rate, "1m"), 0
+    one, other = (Node(spec, Fraction(1)) for _ in range(2))
+    for what, cost, nodes, wait in calls:
+        now += wait
+        for each in (one, other):
+            each.table.set_time(now)
+        if what == "charge":
+            one.quota.charge("k", cost, nodes, 1)
+            other.quota.charge("k", cost, 1)
+        elif what == "back":
+            one.quota.give_back("k", cost, nodes, 1)
+            other.quota.give_back("k", cost, 1)
+        elif share := one.quota.take("k", cost, nodes, 1):
+            if what == "take":
+                other.quota.charge("k", cost, 1)
+            else:
+                one.quota.refund(share, "k", cost, 1)
+    one.quota.give_back("k", 0, 1, 1)  # ends the doubt
+    left, right = (each.quota._core.peek("k", 1).remaining for each in (one, other))
+    assert right - 2 * len(calls) <= left <= right

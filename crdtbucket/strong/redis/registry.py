@@ -105,14 +105,14 @@ class Registry:
         """Seconds until this process has to write itself into the list again."""
         return max(0, self._due - self._table.now()) / NS_PER_SECOND
 
-    def sharing(self, known: int) -> int:
+    def sharing(self, known: int, doubt: bool = True) -> int:
         """The number of processes among which every limit is divided when Redis is gone; `known`:
         nodes of the mesh. It is larger than the true number while other processes do not know this
-        one yet, since they would grant its part.
+        one yet, since they would grant its part; without `doubt` it never is.
         """
         wish = self._wish()
         nodes = max(known, self.processes, wish.least)
-        if self._granted is None:
+        if self._granted is None or not doubt:
             return nodes
         share, asked = self._granted
         most = round(asked.ratio * WHOLE)
