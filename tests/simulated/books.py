@@ -166,12 +166,14 @@ class Books:
         """What is admitted is there, except for what this node could not know: in any window at
         most C + r t, and the largest such amount, are admitted. In any case one process admits no
         more than a bucket of its own would, beside guaranteed calls and refunds, whatever room it
-        keeps for silent peers."""
+        keeps for silent peers. Where it stood still it does not know until its next round which of
+        its takes it made before that; until then they may count as refilled."""
         alone = self._alone_of(node.name, node.table.epochs.running, place).level(self.mesh.now_ns)
-        guaranteed = max(1, self.spec(place).capacity // 20)  # such a call passes at any level
+        spec = self.spec(place)
+        guaranteed = max(1, spec.capacity // 20)  # such a call passes at any level
         calls = node.bucket(place[0]).counters()["guaranteed"]
         least = -guaranteed * (1 + calls) - sum(self.ledger.refunded[place].values()) - EPSILON
-        least -= self.at_once(place)
+        least -= self.at_once(place) + spec.capacity * self.plan.has("pause", "still")
         if alone < least and not node.table.stats()["evicted_indebted"]:
             self.view.broken("alone", f"{node.name} {place} has taken to {alone:.3f} by itself")
         level = self.ideal(place).level(self.mesh.now_ns)
