@@ -350,3 +350,28 @@ def test_a_frame_too_small_for_an_entry_covers_nothing() -> None:
     for size in (0, 1, 20):
         data, reached, count = a.table.outbox.encode_log(1, a.table.outbox.version, positions, size)
         assert (bytes(data), reached, count) == (b"", 1, 0)
+
+
+def test_a_generation_that_a_relay_brought_first_is_the_owners_once_it_sends_it() -> None:
+    """Else the owner's next keys, of generations just above it, would never count here."""
+    peer = Peer(1, SPEC)
+    table, nodes = peer.table, peer.table.nodes
+    ids = array("H", [nodes.set_node(number, 1000 * number, True) for number in (1, 2)])
+
+    def ahead(sender: int, key: str, generation: int) -> int:
+        payload = entry(peer.bucket.hash(key), [(0, generation, 50)], debt=SECOND // 2)
+        slots = [(0, 1, *SPEC.emission)]
+        now, epoch = table.now(), 1000 * sender
+        merged = table.inbox.merge(payload, slots, ids, node=sender, epoch=epoch, at=now)
+        nodes.set_last_seen(sender, now)
+        return int(merged.ahead)
+
+    assert not ahead(1, "early", 10)
+    nodes.set_disconnected(1)
+    table.set_time(100 * SECOND)
+    assert not ahead(2, "k", 20_000_000)  # it made a million entries in five seconds
+    nodes.set_node(1, 1000, True)
+    assert not ahead(1, "k", 20_000_000)
+    table.set_time(101 * SECOND)
+    assert not ahead(1, "new", 20_000_001)
+    assert peer.bucket.peek("new").remaining == 50

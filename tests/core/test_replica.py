@@ -309,3 +309,18 @@ def test_the_store_settles_what_is_suspect(debt: int, left: int) -> None:
     columns = [(own, generation, taken, 0), (old, 1, 60, 0)]  # the store has both
     assert BucketReplica(bucket).adopt(*place, stated, True, columns)
     assert (bucket.table.inbox.suspects, bucket.peek("k").remaining) == (0, left)
+
+
+def test_what_was_given_back_before_the_store_settled_a_suspect_key_stays_counted() -> None:
+    """Else the own column would fall behind what the store has of it, and the next takes would be
+    charged to nobody there."""
+    bucket = suspect_bucket()
+    bucket.refund(bucket.take("k", 10), 4)
+    place = bucket.hash("k")
+    mine = BucketReplica(bucket).own(*place)
+    assert mine is not None
+    assert mine[1:] == (10, 4)
+    stated = 6 * 3600 * SECOND
+    assert BucketReplica(bucket).adopt(*place, stated, True, [(own_origin(bucket), *mine)])
+    assert BucketReplica(bucket).own(*place) == mine
+    assert bucket.peek("k").remaining == 94

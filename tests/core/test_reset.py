@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import threading
+
 import pytest
 
 from crdtbucket._core import BucketReplica
@@ -108,3 +111,28 @@ def test_two_nodes_that_reset_at_once_leave_it_full_and_no_more() -> None:
     for one in (a, b):
         assert one.bucket.peek("k").remaining == 100
         assert one.bucket.debt("k") == 0
+
+
+def test_a_collection_of_garbage_meets_no_lock_while_all_keys_are_reset() -> None:
+    """A finalizer may take, and would wait for ever for the lock that its own thread holds."""
+    keys = 8_000  # more pairs than Python keeps free ones
+    bucket = bucket_of(SLOW, keys + 100)
+    bucket.take_many([f"key {i}" for i in range(keys)])
+    met: list[bool] = []
+
+    def look(phase: str, _: object) -> None:
+        if phase == "start":
+            caller = threading.Thread(target=bucket.take, args=(f"new {len(met)}",))
+            caller.start()
+            caller.join(0.05)
+            met.append(caller.is_alive())
+
+    before = gc.get_threshold()
+    gc.callbacks.append(look)
+    try:
+        gc.set_threshold(700)
+        assert len(bucket.reset_all()) >= keys
+    finally:
+        gc.set_threshold(*before)
+        gc.callbacks.remove(look)
+    assert not any(met)

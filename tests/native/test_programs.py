@@ -45,6 +45,10 @@ def test_a_take_that_was_stopped_changes_nothing_of_an_entry_that_became_another
     output(built("stale", tmp_path))
 
 
+def test_a_survey_leaves_out_definitions_that_were_made_after_it_began(tmp_path: Path) -> None:
+    output(built("late_survey", tmp_path, QUICKLY))
+
+
 def test_a_file_that_is_cut_while_memory_is_reserved_does_not_grow_again(tmp_path: Path) -> None:
     """Zeros in place of what was lost would be keys that nobody took from."""
     whole, cut, left = map(int, output(built("shortened", tmp_path)).split())

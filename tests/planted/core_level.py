@@ -6,6 +6,13 @@ from tests.planted.mutation import PYTEST, Mutation, suite
 
 MUTATIONS = (
     Mutation(
+        "a_survey_follows_definitions_that_it_has_no_record_of",
+        "core/level",
+        "next = LOAD(t->definitions[slot].next)) < count;)",
+        "next = LOAD(t->definitions[slot].next)) != NONE && count;)",
+        suite("native/test_programs", "after_it_began"),
+    ),
+    Mutation(
         "a_part_that_comes_back_ends_earlier_takes",
         "core",
         "    if (!part)\n        count_full(t, hot);",

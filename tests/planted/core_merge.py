@@ -6,6 +6,20 @@ from tests.planted.mutation import PYTEST, Mutation, suite
 
 MUTATIONS = (
     Mutation(
+        "the_owner_sends_no_generation_that_is_held",
+        "core",
+        "&& h->taken[at] >> TOKEN_BITS == x->origin && h->generation[at] == x->generation)",
+        "&& h->taken[at] >> TOKEN_BITS == x->origin && 0)",
+        suite("core/test_codec", "a_relay_brought_first"),
+    ),
+    Mutation(
+        "refunds_of_a_suspect_key_are_dropped",
+        "core",
+        "if (column_origin(&c) != hot->origin) /* that one holds",
+        "if (column_origin(&c)) /* that one holds",
+        suite("core/test_replica", "stays_counted"),
+    ),
+    Mutation(
         "credit_paid_to_those_that_keep_none",
         "core",
         "advertised = stated + (UNLIKELY(hidden > far) ? hidden - far : 0),",

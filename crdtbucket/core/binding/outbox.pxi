@@ -76,14 +76,15 @@ cdef class TableOutbox:
         """Gives these entries new versions, so that they are sent over every link, as after an
         attempt. Relays use it."""
         cdef array places = array("I", entries)
-        cdef uint32_t e
-        for e in places:
-            if e >= self.t.h.bump:
-                raise CrdtbucketError(f"no entry {e}")
+        cdef const uint32_t *place = places.data.as_uints
+        cdef Py_ssize_t count = len(places), i
+        for i in range(count):
+            if place[i] >= self.t.h.bump:
+                raise CrdtbucketError(f"no entry {place[i]}")
         self.memory.enter()
-        for e in places:
-            if self.t.hot[e].flags & ENTRY_USED:
-                log_append(self.t, e)
+        for i in range(count):
+            if self.t.hot[place[i]].flags & ENTRY_USED:
+                log_append(self.t, place[i])
         self.memory.leave()
 
     def trim(self, uint64_t version, int64_t most=1 << 62):

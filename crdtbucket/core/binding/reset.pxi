@@ -42,8 +42,8 @@ cdef tuple reset_places(BucketCore bucket, int64_t place):
     """Resets the keys from `place` on. Returns the hashes of those to which tokens came back, and
     the next place or -1 at the end."""
     cdef uint32_t e, slot = 0
-    cdef int64_t end
-    cdef int64_t n
+    cdef uint64_t lo, hi
+    cdef int64_t end, n
     cdef hot_t *hot
     cdef definition_t *d
     found = []
@@ -59,10 +59,11 @@ cdef tuple reset_places(BucketCore bucket, int64_t place):
             d = bucket.definition(hot.hash_hi, &slot)
             if entry_renew(bucket.t, e, slot, clock_ns(bucket.t)):
                 n = reset(bucket.t, d, e, MAX_SETTLE, clock_ns(bucket.t))
-        hashes = (hot.hash_lo, hot.hash_hi) if n else None
+        lo, hi = hot.hash_lo, hot.hash_hi
         bucket.memory.leave()
+        # objects of Python are made without the lock: their finalizers may take
         if n:
             bucket.t.counts[slot].refunded += n
-            found.append(hashes)
+            found.append((lo, hi))
     bucket.wake()
     return found, end if end < bucket.t.h.bump else -1

@@ -21,14 +21,23 @@ typedef struct {
 
 #define SURVEY_CHUNK 4096 /* so many places are looked at under the lock at a time, some 20 us */
 
-/* Begins a survey with one record for each of the `count` definitions of now. Keys under later ones
+/* The newest definition among the first `count` that replaced this one, or it itself. Another
+ * process may have made a later one since they were counted. */
+static uint32_t survey_newest(const table_t *t, uint32_t slot, uint32_t count)
+{
+    for (uint32_t next; (next = LOAD(t->definitions[slot].next)) < count;)
+        slot = next;
+    return slot;
+}
+
+/* Begins a survey with one record for each of the first `count` definitions. Keys under later ones
  * are left out. */
 static void survey_open(const table_t *t, survey_t *s, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {
         const definition_t *d = &t->definitions[i];
         s[i] = (survey_t){
-            .d = *d, .per_ns = (double)d->p / (double)d->q, .newest = definition_newest(t, i)};
+            .d = *d, .per_ns = (double)d->p / (double)d->q, .newest = survey_newest(t, i, count)};
         s[i].owner = s[i].newest;
     }
     for (uint32_t i = 0; i < count; i++)

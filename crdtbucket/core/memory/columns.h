@@ -181,6 +181,15 @@ static inline int column_widen(table_t *t, uint32_t e, column_t *c)
     return 1;
 }
 
+/* Removes a column; its place is free. */
+static inline void column_drop(const column_t *c)
+{
+    c->c->taken[c->i] = 0;
+    c->c->fast[c->i] = c->c->slow[c->i] = 0;
+    if (c->block)
+        c->block->refunded[c->i] = 0;
+}
+
 /* Frees all blocks of an entry. The caller ends the change (undo.h). */
 static inline void blocks_free(table_t *t, uint32_t e)
 {

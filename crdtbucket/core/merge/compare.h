@@ -285,6 +285,10 @@ static void compare_columns(table_t *t, uint32_t e, int64_t net, const wire_entr
     held_open(h, t, e, net);
     for (const wire_column_t *x = w->column; x < w->column + w->columns; x++) {
         uint32_t at = h->place[x->origin];
+        /* A relay may have brought the owner's newest generations before the owner itself does. */
+        if (x->origin == m->source_origin && at < h->count
+            && h->taken[at] >> TOKEN_BITS == x->origin && h->generation[at] == x->generation)
+            note_generation(t, x);
         if (LIKELY(at < h->count && h->taken[at] == packed(x->origin, x->taken)
                    && h->generation[at] == x->generation && h->refunded[at] == x->refunded))
             h->shown[at] = 1;

@@ -67,6 +67,14 @@ static inline int trusted(const table_t *t, const merge_context_t *m, uint32_t o
  * entries that its process has made by then. */
 #define ENTRIES_A_SECOND 1e6
 
+/* Notes that the owner of the column `x` has sent it itself, and its generation is believed. */
+static inline void note_generation(table_t *t, const wire_column_t *x)
+{
+    origin_t *o = &t->origins[x->origin];
+    if (UNLIKELY(x->generation > o->generation))
+        o->generation = x->generation;
+}
+
 /* Whether the owner of the column `x` can have made so many entries that the column has this
  * generation. This follows from the highest generation that the owner itself has sent, and from the
  * time since then. A column with a higher one is left out, since it would hide the owner's own
@@ -74,15 +82,15 @@ static inline int trusted(const table_t *t, const merge_context_t *m, uint32_t o
 COLD static int explained_generation(table_t *t, const merge_context_t *m, const wire_column_t *x,
                                      int64_t now)
 {
-    origin_t *o = &t->origins[x->origin];
+    const origin_t *o = &t->origins[x->origin];
     if (x->generation > o->generation && o->generation) {
         int64_t since = now - t->nodes[o->node].last_seen;
         double more = ENTRIES_A_SECOND * ((double)(since > 0 ? since : 0) / 1e9 + 5.0);
         if ((double)(x->generation - o->generation) > more)
             return 0;
     }
-    if (o->node == m->source && m->source && x->generation > o->generation)
-        o->generation = x->generation;
+    if (o->node == m->source && m->source)
+        note_generation(t, x);
     return 1;
 }
 

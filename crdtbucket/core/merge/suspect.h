@@ -24,9 +24,9 @@ COLD static void suspect_cancel(table_t *t, uint32_t e, int64_t now)
     i128 debt = debt_units(d, base, net, now), own = token_units(d, net > 0 ? net : 0);
     if (debt > own)
         base_move(t, hot, base, base_for(d, own, net, now));
-    blocks_free(t, e);
-    change_end(t);
-    memset(&t->cold[e].columns, 0, sizeof(columns_t));
+    for (column_t c = {0}; column_next(t, e, &c);)
+        if (column_origin(&c) != hot->origin) /* that one holds the refunds under this epoch */
+            column_drop(&c);
     refresh_near_class(t, e);
     unsuspect(t, e);
 }

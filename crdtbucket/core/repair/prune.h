@@ -42,10 +42,7 @@ static void prune_places(table_t *t, uint8_t *gone, int64_t from, int64_t end)
         while (column_next(t, (uint32_t)i, &c)) {
             if (!gone[column_origin(&c)])
                 continue;
-            c.c->taken[c.i] = 0;
-            c.c->fast[c.i] = c.c->slow[c.i] = 0;
-            if (c.block)
-                c.block->refunded[c.i] = 0;
+            column_drop(&c);
             changed = 1;
         }
         if (changed)
