@@ -15,6 +15,7 @@ from tests.simulated.plan import Event
 from tests.simulated.view import Broken, View
 
 PLACE = ("main", "key")
+SHRUNK = pytest.raises(Broken, match=r"^columns: ")
 EVICTED = 120.0
 """A key that was full is evicted after so long without a link, in seconds."""
 
@@ -55,21 +56,22 @@ def test_what_nobody_could_miss_is_not_lost() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cut", "ends", "apart", "found"),
+    ("cut", "ends", "interval", "apart", "found"),
     [
-        (True, True, 11.0, nullcontext()),
-        (True, True, 9.0, pytest.raises(Broken, match=r"^columns: ")),
-        (True, False, 11.0, pytest.raises(Broken, match=r"^columns: ")),
-        (False, True, 11.0, pytest.raises(Broken, match=r"^columns: ")),
+        (True, True, 1.0, 11.0, nullcontext()),
+        (True, True, 1.0, 9.0, SHRUNK),
+        (True, True, 2.0, 15.0, SHRUNK),
+        (True, False, 1.0, 11.0, SHRUNK),
+        (False, True, 1.0, 11.0, SHRUNK),
     ],
 )
 def test_only_a_withdrawn_tombstone_explains_that_a_column_shrinks(
-    cut: bool, ends: bool, apart: float, found: AbstractContextManager[object]
+    cut: bool, ends: bool, interval: float, apart: float, found: AbstractContextManager[object]
 ) -> None:
     """B has counted 10 tokens of A, and at the next look only 5: a node that was cut off may have
     brought these, once A had ended and the others had pruned its columns."""
-    plan = replace(draw(0), gossip_interval=1.0)
-    mesh = Network("ABC", [BucketSpec("main", 100, 1)], linked=["AB", "BC"], seed=1)
+    plan = replace(draw(0), gossip_interval=interval)
+    mesh = Network("ABC", [BucketSpec("main", 100, 1, "1h")], linked=["AB", "BC"], seed=1)
     books = Books(plan, mesh, View(plan, mesh))
     assert mesh["A"].take(*PLACE, 10)
     books.book(mesh["A"], PLACE, 10, 0)
