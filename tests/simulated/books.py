@@ -20,6 +20,10 @@ EPSILON = 0.001
 LOSSY = 3.0
 """Seconds for which takes may stay unmerged where frames are lost."""
 
+WITHDRAWN = 10.0, 8
+"""No node withdraws a tombstone that it has held for less than so many seconds or, if that is
+longer, so many rounds."""
+
 Column = tuple[int, int, int]
 """(generation of the entry, taken, refunded)."""
 
@@ -240,7 +244,7 @@ class Books:
                     or self.view.mistaken >= 0  # it had a tombstone until it was seen again
                 ):
                     continue
-                if new is None or new < old:
+                if new is None or (new < old and not self._may_be_anew(owner, before[0])):
                     self.view.broken("columns", f"{node.name} {place}: {owner} went {old} to {new}")
         self._seen[node.name, node.epochs, place] = self.mesh.now_ns, evicted, columns
         self._know(node, place, columns)
@@ -249,14 +253,28 @@ class Books:
         """Whether the owner no longer has this column: it has ended, so that its epoch may have got
         a tombstone and been released, or it has evicted the entry and counts in a later
         generation."""
-        node = self.mesh.nodes[owner[0]]
-        if not node.up or node.table.epochs.running != owner[1]:
+        if self._has_ended(owner):
             return True
+        node = self.mesh.nodes[owner[0]]
         names = node.node.roster.names()
         for (number, epoch), column in node.buckets[place[0]].columns(place[1]).items():
             if (names[number], epoch) == owner:
                 return column[0] > old[0]
         return True
+
+    def _has_ended(self, owner: Owner) -> bool:
+        """Whether this process no longer runs."""
+        node = self.mesh.nodes[owner[0]]
+        return not node.up or node.table.epochs.running != owner[1]
+
+    def _may_be_anew(self, owner: Owner, since: int) -> bool:
+        """Whether the column of a process that has ended may have gone and come again after this
+        time (ns). While a node was cut off, its epoch got a tombstone. That node comes back with
+        what it has counted, which is less, so the tombstone is withdrawn, and the columns count as
+        at first sight."""
+        least = max(WITHDRAWN[0], WITHDRAWN[1] * self.plan.gossip_interval)
+        apart = self.mesh.now_ns - since
+        return self._has_ended(owner) and self._parted and apart >= least * SECOND
 
     def _may_have_missed(self, since: int) -> bool:
         """Whether an epoch may have got a tombstone after this time (ns), which the next round of

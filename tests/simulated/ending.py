@@ -83,8 +83,23 @@ class Ending:
         # may have taken unseen; others may know that it has taken nothing.
         wait = (2 * self.view.hops * max(PASS, 2 * self.round) + 2.0) * (1 + self.plan.has("die"))
         until = self.mesh.now_ns + round(wait * SECOND) if late else 0
+        held = self._held()
         while self.mesh.now_ns < until and not self._all_equal():
             self.mesh.advance(wait / LOOKS)
+            before, held = held, self._held()
+            if any(self._owing(self._live(), place) for _, place in before - held):
+                # A node that evicts a full key while others owe gets it anew from them: each brings
+                # its own column, in a pass of its own.
+                until = self.mesh.now_ns + round(wait * SECOND)
+
+    def _held(self) -> set[tuple[str, Place]]:
+        """The keys that each running node holds."""
+        return {
+            (node.name, place)
+            for node in self._live()
+            for place in self.books.ideals
+            if place[0] in node.buckets and node.bucket(place[0]).debt(place[1]) is not None
+        }
 
     def _connected(self) -> bool:
         """Whether all running nodes that are linked have a connection, the same at both ends."""

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from crdtbucket.mesh.protocol import anti_entropy
 from crdtbucket.mesh.protocol.withdrawals import Withdrawals
 from tests.compiled import FOLDER, ROOT, broken, compiled_copy, traces
 from tests.simulated.drawing import draw
@@ -60,6 +61,30 @@ def test_a_tombstone_that_is_never_withdrawn_is_found(
     monkeypatch.setattr(Withdrawals, "believed", lambda *_: True)
     with pytest.raises(Broken, match=f"^{rule}: "):
         play(seed)
+
+
+def test_a_full_key_that_is_evicted_comes_back_column_by_column(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """n1 has all columns of a full key, and evicts it while the others owe. Then n2 brings its own
+    column, and n0 one pass later: nobody can know that earlier. It is found if n0 never does."""
+    assert play(1765327)
+    respond = anti_entropy.respond
+    monkeypatch.setattr(
+        anti_entropy,
+        "respond",
+        lambda table, out, link, *args: (
+            [] if link.info.name == "n0" else respond(table, out, link, *args)
+        ),
+    )
+    with pytest.raises(Broken, match=r"^equal: .* on n0, None on n1"):
+        play(1765327)
+
+
+def test_a_tombstone_that_is_withdrawn_between_two_looks_brings_an_older_column() -> None:
+    """n3 is cut off before n1 dies, and has counted 300 of its 530 tokens. All others have pruned
+    these when n3 is back."""
+    assert play(1762015)
 
 
 @pytest.mark.parametrize("seed", range(4))  # of more, the next test
