@@ -6,6 +6,20 @@ from tests.planted.mutation import PYTEST, Mutation, suite
 
 MUTATIONS = (
     Mutation(
+        "a_bucket_whose_upkeep_fails_ends_that_of_all",
+        "limiter",
+        "            self._tried(bucket.beat)\n",
+        "            bucket.beat()\n",
+        suite("limiter/test_upkeep", "logged_once_and_holds_up"),
+    ),
+    Mutation(
+        "upkeep_that_fails_is_logged_every_second",
+        "limiter",
+        "            if self._faults.get(task) is not type(error):\n",
+        "            if True:\n",
+        suite("limiter/test_upkeep", "logged_once_and_holds_up"),
+    ),
+    Mutation(
         "a_start_that_failed_is_never_tried_again",
         "limiter",
         "            self._recorded = epoch\n",
