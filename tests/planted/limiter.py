@@ -465,9 +465,35 @@ MUTATIONS = (
     Mutation(
         "a_host_without_room_loses_how_far_its_roll_out_was",
         "rollout",
-        "                os.posix_fallocate(fd, 0, len(written))",
-        "                os.ftruncate(fd, 0)",
+        "                StateFile(Path(self.path)).save(content())\n",
+        "                written = content()\n"
+        "                os.ftruncate(fd, 0)\n"
+        "                os.pwrite(fd, written, 0)\n",
         suite("rollout/test_rollout_store", "no_room"),
+    ),
+    Mutation(
+        "a_process_that_is_killed_as_it_writes_loses_how_far_the_roll_out_was",
+        "rollout",
+        "                StateFile(Path(self.path)).save(content())\n",
+        "                written = content()\n"
+        "                os.posix_fallocate(fd, 0, len(written))\n"
+        "                os.pwrite(fd, written, 0)\n"
+        "                os.ftruncate(fd, len(written))\n",
+        suite("rollout/test_rollout_store", "is_whole_until"),
+    ),
+    Mutation(
+        "a_process_locks_the_file_of_a_roll_out_that_was_replaced",
+        "rollout",
+        "            if not file.replaced():\n",
+        "            if True:\n",
+        suite("rollout/test_rollout_store", "waits_reads_what"),
+    ),
+    Mutation(
+        "a_state_file_is_written_through_a_link",
+        "mesh",
+        "os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW\n",
+        "os.O_TRUNC | os.O_CLOEXEC\n",
+        suite("rollout/test_rollout_store", "written_through"),
     ),
     Mutation(
         "new_secrets_fail_in_a_limiter_that_is_closed_just_now",
