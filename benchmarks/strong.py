@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import random
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -41,7 +42,7 @@ async def timed(ask: Ask, keys: list[str], spent: list[int]) -> None:
 
 def quantile(spent: list[int], share: float) -> float:
     """A quantile by the nearest rank."""
-    return float(sorted(spent)[min(len(spent) - 1, int(len(spent) * share))])
+    return float(sorted(spent)[max(0, math.ceil(len(spent) * share) - 1)])
 
 
 async def alone(ask: Ask, keys: list[str]) -> tuple[float, ...]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from crdtbucket._core import Table
@@ -57,6 +57,8 @@ class Upkeep:
         self._saved = table.now()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._saving: asyncio.Future[None] | None = None
+        self._faults: dict[tuple[Hashable, ...], type[Exception]] = {}
+        """The work that failed when it was last tried, and its error."""
         self._unsaved = False
         self._places: dict[Table, int] = {}
         """Where to go on in tables whose changes are being collected."""
@@ -70,18 +72,19 @@ class Upkeep:
             return BEAT_S
         now = self._table.now()
         delay = BEAT_S
-        self._node.beat()
+        self._tried(self._node.beat)
         for bucket in self._buckets:
-            bucket.beat()
-            due = bucket.reservations.expire()
+            self._tried(bucket.beat)
+            due = self._tried(bucket.reservations.expire)
             if due is not None:
                 delay = min(delay, max((due - now) / NS_PER_SECOND, SHORTEST_BEAT_S))
         for one in self._others:
-            _logged(one.beat)
+            self._tried(one.beat)
         for table in self._tables.deciding():
-            if (self._node.alone or table is not self._table) and self._look_after(table):
+            mine = self._node.alone or table is not self._table
+            if mine and self._tried(self._look_after, table):
                 delay = SHORTEST_BEAT_S
-        self._tables.grow()
+        self._tried(self._tables.grow)
         if self._node.saved.directory is not None and now - self._saved >= SAVE_NS:
             self._saved = now
             self._save()
@@ -155,13 +158,19 @@ class Upkeep:
             pass
 
     def _logged_beat(self) -> float:
-        delay = _logged(self.beat)
+        delay = self._tried(self.beat)
         return BEAT_S if delay is None else delay
 
-
-def _logged(work: Callable[[], T]) -> T | None:
-    try:
-        return work()
-    except Exception:  # logged; one failure must not end all upkeep
-        LOG.exception(BUG)
-        return None
+    def _tried(self, work: Callable[..., T], *given: Hashable) -> T | None:
+        """The result of `work`; None when it fails, which is logged once until it succeeds: one
+        failure must not end all other upkeep, and would be logged every second."""
+        task = (work, *given)
+        try:
+            done = work(*given)
+        except Exception as error:  # logged
+            if self._faults.get(task) is not type(error):
+                LOG.exception(BUG)
+            self._faults[task] = type(error)
+            return None
+        self._faults.pop(task, None)
+        return done

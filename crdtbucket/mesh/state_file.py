@@ -48,7 +48,7 @@ class StateFile:
         aside, directory = self.path.with_name(self.path.name + ".new"), self.path.parent
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
             with open(os.open(aside, flags, 0o600), "wb") as file:
                 file.writelines(pieces)
                 file.flush()

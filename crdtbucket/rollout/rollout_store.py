@@ -13,12 +13,14 @@ import json
 import logging
 import os
 from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from crdtbucket._core import Table
 from crdtbucket.errors import CrdtbucketError, MeshError, SharedTableError
 from crdtbucket.mesh.state_dir import StateDir
-from crdtbucket.mesh.state_file import damaged
+from crdtbucket.mesh.state_file import StateFile, damaged
 from crdtbucket.rollout.staged import Position
 from crdtbucket.shared.shared_file import SharedFile
 from crdtbucket.spec.bucket_spec import BucketSpec
@@ -81,10 +83,7 @@ class HostRollout:
         def merge(fd: int) -> Position | None:
             found = position_in(_read(fd))
             if found is None or found < position:
-                written = content()
-                os.posix_fallocate(fd, 0, len(written))  # else what is there would be lost
-                os.pwrite(fd, written, 0)
-                os.ftruncate(fd, len(written))
+                StateFile(Path(self.path)).save(content())
             return found
 
         return self._locked(merge)
@@ -92,15 +91,13 @@ class HostRollout:
     def _locked(self, work: Callable[[int], T]) -> T | None:
         # It is opened each time: after a fork, both processes would own one lock on an open file.
         try:
-            file = SharedFile(self.path)
             try:
-                fcntl.flock(file.fd, fcntl.LOCK_EX)
-                done = work(file.fd)
-            except OSError as error:
+                with closing(self._open_locked()) as file:
+                    done = work(file.fd)
+            except (OSError, MeshError) as error:
                 fix = "give the file system more room, or remove the file"
-                raise SharedTableError(self.path, str(error.strerror), fix) from error
-            finally:
-                file.close()
+                reason = getattr(error.__cause__ or error, "strerror", None)
+                raise SharedTableError(self.path, str(reason), fix) from error
         except SharedTableError as error:
             if str(error) != self._fault:
                 self._fault = str(error)
@@ -112,6 +109,15 @@ class HostRollout:
             return None
         self._fault = ""
         return done
+
+    def _open_locked(self) -> SharedFile:
+        """The file, which no other process reads or replaces until it is closed."""
+        while True:
+            file = SharedFile(self.path)
+            fcntl.flock(file.fd, fcntl.LOCK_EX)
+            if not file.replaced():
+                return file
+            file.close()  # another process has replaced it meanwhile
 
 
 class RolloutStore:

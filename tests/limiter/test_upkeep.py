@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
+from typing import Any, cast
+from unittest.mock import Mock
 
 import pytest
 
 from crdtbucket import BucketSpec, Limiter
-from crdtbucket.limiter.upkeep import BEAT_S, SHORTEST_BEAT_S
+from crdtbucket.limiter.upkeep import BEAT_S, BUG, SHORTEST_BEAT_S, Upkeep
 from tests.disks import full, small_disk
 
 CHUNK = 65_536
@@ -27,6 +29,48 @@ def test_many_changes_take_several_beats_that_follow_at_once() -> None:
     assert table.outbox.version - before == CHUNK + 1000
     assert upkeep.beat() == BEAT_S
     assert table.outbox.version - before == CHUNK + 1000
+
+
+class Work:
+    """Stands for a bucket, its reservations or a node; each attempt is counted."""
+
+    alone = True
+
+    def __init__(self, *, fails: bool) -> None:
+        self.fails = fails
+        self.tried = 0
+        self.saved = Mock(directory=None)
+
+    @property
+    def reservations(self) -> Work:
+        return self
+
+    def beat(self) -> None:
+        self.tried += 1
+        if self.fails:
+            raise ZeroDivisionError
+
+    expire = beat
+
+
+def test_work_that_fails_is_logged_once_and_holds_up_no_other(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with Limiter([BucketSpec("api", 100, 1)]) as limiter:
+        node, first, second = (Work(fails=True), Work(fails=True), Work(fails=False))
+        upkeep = Upkeep(limiter._tables, cast("Any", [first, second]), cast("Any", node))
+        before = limiter._tables.main.outbox.version
+        limiter.bucket("api").take("k")
+        for _ in range(3):
+            assert upkeep.beat() == BEAT_S
+        assert (node.tried, first.tried, second.tried) == (3, 6, 6)
+        assert limiter._tables.main.outbox.version > before  # the table was looked after
+        assert [one.getMessage() for one in caplog.records] == [BUG] * 2  # each fault once
+        node.fails = False
+        upkeep.beat()
+        node.fails = True
+        upkeep.beat()
+        assert len(caplog.records) == 3  # after a success it is news
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")

@@ -542,6 +542,13 @@ MUTATIONS = (
         suite("http/server/test_connections", "gone_takes_no_place"),
     ),
     Mutation(
+        "a_refund_rule_that_raises_keeps_the_slots_in_wsgi",
+        "http/middleware",
+        "        finally:\n            verdict.release()  # also when `refund_if` raises\n",
+        "        except ZeroDivisionError:\n            verdict.release()\n",
+        suite("http/middleware/test_slots", "wsgi_releases_although"),
+    ),
+    Mutation(
         "a_request_that_fails_keeps_its_slot",
         "http/middleware",
         "        verdict.ended(status)\n    finally:\n        verdict.release()",

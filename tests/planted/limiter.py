@@ -6,6 +6,20 @@ from tests.planted.mutation import PYTEST, Mutation, suite
 
 MUTATIONS = (
     Mutation(
+        "a_bucket_whose_upkeep_fails_ends_that_of_all",
+        "limiter",
+        "            self._tried(bucket.beat)\n",
+        "            bucket.beat()\n",
+        suite("limiter/test_upkeep", "logged_once_and_holds_up"),
+    ),
+    Mutation(
+        "upkeep_that_fails_is_logged_every_second",
+        "limiter",
+        "            if self._faults.get(task) is not type(error):\n",
+        "            if True:\n",
+        suite("limiter/test_upkeep", "logged_once_and_holds_up"),
+    ),
+    Mutation(
         "a_start_that_failed_is_never_tried_again",
         "limiter",
         "            self._recorded = epoch\n",
@@ -451,9 +465,35 @@ MUTATIONS = (
     Mutation(
         "a_host_without_room_loses_how_far_its_roll_out_was",
         "rollout",
-        "                os.posix_fallocate(fd, 0, len(written))",
-        "                os.ftruncate(fd, 0)",
+        "                StateFile(Path(self.path)).save(content())\n",
+        "                written = content()\n"
+        "                os.ftruncate(fd, 0)\n"
+        "                os.pwrite(fd, written, 0)\n",
         suite("rollout/test_rollout_store", "no_room"),
+    ),
+    Mutation(
+        "a_process_that_is_killed_as_it_writes_loses_how_far_the_roll_out_was",
+        "rollout",
+        "                StateFile(Path(self.path)).save(content())\n",
+        "                written = content()\n"
+        "                os.posix_fallocate(fd, 0, len(written))\n"
+        "                os.pwrite(fd, written, 0)\n"
+        "                os.ftruncate(fd, len(written))\n",
+        suite("rollout/test_rollout_store", "is_whole_until"),
+    ),
+    Mutation(
+        "a_process_locks_the_file_of_a_roll_out_that_was_replaced",
+        "rollout",
+        "            if not file.replaced():\n",
+        "            if True:\n",
+        suite("rollout/test_rollout_store", "waits_reads_what"),
+    ),
+    Mutation(
+        "a_state_file_is_written_through_a_link",
+        "mesh",
+        "os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW\n",
+        "os.O_TRUNC | os.O_CLOEXEC\n",
+        suite("rollout/test_rollout_store", "written_through"),
     ),
     Mutation(
         "new_secrets_fail_in_a_limiter_that_is_closed_just_now",

@@ -6,6 +6,13 @@ from tests.planted.mutation import Mutation, suite
 
 MUTATIONS = (
     Mutation(
+        "an_order_that_is_not_taken_in_time_is_a_bare_timeout",
+        "mesh/links",
+        "        except concurrent.futures.TimeoutError as error:\n",
+        "        except ZeroDivisionError as error:\n",
+        suite("mesh/links/test_command_orders", "busy_loop"),
+    ),
+    Mutation(
         "an_address_of_another_machine_is_advised_as_a_taken_port",
         "mesh",
         "    errno.EADDRNOTAVAIL: NOT_HERE,\n",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import resource
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -267,6 +269,42 @@ def test_the_largest_position_stays(tmp_path: Path) -> None:
     assert file.exchange(first, unwanted) == second
     assert file.exchange(second, unwanted) == second
     assert Path(file.path).read_bytes() == more()
+
+
+def test_what_the_file_has_is_whole_until_the_next_is(tmp_path: Path) -> None:
+    """Else a process that is killed in the middle of a write leaves neither."""
+    file = HostRollout(str(tmp_path / "table"))
+    (first, more), (second, less) = place(0), place(1)
+    file.exchange(first, lambda: more() + b" " * 100)
+    with open(file.path, "rb") as before:
+        file.exchange(second, less)
+        assert before.read() == more() + b" " * 100
+    assert Path(file.path).read_bytes() == less()
+    assert stat.S_IMODE(os.stat(file.path).st_mode) == 0o600
+    assert os.listdir(tmp_path) == [os.path.basename(file.path)]
+
+
+def test_a_process_that_waits_reads_what_the_one_before_has_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = HostRollout(str(tmp_path / "table"))
+    (first, its), (second, more), (third, most) = (place(stage) for stage in range(3))
+    file.exchange(first, its)
+    monkeypatch.setattr(fcntl, "flock", lambda *_: replaced())
+
+    def replaced() -> None:  # another process had the lock
+        monkeypatch.undo()
+        HostRollout(str(tmp_path / "table")).exchange(third, most)
+
+    assert file.exchange(second, more) == third
+    assert Path(file.path).read_bytes() == most()
+
+
+def test_a_link_of_another_user_is_not_written_through(tmp_path: Path) -> None:
+    file = HostRollout(str(tmp_path / "table"))
+    os.symlink(tmp_path / "elsewhere", file.path + ".new")
+    file.exchange(*place(1))
+    assert not (tmp_path / "elsewhere").exists()
 
 
 @pytest.mark.parametrize(

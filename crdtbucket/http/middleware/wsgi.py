@@ -155,9 +155,11 @@ def _watched(
     try:
         answer.begin(app(environ, answer.start_response))
     except BaseException as error:
-        if isinstance(error, Exception):
-            verdict.ended(500)
-        verdict.release()
+        try:
+            if isinstance(error, Exception):
+                verdict.ended(500)
+        finally:
+            verdict.release()  # also when `refund_if` raises
         raise
     return answer
 
@@ -214,8 +216,10 @@ class WatchedAnswer:
     def _end(self, status: int) -> None:
         verdict, self._verdict = self._verdict, None
         if verdict is not None:
-            verdict.ended(status)
-            verdict.release()
+            try:
+                verdict.ended(status)
+            finally:
+                verdict.release()
 
 
 def _status_line(status: int) -> str:

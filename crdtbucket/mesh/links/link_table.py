@@ -34,7 +34,7 @@ class LinkTable:
     """
 
     def __init__(self, own_name: str) -> None:
-        self._own_name = own_name
+        self.own_name = own_name
         self._links: dict[str, tuple[int, Link]] = {}
         self._serial = 0
         self.places = ReservedPlaces()
@@ -112,7 +112,7 @@ class LinkTable:
             return LinkVerdict.OTHER_PROCESS
         # A dialer makes one attempt at a time, so if it makes a second, it has lost the first.
         has_lost = old.dialed == dialed or (not dialed and made <= serial)
-        goes_first = dialed == (self._own_name < peer.name)
+        goes_first = dialed == (self.own_name < peer.name)
         return LinkVerdict.REPLACE if has_lost or goes_first else LinkVerdict.DUPLICATE
 
     def put(self, link: Link, place: str = "") -> None:

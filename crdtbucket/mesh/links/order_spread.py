@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -57,7 +58,8 @@ class OrderSpread(ABC, Generic[Order]):
 
     def order(self, order: Order) -> bool:
         """Brings an order into force here and at all peers; False if it is in force here already.
-        Safe from any thread. Raises `MeshError`: see `OrderBook.take`."""
+        Safe from any thread. Raises `MeshError`: see `OrderBook.take`; also if the event loop of
+        the mesh does not answer another thread within `WAIT_S`."""
         if self._loop is None or self._loop.is_closed():
             raise MeshError("the mesh of this node does not run")
         if runs_here(self._loop):
@@ -66,7 +68,15 @@ class OrderSpread(ABC, Generic[Order]):
         async def there() -> bool:
             return self._take(order)
 
-        return asyncio.run_coroutine_threadsafe(there(), self._loop).result(WAIT_S)
+        claim = asyncio.run_coroutine_threadsafe(there(), self._loop)
+        try:
+            return claim.result(WAIT_S)
+        except concurrent.futures.TimeoutError as error:
+            raise MeshError(
+                f"{self._links.own_name!r} has not taken the order within {WAIT_S:.0f} s, since "
+                "its event loop is busy, and may take it later: find what blocks the loop, and "
+                "give the order again, which is obeyed once"
+            ) from error
 
     def receive(self, link: Link, data: bytes) -> None:
         """A peer passes orders on. Raises `WireError` for a forged one."""

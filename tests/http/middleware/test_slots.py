@@ -110,6 +110,39 @@ def test_a_rule_that_fails_releases_the_slots_before_it() -> None:
     assert held(limits) == 0
 
 
+def fails_at(status: int) -> bool:
+    raise LookupError(f"a status of {status}")
+
+
+def broken_app(environ: Any, start_response: Any) -> list[bytes]:
+    raise ZeroDivisionError
+
+
+def answering_app(environ: Any, start_response: Any) -> list[bytes]:
+    start_response("200 OK", [])
+    return []
+
+
+@pytest.mark.parametrize(("app", "status"), [(broken_app, 500), (answering_app, 200)])
+def test_wsgi_releases_although_a_refund_if_raises(app: Any, status: int) -> None:
+    limits = Limits(Limiter([LLM, API]), [Rule("llm"), Rule("api", refund_if=fails_at)])
+    wrapped = WSGILimitMiddleware(app, limits, open_limiter=False)
+    with pytest.raises(LookupError, match=str(status)):
+        list(wrapped(environ_of(), lambda *_: lambda _: None))
+    assert held(limits) == 0
+
+
+@pytest.mark.parametrize("broken", [True, False])
+async def test_asgi_releases_although_a_refund_if_raises(broken: bool) -> None:
+    async def fails(scope: Any, receive: Any, send: Any) -> None:
+        raise ZeroDivisionError
+
+    limits = Limits(Limiter([LLM, API]), [Rule("llm"), Rule("api", refund_if=fails_at)])
+    with pytest.raises(LookupError):
+        await Server().call(ASGILimitMiddleware(fails if broken else answers, limits), scope_of())
+    assert held(limits) == 0
+
+
 def test_a_long_key_has_slots_too() -> None:
     limits = Limits(Limiter([LLM]), Rule("llm", key=lambda request: "k" * 510))
     wrapped = WSGILimitMiddleware(lambda *_: [], limits, open_limiter=False)

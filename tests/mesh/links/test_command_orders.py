@@ -7,6 +7,7 @@ import base64
 import contextlib
 import random
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 from crdtbucket.errors import MeshError, WireError
 from crdtbucket.mesh.links import command_orders as module
+from crdtbucket.mesh.links import order_spread
 from crdtbucket.mesh.links.command_orders import (
     MAX_COMMANDS,
     CommandBook,
@@ -191,6 +193,8 @@ def test_a_command_of_a_later_version_is_left_out() -> None:
 class Sent:
     """The links of a node, which go nowhere."""
 
+    own_name = "a"
+
     def __init__(self, *names: str) -> None:
         self.peers = [NodeInfo(name, "", 1, "", 0) for name in names]
         self.frames: list[bytes] = []
@@ -324,6 +328,23 @@ async def test_a_new_command_goes_on_at_once_and_all_of_them_every_so_often() ->
     one.spread.look()
     one.spread.look()
     assert one.links.frames[2:] == [packed([rollout(2)])]
+
+
+async def test_an_order_that_a_busy_loop_does_not_take_names_the_node_and_the_way_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(order_spread, "WAIT_S", 0.01)
+    one = Spread(KeptFile())
+    one.spread.start()
+    with ThreadPoolExecutor(1) as other:
+        error = other.submit(one.spread.order, rollout(1)).exception()  # this loop is held up
+    assert isinstance(error, MeshError)
+    assert "'a' has not taken the order" in str(error)
+    assert "give the order again" in str(error)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert not one.spread.order(rollout(1))  # it was taken after all
+    assert one.obeyed == [rollout(1)]
 
 
 def test_a_kept_file_is_on_disk(tmp_path: Path) -> None:
