@@ -1,6 +1,6 @@
-/* Compares the columns of a frame's entry with those held here: what the sender has counted and
- * this node has not (the entry *brings* it), and what this node has counted and the sender has not
- * (the sender *lacks* it). See docs/model.md, "Merge". */
+/* Compares the columns of a frame's entry with those held here: what only the sender has counted
+ * (the entry *brings* it), and what only this node has (the sender *lacks* it). See docs/model.md,
+ * "Merge". */
 #ifndef CRDTBUCKET_MERGE_COMPARE_H
 #define CRDTBUCKET_MERGE_COMPARE_H
 
@@ -10,26 +10,10 @@
 #include "../level/earlier_limits.h"
 #include "../level/peer_rates.h"
 #include "../memory/columns.h"
+#include "held.h"
 #include "sender.h"
 #include "standing.h"
 #include "wire.h"
-
-/* The most columns that an entry has, with the empty places between them. */
-#define MAX_HELD (MAX_ORIGINS + 2 * INLINE_COLUMNS)
-
-/* A copy of all columns of an entry. The last one is this node's own column, as it counts now.
- * `place` finds the column of an origin in one step, so that each column of the frame is quickly
- * compared with the one here. */
-typedef struct {
-    uint64_t taken[MAX_HELD];
-    int64_t refunded[MAX_HELD];
-    uint32_t generation[MAX_HELD];
-    uint8_t shown[MAX_HELD]; /* the frame had this column, or the place is empty */
-    /* By origin: where its column is. It is never cleared, so it counts only if the column at that
-     * place is of this origin. */
-    uint16_t place[MAX_ORIGINS];
-    uint32_t count, own; /* places in use; the origin of this node's own column */
-} held_t;
 
 /* By how much the columns of a frame's entry and those held here differ, in tokens, and the columns
  * that rise by the merge. */
@@ -69,12 +53,6 @@ typedef struct {
     wire_column_t *raised;
     held_t held;
 } comparison_t;
-
-/* The word `taken` of a stored column. */
-static inline uint64_t packed(uint32_t origin, int64_t taken)
-{
-    return (uint64_t)origin << TOKEN_BITS | (uint64_t)taken;
-}
 
 /* The tokens in the column `x` that a holder of `y`, or of no column where that is NULL, has not
  * counted. */
@@ -137,47 +115,6 @@ static int64_t believed(const table_t *t, uint32_t e, const definition_t *d,
     g->refused++;
     x->taken -= rise - (int64_t)most;
     return (int64_t)most;
-}
-
-/* Copies four columns, with their refunds unless that is NULL. */
-static inline void held_add(held_t *h, const columns_t *c, const uint64_t *refunded)
-{
-    for (int i = 0; i < INLINE_COLUMNS; i++) {
-        uint32_t at = h->count++;
-        h->taken[at] = c->taken[i];
-        h->refunded[at] = refunded ? (int64_t)refunded[i] : 0;
-        h->generation[at] = c->generation[i];
-        h->shown[at] = !c->taken[i];
-        h->place[c->taken[i] >> TOKEN_BITS] = (uint16_t)at;
-    }
-}
-
-/* Copies all columns of an entry; its own has `net` tokens. */
-static inline void held_open(held_t *h, const table_t *t, uint32_t e, int64_t net)
-{
-    const hot_t *hot = &t->hot[e];
-    const cold_t *cold = &t->cold[e];
-    int64_t refunded = 0;
-    h->own = hot->origin;
-    h->count = 0;
-    held_add(h, &cold->columns, NULL);
-    if (UNLIKELY(cold->overflow != NONE)) {
-        for (uint32_t b = cold->overflow; b != NONE && h->count + INLINE_COLUMNS < MAX_HELD;
-             b = t->blocks[b].next)
-            held_add(h, &t->blocks[b].columns, t->blocks[b].refunded);
-        /* The column that holds the refunds of the entry's own one. */
-        uint32_t stored = h->place[h->own];
-        if (stored < h->count && h->taken[stored] >> TOKEN_BITS == h->own) {
-            refunded = h->refunded[stored];
-            h->shown[stored] = 1;
-        }
-    }
-    uint32_t at = h->count++;
-    h->taken[at] = packed(h->own, net + refunded);
-    h->refunded[at] = refunded;
-    h->generation[at] = hot->generation;
-    h->shown[at] = 0;
-    h->place[h->own] = (uint16_t)at;
 }
 
 /* Adds tokens that the sender lacks on a column whose owner is silent to it; `refilled` tokens
@@ -285,12 +222,12 @@ static void compare_columns(table_t *t, uint32_t e, int64_t net, const wire_entr
     held_open(h, t, e, net);
     for (const wire_column_t *x = w->column; x < w->column + w->columns; x++) {
         uint32_t at = h->place[x->origin];
-        /* A relay may have brought the owner's newest generations before the owner itself does. */
-        if (x->origin == m->source_origin && at < h->count
-            && h->taken[at] >> TOKEN_BITS == x->origin && h->generation[at] == x->generation)
+        int same = at < h->count && h->taken[at] >> TOKEN_BITS == x->origin
+                   && h->generation[at] == x->generation;
+        if (same && x->origin == m->source_origin) /* a relay may have brought it earlier */
             note_generation(t, x);
-        if (LIKELY(at < h->count && h->taken[at] == packed(x->origin, x->taken)
-                   && h->generation[at] == x->generation && h->refunded[at] == x->refunded))
+        if (LIKELY(same && h->taken[at] == packed(x->origin, x->taken)
+                   && h->refunded[at] == x->refunded))
             h->shown[at] = 1;
         else
             compare_column(t, e, m, d, x, now, g);

@@ -49,8 +49,8 @@ class PeerState:
     steady_since: int = NEVER
     """Since when frames have come both ways without a break."""
     answers_since: int = NEVER
-    """When the first of its frames came that it made after it had received one that was sent to it
-    since `steady_since`; no later than that while none has come."""
+    """When the first frame came that it made after it had received one sent since `steady_since`;
+    no later than that while none has come."""
     ending: EndedConnection | None = None
     """How its last connection ended, and which dials were refused since. None while it is
     connected, and when this side gave up waiting for it."""
@@ -91,12 +91,10 @@ class PeerState:
     age: int = 0
     """How old its last frame was when it came."""
     woke_until: int = NEVER
-    """It stood still a moment ago: what it brings until then was taken just before that, or
-    since."""
+    """It stood still a moment ago: what it brings until then was taken just before, or since."""
     clock: ClockOffset = field(default_factory=ClockOffset)
     wall_ahead: int | None = None
-    """How far its wall clock is ahead of this node's (ns); None while the peer has not stated
-    it."""
+    """How far its wall clock is ahead of this node's (ns); None while it has not stated it."""
 
     round_sent: int = 0
     """The number of the newest round sent to it."""
@@ -114,7 +112,6 @@ class PeerState:
     """Up to this time its complete rounds state all that it counted; at first that of the link."""
     round_gaps: WindowedMaximum = field(default_factory=WindowedMaximum)
     """How old (ns) its newest complete round had become when the next one came."""
-
     reached: int | None = None
     """The sending time of the newest frame that it has acknowledged, or the time at which its first
     frame came; None before. A link may be silent in one direction."""
