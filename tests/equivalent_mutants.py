@@ -281,7 +281,11 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "request.mark = key.begun_by_threads if not key.by_threads else -2": "No count is below 0.",
     },
     "strong/local_decisions": changed(
-        UNREAD, "self._counted = 0", "self._counted = None", "self._counted = 1"
+        UNREAD,
+        "self._counted = (0, 0)",
+        "self._counted = None",
+        "self._counted = (1, 0)",
+        "self._counted = (0, 1)",
     ),
     "strong/quota": {
         "self._nodes = 0 => self._nodes = None": "No number of nodes is 0 or None.",

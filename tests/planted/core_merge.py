@@ -8,8 +8,8 @@ MUTATIONS = (
     Mutation(
         "the_owner_sends_no_generation_that_is_held",
         "core",
-        "&& h->taken[at] >> TOKEN_BITS == x->origin && h->generation[at] == x->generation)",
-        "&& h->taken[at] >> TOKEN_BITS == x->origin && 0)",
+        "if (same && x->origin == m->source_origin)",
+        "if (same && !x->origin)",
         suite("core/test_codec", "a_relay_brought_first"),
     ),
     Mutation(
@@ -996,8 +996,8 @@ MUTATIONS = (
     Mutation(
         "keys_of_a_bucket_that_is_added_come_without_their_debt",
         "core",
-        "after = merged_debt(d, debt, advertised, there, g, m, wd, rest, apart);",
-        "after = debt ? merged_debt(d, debt, advertised, there, g, m, wd, rest, apart) : 0;",
+        "after = merged_debt(d, debt, advertised, stated, g, m, wd, rest, apart);",
+        "after = debt ? merged_debt(d, debt, advertised, stated, g, m, wd, rest, apart) : 0;",
         suite("simulated/test_irregular", "spent_before"),
     ),
     Mutation(

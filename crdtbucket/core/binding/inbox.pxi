@@ -50,25 +50,23 @@ cdef class TableInbox:
 
         `definitions`: for each of the frame's (slot or -1, same, q, p), where `same` is 1 if it is
         the definition of the bucket here, 2 if that of its candidate, 3 if both. `origins`: the
-        origin here at each of the sender's positions. `node` and `epoch`: the sender's. `at`: as in
-        `set_last_seen`. `newer`: no later frame of the sender was seen, so its rates count.
-        `answers_since`: when (local ns) its first frame came that it made after it was met, or seen
-        again after a silence: a column of its own that it has not updated since then becomes what
-        it states; None: it only rises. `joining`: the sender has no memory, so answer all entries that are held. `woke`: the sender
-        stood still a moment ago. `late`: the frame was too long under way, so only columns that are
-        held here rise. `relays`: a byte for each node number, not 0 when some peer is not connected
-        to that node: its columns that rise are sent on. `memory`: the sender knows the debts of the
-        mesh, which settles what is suspect here. `keeps_credit`: this node owes at least what the
-        sender advertises, up to the capacity. `silent`: for each origin the ns for which the
-        sender's debts include what it keeps for a peer that was silent before this process began.
-        `newcomer`: the sender began after a peer fell silent here. `reopen`: where the sender has
-        larger counts of the running epoch, a new one is opened; without it such entries are left
-        out.
-
-        The entries from `start` (0 or above) on are merged: at most `most`; fewer where these have
-        8 * `most` columns; and no more once about `most_room` of them (0: any number) have looked
-        for room in a full table. `crowded` and `room`: the sums of what earlier parts of the frame
-        returned under these names."""
+        origin here at each of the sender's positions. `node` and `epoch`: the sender's. `at`: as
+        in `set_last_seen`. `newer`: no later frame of the sender was seen, so its rates count.
+        `answers_since`: when (local ns) its first frame came that it made after it was met, or
+        seen again after a silence: a column of its own that it has not updated since then becomes
+        what it states; None: it only rises. `joining`: the sender has no memory, so answer all
+        entries that are held. `woke`: the sender stood still a moment ago. `late`: the frame was
+        too long under way, so only columns that are held here rise. `relays`: a byte for each node
+        number, not 0 when some peer is not connected to that node: its columns that rise are sent
+        on. `memory`: the sender knows the debts of the mesh, which settles what is suspect here.
+        `keeps_credit`: this node owes at least what the sender advertises, up to the capacity.
+        `silent`: for each origin the ns for which the sender's debts include what it keeps for a
+        peer that was silent before this process began. `newcomer`: the sender began after a peer
+        fell silent here. `reopen`: where the sender has larger counts of the running epoch, a new
+        one is opened; without it such entries are left out. The entries from `start` (0 or above)
+        on are merged: at most `most`; fewer where these have 8 * `most` columns; and no more once
+        about `most_room` of them (0: any number) have looked for room in a full table. `crowded`
+        and `room`: the sums of what earlier parts of the frame returned under these names."""
         cdef _Items mask = None if relays is None else items_of(relays, 1)
         cdef _Items kept = None if silent is None else items_of(silent, 8)
         cdef int64_t now = clock_ns(self.t), end, i, done
