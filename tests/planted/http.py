@@ -262,6 +262,13 @@ MUTATIONS = (
         suite("http/server/test_envoy_service", "what_it_reads"),
     ),
     Mutation(
+        "a_reservation_that_waited_for_redis_drops_another",
+        "http",
+        "        except Refusal:\n            reservation.commit(0)\n            raise\n",
+        "        except Refusal:\n            pass\n",
+        suite("http/server/test_calls", "dropped_for_one"),
+    ),
+    Mutation(
         "envoys_hold_more_than_half_a_bucket",
         "http",
         "total = min(sum(wants.values()), room, capacity)",

@@ -141,12 +141,7 @@ class Calls:
         body = await read(request, bodies.Reserve)
         bucket = self._limiter.bucket(body.bucket)
         now = now_ns()
-        if self.reservations.full(now):
-            raise Refusal(
-                503,
-                f"{self.reservations.limit:,} reservations are known: use a shorter ttl",
-                headers={"Retry-After": "1"},
-            )
+        self._check_room(now)
         reservation = bucket.reserve(body.key, body.estimate, body.ttl, body.floor or 0)
         with amount_in("estimate"), contextlib.suppress(ReservationDenied):
             await reservation.__aenter__()  # it ends by its commit or its ttl
@@ -155,9 +150,19 @@ class Calls:
         self.weigh(bucket, body.key, body.estimate, decision.allowed)
         if not decision.allowed:
             return self._denied(decision, request.path)
+        try:
+            self._check_room(now)  # others may have come while Redis was asked
+        except Refusal:
+            reservation.commit(0)
+            raise
         end = now + round((body.ttl + LATE_S) * NS_PER_SECOND)
         name = self.reservations.put(OpenReservation(bucket, reservation), end, now)
         return self._answer(decision, {"id": name})
+
+    def _check_room(self, now: int) -> None:
+        if self.reservations.full(now):
+            said = f"{self.reservations.limit:,} reservations are known: use a shorter ttl"
+            raise Refusal(503, said, headers={"Retry-After": "1"})
 
     async def commit(self, request: web.BaseRequest) -> web.StreamResponse:
         """Charges the true cost. The same call again changes nothing and gets the same answer."""

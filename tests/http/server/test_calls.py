@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -265,6 +266,22 @@ async def test_so_many_reservations_and_no_more(monkeypatch: pytest.MonkeyPatch)
         # The oldest take made room for the third.
         assert (await client.refused("/v1/refund", id=takes[0]["id"]))[0] == 404
         assert await client.post("/v1/refund", id=takes[2]["id"]) == {"refunded": 1}
+
+
+async def test_no_reservation_is_dropped_for_one_that_waited_for_redis(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(calls, "MAX_HANDLES", 1)
+    with Server() as redis:
+        limiter = Limiter([API], node="n1", consistency="strong", **redis.patient())
+        async with serving(limiter) as client:
+            body = {"bucket": "api", "key": "a", "estimate": 10}
+            asked = (client.ask("POST", "/v1/reserve", json=body) for _ in range(2))
+            both = await asyncio.gather(*asked)
+            assert sorted(status for status, *_ in both) == [200, 503]
+            (held,) = (answer for status, answer, _ in both if status == 200)
+            await client.post("/v1/commit", id=held["id"], actual=4)
+            assert (await client.post("/v1/peek", bucket="api", key="a"))["remaining"] == 96
 
 
 async def test_strong_buckets_ask_redis() -> None:
