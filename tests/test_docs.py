@@ -241,7 +241,7 @@ def check_command(words: list[str]) -> None:
 def test_commands_exist(place: Path) -> None:
     targets = set(re.findall(r"^([a-z][\w-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     (place / "trace.csv").write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n")
-    (place / "limits.yaml").write_text(blocks(ROOT / "docs/getting-started.md", "yaml")[0][1])
+    (place / "limits.yaml").write_text(blocks(ROOT / "docs/configuration.md", "yaml")[0][1])
     seen = 0
     for path, line in console_lines():
         words = shlex.split(line)
@@ -393,6 +393,12 @@ def test_a_page_opens_with_its_reader_and_what_they_will_know(path: Path) -> Non
     assert re.fullmatch(r"# [^\n]+", title)
     assert re.match(r"For (somebody|everybody|whoever|a \w+ programmer) ?", opening), opening
     assert re.search(r"[Aa]fterwards|In about", opening), opening
+
+
+def test_the_index_lists_each_page_once_with_who_needs_it() -> None:
+    page = ROOT / "docs/index.md"
+    listed = re.findall(r"^- \[[^\]]+\]\(([\w-]+)\.md\): \w+", page.read_text(), re.MULTILINE)
+    assert sorted(listed) == sorted({one.stem for one in page.parent.glob("*.md")} - {"index"})
 
 
 @pytest.mark.timeout(1_200)

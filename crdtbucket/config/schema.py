@@ -161,7 +161,7 @@ def _rows(
         owner = next(one for one in reversed(bases) if name in one.model_fields)
         first = listed_at.setdefault((owner, name), path)
         if first != path:
-            yield path, None, f"as `{first}`"
+            yield path, None, f"as [`{first}`](configuration.md#defaults-and-overrides)"
         elif inner is not None:
             listed = "list[" in str(field.annotation)
             inside = "[]." if listed else ".*." if is_named else "."

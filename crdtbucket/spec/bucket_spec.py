@@ -54,7 +54,8 @@ class BucketSpec:
     name: str
     """The name as given, for display; look-up goes by `canonical_name`."""
     capacity: Annotated[int, WholeRange(1, MAX_TOKENS)]
-    """Tokens that a full bucket holds, 1 to 2^53: the largest burst."""
+    """Tokens that a full bucket holds, 1 to 2^53: the largest burst. With `max_debt` they must
+    refill within 146 years."""
     refill_rate: Annotated[int, WholeRange(1, MAX_TOKENS)]
     """Tokens that come back each interval, 1 to 2^53."""
     refill_interval: str | int | float | timedelta = field(compare=False)
