@@ -243,8 +243,10 @@ static void check_statement(table_t *t, stage_t *empty)
         CHECK(out.r.ahead || j == g.n, "%ld keys came back as %ld", (long)j, (long)g.n);
         read_free(&g);
     }
-    /* What is owed since a silence ended is charged with any entry, and is no effect of an echo. */
+    /* What is noted, or owed since a silence ended, is charged with any entry, and is no effect of
+     * an echo. */
     t->silence_ended = INT64_MIN;
+    t->noted_until = 0;
     look_at(t, &before);
     merge_context_t echo = {.source = PEER, .at = clock_ns(t), .tables = &tables};
     merge_all(t, &f, wd, &echo, &out);
