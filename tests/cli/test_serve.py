@@ -104,6 +104,7 @@ async def test_one_line_at_the_start_and_none_for_a_request(tmp_path: Path) -> N
     options = ("--node", "us-1", "--log-level", "debug")
     async with started(tmp_path, *options, config=config) as server:
         assert "us-1 serves 1 bucket on http://127.0.0.1:" in server.lines[-1]
+        assert server.lines[-1].rstrip().endswith(", and its console at /console")
         before = len(server.lines)
         async with aiohttp.ClientSession() as session:
             body = {"bucket": "api", "key": "secret-tenant"}

@@ -80,7 +80,7 @@ class EnvoyService:
         address = str(self._settings.grpc)
         if not self._shared:
             # Says what is wrong, and removes the socket of a process that is gone.
-            Listening(address).close()
+            Listening(address, option="--grpc").close()
         server = grpc.aio.server(
             options=[
                 ("grpc.so_reuseport", int(self._shared)),

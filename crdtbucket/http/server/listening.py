@@ -22,11 +22,11 @@ ACCEPTS_A_TURN = 32
 SOCKET_MODE = 0o660
 FIXES = {
     errno.EACCES: "choose a port above 1023, or a path in a folder that this user may write to",
-    errno.EADDRINUSE: "stop what listens there, or choose another address",
+    errno.EADDRINUSE: "stop what listens there, or name another address with {option}",
     errno.EADDRNOTAVAIL: "name an address of this host",
     errno.ENOENT: "make the folder of the socket first",
 }
-"""The advice for an error, by its number."""
+"""The advice for an error, by its number. `option`: the one that names the address."""
 
 
 class CannotListen(CrdtbucketError):
@@ -36,9 +36,10 @@ class CannotListen(CrdtbucketError):
 class Listening:
     """One address that is taken."""
 
-    def __init__(self, address: str, *, shared: bool = False) -> None:
+    def __init__(self, address: str, *, shared: bool = False, option: str = "--listen") -> None:
         """`address`: "host:port" or "unix:/path". `shared`: child processes of this one have
-        sockets of the same port, and only this one removes the file. Raises `CannotListen`."""
+        sockets of the same port, and only this one removes the file. `option`: the one of
+        `crdtbucket serve` that names the address. Raises `CannotListen`."""
         self._path: str | None = None
         self._process = os.getpid() if shared else 0
         try:
@@ -57,7 +58,7 @@ class Listening:
             raise CannotListen(f"an address to listen on {error}: {fix}") from error
         except OSError as error:
             reason = error.strerror or str(error)
-            fix = fix_of(error, FIXES.get(error.errno or 0, ""))
+            fix = fix_of(error, FIXES.get(error.errno or 0, "").format(option=option))
             what = f"cannot listen on {address!r}: {reason}"
             raise CannotListen(": ".join(filter(None, (what, fix)))) from error
         self.socket.setblocking(False)

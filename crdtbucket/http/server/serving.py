@@ -19,6 +19,7 @@ from crdtbucket.base.loaded_files import LoadedFiles
 from crdtbucket.errors import CrdtbucketError
 from crdtbucket.http.server.app import Api
 from crdtbucket.http.server.connections import ClientConnection
+from crdtbucket.http.server.console.console_routes import CONSOLE
 from crdtbucket.http.server.listening import ACCEPTS_A_TURN, BACKLOG, Listening
 from crdtbucket.http.server.secure_connection import SecureConnection, served_context
 from crdtbucket.http.server.serve_settings import ServeSettings
@@ -180,7 +181,8 @@ async def serve(
             await server.start()
             where = ", ".join(server.addresses)
             buckets = counted(count_of_buckets(limiter), "bucket")
-            LOG.info("%s serves %s on %s", limiter.node, buckets, where)
+            what = "%s serves %s on %s, and its console at %s"
+            LOG.info(what, limiter.node, buckets, where, CONSOLE)
             await ending.wait()
             LOG.info("%s ends: answering what is open, then leaving", limiter.node)
             await server.stop()

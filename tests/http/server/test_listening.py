@@ -79,7 +79,9 @@ def test_what_is_no_address(address: str) -> None:
 @pytest.mark.parametrize("shared", [False, True])
 def test_a_port_in_use_and_a_path_too_long(shared: bool) -> None:
     first = Listening("127.0.0.1:0", shared=shared)
-    with pytest.raises(CannotListen, match="Address already in use: stop what listens there"):
+    with pytest.raises(
+        CannotListen, match=r"Address already in use: stop .* address with --listen$"
+    ):
         Listening(first.name.removeprefix("http://"), shared=shared)
     first.close()
     with pytest.raises(CannotListen, match="cannot listen on"):
