@@ -137,7 +137,7 @@ async def test_a_limiter_watches_those_of_the_mesh_for_redis_and_of_serve(
     mesh = MeshConfig(listen="127.0.0.1:0", secret="x" * 32, tls_ca=authority.file, **one)
     redis = RedisConfig(url="rediss://127.0.0.1:9", tls_ca=authority.file, **two)
     limiter = Limiter([BucketSpec("b", 1, 1)], node="n", mesh=mesh, redis=redis)
-    SidecarServer(limiter, ServeSettings(listen=["127.0.0.1:0"], **three))
+    SidecarServer(limiter, ServeSettings(listen=("127.0.0.1:0",), **three))
     async with limiter:
         await eventually(lambda: len(limiter.stats()["certificates"]) == 3)
         assert caplog.text.count("expires in 29 hours") == 3

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import InitVar, dataclass, field
+from typing import Annotated
 
 from crdtbucket.base.address import is_loopback, split_address
+from crdtbucket.base.setting_checks import SecondsRange, WholeRange
 from crdtbucket.errors import InvalidSpec
 from crdtbucket.http.server.host_names import Hosts
 from crdtbucket.http.server.listening import UNIX
 from crdtbucket.http.server.token_digest import TokenDigest
+from crdtbucket.spec.field_checks import check_fields
 
 DEFAULT_LISTEN = "127.0.0.1:7980"
 
@@ -44,30 +47,33 @@ class ServeSettings:
     """Answer with `X-RateLimit-*` too."""
     fallback_503: bool = False
     """Deny with 503 instead of 429 while a bucket decides by the rule of an outage."""
-    retry_jitter: float = 0.0
-    """A random time of up to this many seconds is added to `Retry-After`, so that clients do not
-    return all at once."""
-    max_connections: int = 1_000
-    max_connections_per_address: int = 0
+    retry_jitter: Annotated[float, SecondsRange(0, 3_600)] = 0.0
+    """A random time of up to this many seconds, an hour at most, is added to `Retry-After`, so that
+    clients do not return all at once."""
+    max_connections: Annotated[int, WholeRange(1, 100_000)] = 1_000
+    max_connections_per_address: Annotated[int, WholeRange(0, 100_000)] = 0
     """The most connections from the address of another host, IPv6 by its /64; 0: half of all.
     Those of this host share one address, and are not limited by it."""
-    max_body: int = 256 * 1024
-    head_deadline: float = 5.0
+    max_body: Annotated[int, WholeRange(1, 2**30)] = 256 * 1024
+    head_deadline: Annotated[float, SecondsRange(0.001, 3_600)] = 5.0
     """Seconds for the head of the first request of a connection, from its first moment."""
-    request_deadline: float = 10.0
+    request_deadline: Annotated[float, SecondsRange(0.001, 3_600)] = 10.0
     """Seconds for the body of a request and the answer to it, from the end of its head."""
-    idle_deadline: float = 60.0
+    idle_deadline: Annotated[float, SecondsRange(0.001, 3_600)] = 60.0
     """Between two requests of a connection; the head of the second one included."""
-    drain_deadline: float = 10.0
+    drain_deadline: Annotated[float, SecondsRange(0, 600)] = 10.0
     """Seconds for requests under way when the server is told to end."""
     calls_need: TokenDigest | None = field(init=False, repr=False, default=None)
     admin_needs: TokenDigest | None = field(init=False, repr=False, default=None)
     """The digests of the two tokens, which are not kept themselves."""
 
     def __post_init__(self, token: str | None, admin_token: str | None) -> None:
-        """Raises `InvalidSpec`."""
+        """Raises `InvalidSpec`, naming the field."""
+        check_fields(self)
         given = (("calls_need", "token", token), ("admin_needs", "admin_token", admin_token))
         for name, field_of, text in given:
+            if text is not None and not isinstance(text, str):
+                raise InvalidSpec(f"{field_of} is no text", "write a string", field_of)
             if text is not None:
                 object.__setattr__(self, name, TokenDigest(text, field_of))
         if (self.tls_cert is None) is not (self.tls_key is None):

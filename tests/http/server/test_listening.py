@@ -8,6 +8,7 @@ import re
 import socket
 import stat
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -104,6 +105,27 @@ async def test_an_address_that_others_reach_is_warned_of(
     async with serving(listen=("0.0.0.0:0",), insecure=True, token=TOKEN):
         (record,) = caplog.records
         assert record.getMessage().endswith("without TLS: the token can be read on the way")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "fix"),
+    [
+        ("listen", "127.0.0.1:80", "write a tuple"),
+        ("grpc", 5, "write text"),
+        ("token", 5, "write a string"),
+        ("insecure", 1, "write True or False"),
+        ("max_body", "x", "write a whole number from 1 to"),
+        ("max_connections", 0, "write a whole number from 1 to"),
+        ("head_deadline", -1, "write seconds from"),
+        ("retry_jitter", float("nan"), "write seconds from"),
+    ],
+)
+def test_a_setting_that_is_of_no_use_is_named_with_the_fix(
+    name: str, value: object, fix: str
+) -> None:
+    given: dict[str, Any] = {name: value}
+    with pytest.raises(InvalidSpec, match=f"^{name} is .*: {fix}"):
+        ServeSettings(**given)
 
 
 def test_settings_that_cannot_be() -> None:
