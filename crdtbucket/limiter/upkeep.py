@@ -162,8 +162,8 @@ class Upkeep:
         return BEAT_S if delay is None else delay
 
     def _tried(self, work: Callable[..., T], *given: Hashable) -> T | None:
-        """The result of `work`; None when it fails, which is logged once until it succeeds: one
-        failure must not end all other upkeep, and would be logged every second."""
+        """The result of `work`, or None if it fails. A failure does not end the other upkeep. It is
+        logged once, and again only after a success or with another type of error."""
         task = (work, *given)
         try:
             done = work(*given)

@@ -114,9 +114,13 @@ class HostRollout:
         """The file, which no other process reads or replaces until it is closed."""
         while True:
             file = SharedFile(self.path)
-            fcntl.flock(file.fd, fcntl.LOCK_EX)
-            if not file.replaced():
-                return file
+            try:
+                fcntl.flock(file.fd, fcntl.LOCK_EX)
+                if not file.replaced():
+                    return file
+            except BaseException:
+                file.close()
+                raise
             file.close()  # another process has replaced it meanwhile
 
 

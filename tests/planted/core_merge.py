@@ -477,7 +477,7 @@ MUTATIONS = (
     Mutation(
         "one_spends_the_credit_of_all",
         "core",
-        "    i128 rest = far > 0 && g->brings_silent > 0 ? far_left(t, e, d, m, g, now) : 0;\n",
+        "    i128 rest = far > 0 && g->brings_silent > 0 ? far_left(t, e, d, m, g, now) : far;\n",
         "    i128 rest = 0;\n",
         suite("test_core_contract", "credit_is_spent"),
     ),
@@ -491,8 +491,8 @@ MUTATIONS = (
     Mutation(
         "a_burst_is_forgotten_when_others_owe_less",
         "core",
-        "i128 least = taken_lately(t, e, d, cap_units(d), now) - left;",
-        "i128 least = -left;",
+        "i128 least = taken_lately(t, e, d, cap_units(d), now) - rest;",
+        "i128 least = -rest;",
         suite("simulated/test_silent_peers", "beside_a_silent_peer_is_owed"),
     ),
     Mutation(

@@ -26,10 +26,10 @@ REMEMBERED_NS = 30 * SECOND
 come."""
 ANEW = ("reset", "flood", "surge", "stage", "unstage", "jump", "still")
 """After these events the demand is judged anew, once all that may be owed has refilled."""
-BURST = 2
-"""After a burst of a half of the capacity or more they are always compared."""
 LOOKS = 60
 """How often the columns of the main key are compared with the books, at most."""
+BURST = 2
+"""They are also compared after each burst of this part (a half) of the capacity or more."""
 
 
 class Ages:

@@ -63,10 +63,12 @@ cdef class TableInbox:
         `silent`: for each origin the ns for which the sender's debts include what it keeps for a
         peer that was silent before this process began. `newcomer`: the sender began after a peer
         fell silent here. `reopen`: where the sender has larger counts of the running epoch, a new
-        one is opened; without it such entries are left out. The entries from `start` (0 or above)
-        on are merged: at most `most`; fewer where these have 8 * `most` columns; and no more once
-        about `most_room` of them (0: any number) have looked for room in a full table. `crowded`
-        and `room`: the sums of what earlier parts of the frame returned under these names."""
+        one is opened; without it such entries are left out.
+
+        The entries from `start` (0 or above) on are merged: at most `most`; fewer where these have
+        8 * `most` columns; and no more once about `most_room` of them (0: any number) have looked
+        for room in a full table. `crowded` and `room`: the sums of what earlier parts of the frame
+        returned under these names."""
         cdef _Items mask = None if relays is None else items_of(relays, 1)
         cdef _Items kept = None if silent is None else items_of(silent, 8)
         cdef int64_t now = clock_ns(self.t), end, i, done

@@ -132,14 +132,6 @@ static inline i128 entry_least(const table_t *t, uint32_t e, const definition_t 
     return least_units(d, &p);
 }
 
-/* A debt as it is advertised: in ns, rounded up, from 0 to the ceiling. What a stored level owes by
- * its rounding alone is 0, else two nodes whose bucket is full would answer each other for ever. */
-static inline int64_t stated_ns(const definition_t *d, i128 debt)
-{
-    i128 cap = cap_units(d);
-    return debt <= slack_units(d) ? 0 : (int64_t)units_to_ns(d, debt > cap ? cap : debt);
-}
-
 /* Called when the limit is lowered while peers are silent: from now on these are predicted at what
  * the old limit granted of their demand. That share cannot be computed later, when the demand has
  * changed. */

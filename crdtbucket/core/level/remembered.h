@@ -115,28 +115,4 @@ COLD static void note_taken(table_t *t, uint32_t e, const definition_t *d, i128 
         t->noted_until = r->taken_until;
 }
 
-/* A debt as it is advertised, ns: `shown`, and what is `hidden` by the far credit. */
-typedef struct {
-    int64_t shown;
-    /* What this node owes by itself beyond that: at most the far credit, and all of it while the
-     * bucket has not been full. Whoever keeps less credit owes it, too: otherwise this node would
-     * advertise a full bucket to that one for as long as the credit lasts, whatever is taken from
-     * it. */
-    int64_t hidden;
-} advertised_t;
-
-/* The debt that an entry, whose column has `net` tokens, advertises at `now`. */
-static inline advertised_t advertised_debt(const table_t *t, uint32_t e, int64_t net, int64_t now)
-{
-    const definition_t *d = &t->definitions[t->hot[e].bucket];
-    i128 debt = debt_units(d, LOAD(t->hot[e].base), net, now), far = entry_far(t, e, d, now);
-    int64_t shown = stated_ns(d, debt);
-    if (LIKELY(far <= 0))
-        return (advertised_t){shown, 0};
-    int64_t all = stated_ns(d, debt + far),
-            noted = stated_ns(d, taken_lately(t, e, d, debt + far, now));
-    shown = noted > shown ? noted : shown;
-    return (advertised_t){shown, all > shown ? all - shown : 0};
-}
-
 #endif

@@ -3,6 +3,7 @@
 #ifndef CRDTBUCKET_MERGE_COMMON_STORE_H
 #define CRDTBUCKET_MERGE_COMMON_STORE_H
 
+#include "../level/advertised.h"
 #include "../level/give_back.h"
 #include "merge.h"
 

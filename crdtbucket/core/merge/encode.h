@@ -3,6 +3,7 @@
 #ifndef CRDTBUCKET_MERGE_ENCODE_H
 #define CRDTBUCKET_MERGE_ENCODE_H
 
+#include "../level/advertised.h"
 #include "../level/rates.h"
 #include "wire.h"
 

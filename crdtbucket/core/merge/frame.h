@@ -2,6 +2,7 @@
 #ifndef CRDTBUCKET_MERGE_FRAME_H
 #define CRDTBUCKET_MERGE_FRAME_H
 
+#include "../level/advertised.h"
 #include "encode.h"
 #include "merge.h"
 

@@ -166,20 +166,19 @@ static int merge_levels(table_t *t, uint32_t e, const wire_entry_t *w, const wir
     r->of_silent += m->newcomer && g->brings_silent > 0;
     if (UNLIKELY(g->brings_given_up > 0))
         g->charged_before = charged_before(t, e, d, token_units(d, g->brings_given_up), now);
-    i128 rest = far > 0 && g->brings_silent > 0 ? far_left(t, e, d, m, g, now) : 0;
+    i128 rest = far > 0 && g->brings_silent > 0 ? far_left(t, e, d, m, g, now) : far;
     i128 stated = stated_units(d, w->debt_ns, wd), hidden = stated_units(d, w->hidden_ns, wd),
          apart = UNLIKELY(g->brings_silent > 0)
                      ? debt_apart(t, e, d, m, w, g, debt + far, stated + hidden, rest, now)
                      : UNBOUNDED,
          advertised = stated + (UNLIKELY(hidden > far) ? hidden - far : 0),
          after = merged_debt(d, debt, advertised, stated, g, m, wd, rest, apart);
-    i128 left = far > 0 && g->brings_silent > 0 ? rest : far;
     if (UNLIKELY(far > 0))
         note_brought(t, e, d, m, g, stated + hidden, now);
     if (UNLIKELY(g->earlier > 0))
         after = charged_at_most(d, debt, after, wd->same ? advertised : 0, g);
     after = lowered_at_most(t, e, d, m, g, debt, after, now, &r->lowered);
-    after = noted_at_least(t, e, d, left, after, now);
+    after = noted_at_least(t, e, d, rest, after, now);
     after = clamp_merged(t, hot, d, debt, after, least, now);
     if (UNLIKELY(g->mixed))
         note_mixed(t, e, d, m->members, after, now);

@@ -153,13 +153,13 @@ COLD static void note_brought(table_t *t, uint32_t e, const definition_t *d,
 }
 
 /* The debt after a merge, in units: `after`, but at least what is noted, less the credit that is
- * kept for silent peers (`left`). */
-static inline i128 noted_at_least(const table_t *t, uint32_t e, const definition_t *d, i128 left,
+ * kept for silent peers afterwards (`rest`). */
+static inline i128 noted_at_least(const table_t *t, uint32_t e, const definition_t *d, i128 rest,
                                   i128 after, int64_t now)
 {
     if (LIKELY(now >= t->noted_until) || taken_until(t, e) <= now)
         return after;
-    i128 least = taken_lately(t, e, d, cap_units(d), now) - left;
+    i128 least = taken_lately(t, e, d, cap_units(d), now) - rest;
     return after < least ? least : after;
 }
 

@@ -122,9 +122,10 @@ static void shift_silences(table_t *t, int64_t ns, int64_t since, int64_t now)
  * `shift_silences`. */
 static void shift_all(table_t *t, int64_t ns, int64_t since, int64_t now)
 {
-    if (ns > 0)
+    if (ns > 0) {
         shift_silences(t, ns, since, now);
-    t->noted_until += t->noted_until && ns > 0 ? ns : 0;
+        t->noted_until += ns;
+    }
     for (int64_t i = 0; i < t->h->bump; i++) {
         hot_t *hot = &t->hot[i];
         const definition_t *d = &t->definitions[hot->bucket];

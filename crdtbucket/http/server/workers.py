@@ -74,9 +74,8 @@ def _check_shareable(address: str) -> None:
             f"--grpc {address} with --workers: each worker listens for itself, so name a port, "
             "such as 127.0.0.1:8081"
         )
-    Listening(
-        address, option="--grpc"
-    ).close()  # SO_REUSEPORT would let a second server have the port, too
+    # SO_REUSEPORT would let a second server have the port, too.
+    Listening(address, option="--grpc").close()
 
 
 @dataclass(eq=False)
