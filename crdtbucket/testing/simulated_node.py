@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TypeVar
 
@@ -41,6 +41,11 @@ class NodeNetwork(SimulatedNetwork):
     @abstractmethod
     def send(self, source: SimulatedNode, frames: Frames) -> None:
         """Puts frames on the way."""
+
+    def new_table(self, name: str, epoch: int) -> Table:
+        """The table of a new process of this node."""
+        most = self.settings.max_keys
+        return Table(max_keys=most, hash_key=bytes(16), virtual=True, epoch=epoch)
 
 
 class SimulatedNode:
@@ -124,15 +129,21 @@ class SimulatedNode:
     def start(self, memory: bytes | None) -> None:
         """Starts a new process under this name, with or without a snapshot."""
         mesh = self._mesh
+        self.use(mesh.new_table(self.name, mesh.random.getrandbits(64) | 1), mesh.specs)
+        self.run_mesh()
+        if memory is not None:
+            self.node.memory.restore(memory, mesh.boots.get(self.name))
+        self.up = True
+        self._wake()
+
+    def use(self, table: Table, specs: Iterable[BucketSpec]) -> None:
+        """A new process takes from this table; nothing of the one before does anything any more."""
         self.epochs += 1
-        self._tick_at = self._reads_at = 0  # what the previous process scheduled does nothing
-        epoch = mesh.random.getrandbits(64) | 1
-        self.table = Table(
-            max_keys=mesh.settings.max_keys, hash_key=bytes(16), virtual=True, epoch=epoch
-        )
-        self.table.set_time(self.local_ns(mesh.now_ns))
+        self._tick_at = self._reads_at = 0
+        self.table = table
+        self.table.set_time(self.local_ns(self._mesh.now_ns))
         self.buckets: dict[str, BucketCore] = {}
-        for spec in mesh.specs:
+        for spec in specs:
             if spec.slots is not None:
                 self._define(SlotBucket, spec)
             elif spec.period is not None:
@@ -145,14 +156,20 @@ class SimulatedNode:
                 self._define(BucketCore, spec)
         defined = self.buckets.values()
         self._calendars = [one for one in defined if isinstance(one, CalendarBucket)]
-        seed = mesh.random.getrandbits(64)
-        self.node = MeshNode(self.table, mesh.config, name=self.name, region=self.name, seed=seed)
+
+    def run_mesh(self) -> None:
+        """The process runs the mesh on its table."""
+        mesh = self._mesh
+        self.node = MeshNode(
+            self.table,
+            mesh.config,
+            name=self.name,
+            region=self.name,
+            seed=mesh.random.getrandbits(64),
+            shared=self.table.shared,
+        )
         self.table.nodes.configure(predict=mesh.settings.prediction)
         self.node.set_waker(self._wake)
-        if memory is not None:
-            self.node.memory.restore(memory, mesh.boots.get(self.name))
-        self.up = True
-        self._wake()
 
     def _define(self, kind: Callable[..., B], spec: BucketSpec) -> B:
         mesh = self._mesh

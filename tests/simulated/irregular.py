@@ -1,6 +1,6 @@
 """Draws rare events beside cuts and deaths: clocks that jump, machines that stand still together
 with their clocks, operators that reset a key, bursts, floods of keys, stages of a roll-out, and
-buckets that are added later. Each kind is drawn by itself, so plans without it stay as they
+buckets that are added later, and leaders of shared tables that are killed. Each kind is drawn by itself, so plans without it stay as they
 were."""
 
 from __future__ import annotations
@@ -112,6 +112,22 @@ def draw_added(rng: random.Random, drawn: dict[str, Any]) -> tuple[Event, ...]:
     return tuple(out)
 
 
+def draw_leaders(rng: random.Random, drawn: dict[str, Any]) -> tuple[Event, ...]:
+    """On a host whose processes share a table, the one that runs the mesh is killed, and a while
+    later another one runs it; meanwhile the others go on taking. Its peers see the end of their
+    connections, or nothing."""
+    if _none(rng, drawn):
+        return ()
+    name, how = rng.choice(names(drawn["size"])), rng.choice(["resets", "silent"])
+    linked = (pair for pair in drawn["graph"] if name in pair)
+    cut = how, tuple(way for a, b in linked for way in ((a, b), (b, a))), name
+    out = []
+    for _ in range(rng.choice([1, 1, 3])):
+        at = _when(rng, drawn)
+        out += [Event(at, "cut", cut), Event(at + rng.choice([0.0, 0.05, 0.5, 3.0]), "mend", cut)]
+    return tuple(out)
+
+
 IRREGULAR = {
     "clocks": draw_clocks,
     "resets": draw_resets,
@@ -119,5 +135,6 @@ IRREGULAR = {
     "floods": draw_floods,
     "stages": draw_stages,
     "buckets": draw_added,
+    "leaders": draw_leaders,
 }
 """How each dimension is drawn."""

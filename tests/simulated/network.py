@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from crdtbucket._core import Table
 from crdtbucket.errors import NodeConflict
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing.simulated_mesh import RETRY_NS
 from crdtbucket.testing.simulated_node import NS, SimulatedNode
+from tests.simulated.shared_tables import SharedTables
 from tests.simulated.ways import Way, Ways
 
 if TYPE_CHECKING:
@@ -44,13 +46,19 @@ class Network(Ways):
         *,
         linked: Iterable[Way],
         slow: Iterable[tuple[Way, float]] = (),
+        hosts: Iterable[str] = (),
         **options: Any,
     ):
+        """`hosts`: nodes that are hosts whose processes share a table."""
         self.linked = {frozenset(pair) for pair in linked}
         self.slow = dict(slow)
         """Seconds that every frame takes longer on a way."""
         self.hostile: dict[str, HostileMember] = {}
         """Members that keep to no rule, by name; what is sent to them arrives at once."""
+        self.hosts = frozenset(hosts)
+        self.leaderless: set[str] = set()
+        """Hosts on which no process runs the mesh, while others go on taking."""
+        self._tables = SharedTables()
         self.lost: set[str] = set()
         """Nodes whose host is gone: nothing there says that a process has ended."""
         self.open: dict[Way, Connection] = {}
@@ -107,6 +115,7 @@ class Network(Ways):
     def back(self, name: str, memory: bytes | None) -> None:
         """Starts a process under a name that was there before, with or without a snapshot."""
         self.lost.discard(name)
+        self.leaderless.discard(name)
         self.nodes[name].suspended_until = 0
         self.nodes[name].start(memory)
         self._dial_all(name)
@@ -114,6 +123,30 @@ class Network(Ways):
     def die(self, name: str, *, ends: bool) -> None:
         """The process ends at once. `ends`: its host ends its connections; else all is silent."""
         self.nodes[name].up = False
+        self._end_all(name, ends=ends)
+
+    def lose_leader(self, name: str) -> None:
+        """The process of a host that runs the mesh is killed. The others go on taking."""
+        node = self.nodes[name]
+        if self._runs(name):
+            node.use(
+                self._tables.join(name, self.settings.max_keys),
+                [bucket.spec for bucket in node.buckets.values()],
+            )
+            self.leaderless.add(name)
+            self._end_all(name, ends=True)
+
+    def lead(self, name: str) -> None:
+        """Another process of the host runs the mesh."""
+        if name in self.leaderless:
+            self.leaderless.remove(name)
+            if self.nodes[name].up:
+                self.nodes[name].run_mesh()
+                self.nodes[name]._wake()
+                self._dial_all(name)
+
+    def _end_all(self, name: str, *, ends: bool) -> None:
+        """All connections of a process end, as its host says, or are silent."""
         for there in self.peers(name):
             self._linked_at_last(name, there)
             line = self.open.pop((name, there), None)
@@ -125,14 +158,24 @@ class Network(Ways):
 
     def leave(self, name: str) -> None:
         """The process says goodbye and ends."""
-        node = self.nodes[name]
-        local = node.local_ns(self.now_ns)
-        node.table.set_time(local)
-        for frames in node.node.leave(local):
-            self.send(node, frames)
+        if self._runs(name):
+            node = self.nodes[name]
+            local = node.local_ns(self.now_ns)
+            node.table.set_time(local)
+            for frames in node.node.leave(local):
+                self.send(node, frames)
         self.die(name, ends=True)
 
+    def new_table(self, name: str, epoch: int) -> Table:
+        if name not in self.hosts:
+            return super().new_table(name, epoch)
+        return self._tables.begin(name, max_keys=self.settings.max_keys, epoch=epoch)
+
     # ---- what is so ----
+
+    def _runs(self, name: str) -> bool:
+        """Whether the node has a process that runs the mesh."""
+        return self.nodes[name].up and name not in self.leaderless
 
     def peers(self, name: str) -> list[str]:
         """The nodes that this one is linked with, connected or not."""
@@ -187,7 +230,7 @@ class Network(Ways):
 
     def _dial_all(self, name: str) -> None:
         for other in self.peers(name):
-            if self.nodes[other].up and (name, other) not in self.open:
+            if self._runs(other) and (name, other) not in self.open:
                 self._unlinked[frozenset((name, other))] = self.now_ns
             self._dial_later(name, other, 3 * round(self.settings.latency * NS))
 
@@ -202,20 +245,21 @@ class Network(Ways):
         self._dialling.discard(frozenset((first, second)))
         one, two = self.nodes[first], self.nodes[second]
         line = self.open.get((first, second))
-        if not (one.up or two.up) or (line and line is self.open.get((second, first))):
+        ups = self._runs(first), self._runs(second)
+        if not any(ups) or (line and line is self.open.get((second, first))):
             return
         stopped = max(one.suspended_until, two.suspended_until) > self.now_ns
         both = self.flows(first, second) and self.flows(second, first)
-        if one.up and two.up and both and not stopped and self._join(first, second):
+        if all(ups) and both and not stopped and self._join(first, second):
             return
         for here, there in ((first, second), (second, first)):
-            if self.nodes[here].up and (here, there) not in self.open:
+            if self._runs(here) and (here, there) not in self.open:
                 self._dial_failed(here, there, refused=self._refuses(here, there))
         self._dial_later(first, second, max(RETRY_NS, min(2 * pause, LAST_RETRY_NS)))
 
     def _refuses(self, here: str, there: str) -> bool:
         """Whether a dial is answered by a reset, of a device or of a host without the process."""
-        nobody = not self.nodes[there].up and there not in self.lost
+        nobody = not self._runs(there) and there not in self.lost
         answers = self.flows(here, there) and self.flows(there, here)
         return bool(self._resetting[frozenset((here, there))]) or (answers and nobody)
 

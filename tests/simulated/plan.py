@@ -91,6 +91,11 @@ class Plan:
     """Whether the run goes on until every key is full and gone."""
 
     @property
+    def hosts(self) -> frozenset[str]:
+        """Nodes whose processes share a table: the one that runs the mesh is killed in a cut."""
+        return frozenset(e.args[2] for e in self.events if e.what == "cut" and len(e.args) > 2)
+
+    @property
     def one_way(self) -> float:
         """The longest that a frame takes, in seconds."""
         return self.latency * (1 + self.jitter) + max((s for _, s in self.slow), default=0.0)

@@ -42,6 +42,7 @@ class Run:
             [plan.main] if late else [plan.main, plan.side],
             linked=plan.linked,
             slow=plan.slow,
+            hosts=plan.hosts,
             latency=plan.latency,
             jitter=plan.jitter,
             loss=loss,
@@ -90,6 +91,8 @@ class Run:
             self.mesh.advance_to(round(self.plan.seconds * SECOND))
             self._waiting.clear()
             self.mesh.mend_all()
+            for name in sorted(self.mesh.leaderless):
+                self.mesh.lead(name)
             self.mesh.change_network(loss=0.0, duplication=0.0, reordering=0.0)
             self.oracle.finish()
         self.scattered.forget()
@@ -170,14 +173,19 @@ class Run:
 
     # ---- events ----
 
-    def do_cut(self, how: str, ways: tuple[tuple[str, str], ...]) -> None:
+    def do_cut(self, how: str, ways: tuple[tuple[str, str], ...], leaderless: str = "") -> None:
+        """`leaderless`: a host whose ways these are; the process that ran the mesh is killed."""
+        if leaderless:
+            self.mesh.lose_leader(leaderless)
         if how == "resets":
             self.mesh.reset_pairs(ways)
         else:
             self.mesh.cut_ways(ways, times_out=how == "times out")
 
-    def do_mend(self, how: str, ways: tuple[tuple[str, str], ...]) -> None:
+    def do_mend(self, how: str, ways: tuple[tuple[str, str], ...], leaderless: str = "") -> None:
         self.mesh.mend(ways, resets=how == "resets")
+        if leaderless:
+            self.mesh.lead(leaderless)
 
     def do_stall(self, held: float, drain: float, ways: tuple[tuple[str, str], ...]) -> None:
         self.mesh.stall(held, drain, *ways)
@@ -207,7 +215,7 @@ class Run:
 
     def do_save(self, name: str) -> None:
         node = self.mesh.nodes[name]
-        if node.up:
+        if node.up and name not in self.mesh.leaderless:
             node.table.set_time(node.local_ns(self.mesh.now_ns))
             self.saved[name] = b"".join(node.node.memory.snapshot())
 

@@ -94,7 +94,7 @@ class Service:
         if what in ("cut", "stall") and self.plan.arrivals[0] == "bursts":
             # A node that does not see the end of a burst expects it to go on, up to the near
             # horizon.
-            for source, target in args[-1]:
+            for source, target in args[1 if what == "cut" else 2]:
                 if self.mesh.nodes[source].up:
                     rate, until = self.rules.rate_of(source), now + self._unheard.horizon_ns
                     self._missing[f"{source} to {target}"] = Missing(rate, now, until)
