@@ -255,6 +255,7 @@ class Table:
         max_keys: int = 1_000_000,
         hash_key: bytes | None = None,
         virtual: bool = False,
+        now: int = 0,
         grace: float = 15.0,
         max_names: int = 10_000,
         epoch: int | None = None,

@@ -123,6 +123,8 @@ class Network(Ways):
     def die(self, name: str, *, ends: bool) -> None:
         """The process ends at once. `ends`: its host ends its connections; else all is silent."""
         self.nodes[name].up = False
+        if not ends:
+            self._tables.lose(name)
         self._end_all(name, ends=ends)
 
     def lose_leader(self, name: str) -> None:
@@ -169,7 +171,9 @@ class Network(Ways):
     def new_table(self, name: str, epoch: int) -> Table:
         if name not in self.hosts:
             return super().new_table(name, epoch)
-        return self._tables.begin(name, max_keys=self.settings.max_keys, epoch=epoch)
+        most = self.settings.max_keys
+        now = self.nodes[name].local_ns(self.now_ns) if name in self.nodes else 0
+        return self._tables.begin(name, max_keys=most, epoch=epoch, now=now)
 
     # ---- what is so ----
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import weakref
 
-from crdtbucket._core import Table
+from crdtbucket._core import Table, table_damage
 
 HOST = (bytes(16), 0, 0, 0)
 """The mark of every file: nothing else than this simulation opens it."""
@@ -17,14 +17,27 @@ class SharedTables:
     def __init__(self) -> None:
         self._files: dict[str, int] = {}
 
-    def begin(self, host: str, *, max_keys: int, epoch: int) -> Table:
-        """The table of the first process of a host, in a new file."""
-        fd = os.memfd_create(host)
-        weakref.finalize(self, os.close, fd)
-        self._files[host] = fd
+    def begin(self, host: str, *, max_keys: int, epoch: int, now: int) -> Table:
+        """The table as a process maps it that is the only one of its host: in a new file, or in
+        that which earlier ones have left. `now`: the time of the host (ns)."""
+        if (fd := self._files.get(host)) is None:
+            fd = self._files[host] = os.memfd_create(host)
+            weakref.finalize(self, os.close, fd)
+        elif (damage := table_damage(fd, max_keys, True)) is not None:
+            raise AssertionError(f"the table of {host} cannot be used again: {damage}")
         return Table(
-            max_keys=max_keys, hash_key=bytes(16), virtual=True, epoch=epoch, fd=fd, host=HOST
+            max_keys=max_keys,
+            hash_key=bytes(16),
+            virtual=True,
+            now=now,
+            epoch=epoch,
+            fd=fd,
+            host=HOST,
         )
+
+    def lose(self, host: str) -> None:
+        """The host is gone, and with it the file."""
+        self._files.pop(host, None)
 
     def join(self, host: str, max_keys: int) -> Table:
         """The table as another process of the host maps it, which others use as well."""

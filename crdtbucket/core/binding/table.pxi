@@ -33,6 +33,7 @@ cdef class Table:
         int64_t max_keys=1_000_000,
         bytes hash_key=None,
         bint virtual=False,
+        int64_t now=0,
         double grace=15.0,
         int max_names=10_000,
         epoch=None,
@@ -40,15 +41,17 @@ cdef class Table:
         host=None,
         bint join=False,
     ):
-        """`grace`: for how long (s) a full key is idle before it is evicted. `fd`: a file that
-        other processes map, too; the table does not close it. It is empty, and then `host` says
-        what goes into its header: (boot id, pid space, time space, owner); or it holds a table that
-        was checked. `join`: other processes use it now, so its epoch continues."""
+        """`now`: the time of a virtual table at first (ns). `grace`: for how long (s) a full key is
+        idle before it is evicted. `fd`: a file that other processes map, too; the table does not
+        close it. It is empty, and then `host` says what goes into its header: (boot id, pid space,
+        time space, owner); or it holds a table that was checked. `join`: other processes use it
+        now, so its epoch continues."""
         if not 0 <= grace <= 1e9:
             raise CrdtbucketError(f"grace must be 0 to 1e9 s, not {grace}")
         self.names = {}
         self.memory = _Memory(max_keys, hash_key, virtual, fd)
         self.t = &self.memory.t
+        self.t.virtual_ns = now
         self.sharing = TableSharing(self.memory)
         self.epochs = TableEpochs(self.memory)
         self.nodes = TableNodes(self.memory, self.epochs)
