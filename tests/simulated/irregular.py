@@ -1,7 +1,7 @@
 """Draws rare events beside cuts and deaths: clocks that jump, machines that stand still together
-with their clocks, operators that reset a key, bursts, floods of keys, stages of a roll-out, and
-buckets that are added later, and leaders of shared tables that are killed. Each kind is drawn by itself, so plans without it stay as they
-were."""
+with their clocks, operators that reset a key, bursts, floods of keys, stages of a roll-out, buckets
+that are added later, and processes that are killed while they run the mesh for a shared table. Each
+kind is drawn by itself, so plans without it stay as they were."""
 
 from __future__ import annotations
 
@@ -123,8 +123,8 @@ def draw_leaders(rng: random.Random, drawn: dict[str, Any]) -> tuple[Event, ...]
     cut = how, tuple(way for a, b in linked for way in ((a, b), (b, a))), name
     out = []
     for _ in range(rng.choice([1, 1, 3])):
-        at = _when(rng, drawn)
-        out += [Event(at, "cut", cut), Event(at + rng.choice([0.0, 0.05, 0.5, 3.0]), "mend", cut)]
+        at, gap = _when(rng, drawn), rng.choice([0.0, 0.05, 0.5, 3.0])
+        out += [Event(at, "cut", cut), Event(min(at + gap, drawn["length"]), "mend", cut)]
     return tuple(out)
 
 

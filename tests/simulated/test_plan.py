@@ -24,7 +24,7 @@ def share(of: Callable[[Plan], bool], among: list[Plan]) -> float:
 
 
 def cuts(plan: Plan) -> list[tuple[str, tuple[tuple[str, str], ...]]]:
-    return [event.args for event in plan.events if event.what == "cut"]
+    return [event.args[:2] for event in plan.events if event.what == "cut"]
 
 
 def dies(plan: Plan, *, ends: bool) -> bool:
@@ -153,6 +153,7 @@ WANTED: dict[str, tuple[Callable[[Plan], bool], float]] = {
     "a bucket that comes later": (lambda p: p.has("add"), 0.01),
     "between such rounds": (lambda p: p.has("add") and p.gossip_interval >= 3, 0.015),
     "and has another limit then": (lambda p: p.has("limit"), 0.004),
+    "processes that share a table": (lambda p: bool(p.hosts), 0.01),
     "idle in the end": (lambda p: p.idle, 0.05),
     "nothing happens": (lambda p: not p.events, 0.08),
 }  # fmt: skip
