@@ -245,8 +245,8 @@ static void check_statement(table_t *t, stage_t *empty)
     }
     /* What is noted, or owed since a silence ended, is charged with any entry, and is no effect of
      * an echo. */
-    t->silence_ended = INT64_MIN;
-    t->noted_until = 0;
+    t->h->silence_ended = INT64_MIN;
+    t->h->noted_until = 0;
     look_at(t, &before);
     merge_context_t echo = {.source = PEER, .at = clock_ns(t), .tables = &tables};
     merge_all(t, &f, wd, &echo, &out);

@@ -98,8 +98,6 @@ static table_t *stage_set(stage_t *s)
     if (s->t.remembered)
         CHECK(!munmap(s->t.remembered, s->t.remembered_size), "errno %d", errno);
     s->t.remembered = NULL;
-    s->t.silence_ended = INT64_MIN;
-    s->t.noted_until = 0;
     return &s->t;
 }
 

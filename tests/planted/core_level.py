@@ -553,7 +553,7 @@ MUTATIONS = (
         "what_room_for_another_peer_hides_is_forgotten",
         "core",
         "    if (UNLIKELY(p.far > 0)) {\n        i128 owed",
-        "    if (UNLIKELY(t->silence_ended > cold->rated_ns))\n        forget_taken(t, e);\n"
+        "    if (UNLIKELY(t->h->silence_ended > cold->rated_ns))\n        forget_taken(t, e);\n"
         "    if (UNLIKELY(p.far > 0)) {\n        i128 owed",
         suite("simulated/test_pauses", "bursts_of_three"),
     ),
@@ -567,15 +567,15 @@ MUTATIONS = (
     Mutation(
         "what_is_noted_after_a_jump_is_refilled_as_much_later",
         "core",
-        "(ns < 0 || r->taken_until < since))",
+        "(ns < 0 || taken < since))",
         "1)",
         suite("simulated/test_clock_steps", "after_a_clock_jumped"),
     ),
     Mutation(
         "own_takes_are_refilled_by_a_clock_that_jumps",
         "core",
-        "            r->taken_until += ns;\n",
-        "            r->taken_until += 0;\n",
+        "            t->cold[i].taken_until += ns;\n",
+        "            t->cold[i].taken_until += 0;\n",
         suite("core/test_apart", "heard_again"),
     ),
     Mutation(

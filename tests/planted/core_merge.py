@@ -484,7 +484,7 @@ MUTATIONS = (
     Mutation(
         "bursts_after_a_common_pause_hide_each_other",
         "core",
-        "if (LIKELY(now >= t->noted_until) || taken_until(t, e) <= now)",
+        "if (LIKELY(now >= t->h->noted_until) || taken_until(t, e) <= now)",
         "if (now)",
         suite("simulated/test_pauses", "both_bursts_are_owed"),
     ),

@@ -3,7 +3,7 @@
 #define CRDTBUCKET_LEVEL_ADVERTISED_H
 
 #include "predict.h"
-#include "remembered.h"
+#include "taken.h"
 
 /* A debt as it is advertised: in ns, rounded up, from 0 to the ceiling. What a stored level owes by
  * its rounding alone is 0, else two nodes whose bucket is full would answer each other for ever. */

@@ -3,8 +3,8 @@
 #ifndef CRDTBUCKET_LEVEL_GIVE_BACK_H
 #define CRDTBUCKET_LEVEL_GIVE_BACK_H
 
-#include "remembered.h"
 #include "take.h"
+#include "taken.h"
 
 /* Adds tokens to the entry's own column whatever its level is; below 0 they come back. More tokens
  * than the ceiling of debt, as of a call that was made under a larger limit, may take more ns to

@@ -8,9 +8,9 @@
 #include "guaranteed_share.h"
 #include "peer_rates.h"
 #include "predict.h"
-#include "remembered.h"
 #include "renew.h"
 #include "reserve.h"
+#include "taken.h"
 
 /* The weights of an averaging step of `ns`; nearly all keys of a round have the same. */
 typedef struct {
@@ -64,7 +64,7 @@ static void average(table_t *t, uint32_t e, int64_t now, weights_t *round)
     if (LOAD(hot->flags) & ENTRY_RATED)
         p = predict(t, e, d, now);
     note_got(t, e, d, now);
-    if (UNLIKELY(t->silence_ended > cold->rated_ns))
+    if (UNLIKELY(t->h->silence_ended > cold->rated_ns))
         charge_own(t, e, d, p.far, now);
     if (UNLIKELY(p.far > 0)) {
         i128 owed = debt_units(d, LOAD(hot->base), entry_net(t, e), now) + far_units(d, p.far);

@@ -7,7 +7,7 @@
 #include "definitions.h"
 #include "over_admission.h"
 #include "predict.h"
-#include "remembered.h"
+#include "taken.h"
 #include "units.h"
 
 /* Moves the own column of an entry from its hot line to a stored one, so that the next take counts

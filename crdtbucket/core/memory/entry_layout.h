@@ -106,6 +106,9 @@ typedef struct {
      * the time of the stamp `got_at`. */
     float got;
     uint32_t got_at;
+    /* Local ns at which all is refilled that was surely taken while peers were silent here; 0:
+     * nothing is noted. See taken.h. */
+    int64_t taken_until;
     columns_t columns; /* these four have no refunds */
 } cold_t;
 

@@ -23,7 +23,6 @@ static inline void advise_huge(char *start, size_t bytes)
 static void table_attach(table_t *t, char *m, int64_t max_keys)
 {
     plan_t p = lay_out(t, m, max_keys);
-    t->silence_ended = INT64_MIN;
     advise_huge((char *)t->index, (size_t)p.slots * 8);
     advise_huge((char *)t->hot, (size_t)max_keys * sizeof(hot_t));
     advise_huge((char *)t->cold, (size_t)max_keys * sizeof(cold_t));

@@ -47,11 +47,6 @@ typedef struct {
     /* By entry, see level/remembered.h. NULL until something is remembered. */
     struct remembered *remembered;
     size_t remembered_size; /* bytes */
-    /* Local ns at which a peer that was silent was last seen again. */
-    int64_t silence_ended;
-    /* Local ns until which some key has noted takes that are not refilled, see level/remembered.h.
-     * Later no merge has to look for them. */
-    int64_t noted_until;
 } table_t;
 
 #define FLUSH_SLOTS 4096
@@ -60,7 +55,7 @@ typedef struct {
 #define TABLE_MAGIC UINT64_C(0x63726474626b7431)
 /* Stands in the place of the magic number until the table is whole. */
 #define TABLE_UNFINISHED UINT64_C(0x63726474626b7430)
-#define TABLE_LAYOUT 17
+#define TABLE_LAYOUT 18
 /* The memory of a shared table is set aside for so many more at a time. */
 #define GROW_ENTRIES 8192
 #define GROW_BLOCKS 4096

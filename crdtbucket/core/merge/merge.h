@@ -146,7 +146,7 @@ static int merge_levels(table_t *t, uint32_t e, const wire_entry_t *w, const wir
      * averaging. That would be too late for a key that is asked for: its debt may be sent before
      * then, and peers would adopt it without these takes. */
     int64_t rated = t->cold[e].rated_ns;
-    if (UNLIKELY(t->silence_ended > rated) && now - rated <= t->h->near_ns)
+    if (UNLIKELY(t->h->silence_ended > rated) && now - rated <= t->h->near_ns)
         charge_own(t, e, d, (double)far / (double)d->q, now);
     /* The same value of `net` is used throughout, so that a take which another thread makes
      * meanwhile stays charged. */

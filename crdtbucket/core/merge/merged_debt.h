@@ -4,7 +4,7 @@
 
 #include "../level/over_admission.h"
 #include "../level/predict.h"
-#include "../level/remembered.h"
+#include "../level/taken.h"
 #include "compare.h"
 #include "wire_definitions.h"
 
@@ -157,7 +157,7 @@ COLD static void note_brought(table_t *t, uint32_t e, const definition_t *d,
 static inline i128 noted_at_least(const table_t *t, uint32_t e, const definition_t *d, i128 rest,
                                   i128 after, int64_t now)
 {
-    if (LIKELY(now >= t->noted_until) || taken_until(t, e) <= now)
+    if (LIKELY(now >= t->h->noted_until) || taken_until(t, e) <= now)
         return after;
     i128 least = taken_lately(t, e, d, cap_units(d), now) - rest;
     return after < least ? least : after;

@@ -27,7 +27,7 @@ static void set_last_seen(table_t *t, node_t *n, int64_t at)
         return;
     int64_t now = clock_ns(t);
     if (UNLIKELY(now - n->last_seen > t->h->near_ns))
-        t->silence_ended = now;
+        t->h->silence_ended = now;
     n->last_seen = at;
     n->unmet = 0;
     if (was_first && n->known_by && n->rated)
@@ -124,7 +124,7 @@ static void shift_all(table_t *t, int64_t ns, int64_t since, int64_t now)
 {
     if (ns > 0) {
         shift_silences(t, ns, since, now);
-        t->noted_until += ns;
+        t->h->noted_until += ns;
     }
     for (int64_t i = 0; i < t->h->bump; i++) {
         hot_t *hot = &t->hot[i];
@@ -135,10 +135,10 @@ static void shift_all(table_t *t, int64_t ns, int64_t since, int64_t now)
         int64_t base = LOAD(hot->base), net = entry_net(t, (uint32_t)i);
         if (debt_units(d, base, net, now) > cap_units(d))
             base_move(t, hot, base, base_for(d, cap_units(d), net, now));
-        struct remembered *r = remembered_held(t, (uint32_t)i);
+        int64_t taken = t->cold[i].taken_until;
         /* What would be refilled after the jump anyway may have been noted since then. */
-        if (r && r->taken_until && (ns < 0 || r->taken_until < since))
-            r->taken_until += ns;
+        if (taken && (ns < 0 || taken < since))
+            t->cold[i].taken_until += ns;
     }
     for (uint32_t i = 0; i < t->h->definitions; i++) {
         t->definitions[i].replaced_ns += ns;

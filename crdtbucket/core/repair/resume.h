@@ -49,7 +49,7 @@ static const char *header_fault(const table_t *t, int64_t max_keys)
         if (h->view_bytes[i] < 0 || h->view_bytes[i] > VIEW_BYTES)
             return "its view of the mesh has no end";
     if (!in_range(h->near_ns) || !in_range(h->near_bound_ns) || !in_range(h->grace_ns)
-        || !in_range(h->averaged_ns))
+        || !in_range(h->averaged_ns) || !in_range(h->silence_ended) || !in_range(h->noted_until))
         return "its times are out of range";
     return NULL;
 }
@@ -144,8 +144,8 @@ static const char *entries_fault(const table_t *t)
             continue;
         if (hot->bucket >= t->h->definitions || hot->origin >= MAX_ORIGINS || hot->near_class > 63)
             return "an entry leads out of the table";
-        if (!in_range(hot->averaged_net) || !in_range(hot->denied)
-            || !in_range(t->cold[e].rated_ns))
+        if (!in_range(hot->averaged_net) || !in_range(hot->denied) || !in_range(t->cold[e].rated_ns)
+            || !in_range(t->cold[e].taken_until))
             return "an entry's times are out of range";
     }
     return NULL;
