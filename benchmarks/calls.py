@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, nullcontext
 from typing import Any
 
 from benchmarks.measure import Case, Comparison, Scale, awaited, one_key
@@ -17,22 +17,6 @@ SLOWER = 10
 """The slower rows make so many times fewer calls."""
 HELD = 19
 """Slots of a key that others hold: all but one."""
-
-
-class Nothing:
-    """A block that holds nothing."""
-
-    def __enter__(self) -> None:
-        """It begins."""
-
-    def __exit__(self, *_: object) -> None:
-        """It ends."""
-
-    async def __aenter__(self) -> None:
-        """It begins."""
-
-    async def __aexit__(self, *_: object) -> None:
-        """It ends."""
 
 
 def comparisons(scale: Scale) -> Iterator[Comparison]:
@@ -69,7 +53,7 @@ def blocking(scale: Scale) -> Comparison:
             pass
 
     def enter(key: str) -> None:
-        with Nothing():
+        with nullcontext():
             pass
 
     def plain(key: str) -> str:
@@ -142,7 +126,7 @@ def awaiting(scale: Scale, loop: asyncio.AbstractEventLoop) -> Comparison:
         pass
 
     async def enter(key: str) -> None:
-        async with Nothing():
+        async with nullcontext():
             pass
 
     async def hold(key: str) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from benchmarks.measure import Case, Comparison, Scale
-from benchmarks.simulated import Load, changing_keys, cost, holding, idle, one_hot_key
+from benchmarks.simulated import SPECS, Load, changing_keys, cost, hold, idle, one_hot_key
+from crdtbucket.testing import SimulatedMesh
 
 QUESTION = "what does gossip cost a node, in bytes and CPU time?"
 UNITS = ("kB sent /s a node", "CPU ms /s a node", "frames sent /s a node")
@@ -25,7 +26,13 @@ FEW = 3
 def _case(nodes: int, load: Load, seconds: float, held: int = 0) -> Callable[[], tuple[float, ...]]:
     # All keys that are held must have reached all nodes before the measurement begins.
     warm_up = (3.0 if seconds > 1 else 0.5) + held / 40_000
-    return lambda: cost(nodes, load, warm_up, seconds, holding(held) if held else None)
+
+    def run() -> tuple[float, ...]:
+        mesh = SimulatedMesh([f"n{i}" for i in range(nodes)], SPECS, max_keys=1_500_000)
+        hold(mesh, held)
+        return cost(mesh, load, warm_up, seconds)
+
+    return run
 
 
 def by_nodes(scale: Scale) -> Iterator[Comparison]:

@@ -8,12 +8,11 @@ import tracemalloc
 from array import array
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import count, islice
 
 from benchmarks import convergence, sockets
 from benchmarks.measure import Case, Comparison, Scale
 from benchmarks.scripted import CHANGING, HOT, MANY, Fleet, columns_kept, name_of
-from benchmarks.simulated import Meter
+from benchmarks.simulated import STEP, changing_keys, cost, idle
 from crdtbucket.testing import SimulatedMesh
 
 QUESTION = "what does a full mesh cost each node, at 3 to 1,000 nodes?"
@@ -42,32 +41,18 @@ def scripted(nodes: int, load: str, seconds: float) -> Values:
     )
 
 
+def hot(mesh: SimulatedMesh, step: int) -> None:
+    """Takes from the hot key at random nodes."""
+    names = list(mesh.nodes)
+    for _ in range(round(2 * HOT.refill_rate * STEP)):
+        mesh[mesh.random.choice(names)].take(HOT.name, "hot")
+
+
 def real(nodes: int, load: str, seconds: float) -> Values:
     """A mesh of real nodes under the same load, measured on all of them."""
     mesh = SimulatedMesh([name_of(i) for i in range(nodes)], [HOT, MANY], max_keys=200_000)
-    names, step, keys = list(mesh.nodes), 0.01, count()
-    meter = Meter()
-    sent = frames = 0
-    for turn in range(round((3.0 + seconds) / step)):
-        if turn == round(3.0 / step):
-            sent, frames = mesh.bytes_sent, mesh.frames_sent
-            for node in mesh.nodes.values():
-                node.node.tick = meter.around(node.node.tick)
-                node.node.receive = meter.around(node.node.receive)
-        if load == "hot":
-            for _ in range(round(2 * HOT.refill_rate * step)):
-                mesh[mesh.random.choice(names)].take(HOT.name, "hot")
-        elif load == "changing":
-            for key in islice(keys, round(CHANGING * step)):
-                mesh[names[key % nodes]].take(MANY.name, f"user:{key}")
-        mesh.advance(step)
-    each = nodes * seconds
-    return (
-        (mesh.bytes_sent - sent) / each / 1e3,
-        meter.ns / each / 1e6,
-        (mesh.frames_sent - frames) / each,
-        0.0,
-    )
+    takes = {"idle": idle, "hot": hot, "changing": partial(changing_keys, CHANGING)}[load]
+    return (*cost(mesh, takes, 3.0, seconds), 0.0)
 
 
 def held(nodes: int) -> Values:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from statistics import linear_regression
 from typing import Any
 
 
@@ -59,9 +60,7 @@ def exponent(points: Sequence[tuple[float, float]]) -> float:
     """b of the best fit of value = a * size ** b, by least squares of the logarithms."""
     x = [math.log(size) for size, _ in points]
     y = [math.log(value) for _, value in points]
-    mean_x, mean_y = sum(x) / len(x), sum(y) / len(y)
-    rise = sum((a - mean_x) * (b - mean_y) for a, b in zip(x, y, strict=True))
-    return rise / sum((a - mean_x) ** 2 for a in x)
+    return linear_regression(x, y).slope
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

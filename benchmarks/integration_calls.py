@@ -3,16 +3,14 @@ coroutines."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from benchmarks.peers import PLENTY
-from benchmarks.surfaces import Loop, Run
+from benchmarks.surfaces import Loop, Run, spent
 from crdtbucket import Bucket, BucketSpec, Limiter
 
 NAME = "bench"
-Call = Callable[[Any], Awaitable[object]]
 
 
 def limiter() -> Limiter:
@@ -25,16 +23,6 @@ def bucket() -> Bucket:
     return limiter().bucket(NAME)
 
 
-async def spent(call: Call, items: list[Any], calls: int) -> float:
-    """Does as `timed`, for a coroutine function."""
-    for n in range(calls // 10):
-        await call(items[n % len(items)])
-    start = time.process_time_ns()
-    for n in range(calls):
-        await call(items[n % len(items)])
-    return (time.process_time_ns() - start) / calls / 1e3
-
-
-def awaited(loop: Loop, call: Call, items: list[Any]) -> Run:
+def awaited(loop: Loop, call: Callable[[Any], Awaitable[object]], items: list[Any]) -> Run:
     """Does as `spent`, in one task of a loop."""
     return lambda calls: loop.run_until_complete(spent(call, items, calls))

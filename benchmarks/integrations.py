@@ -18,10 +18,10 @@ from benchmarks.client_integrations import (
     httpx_client,
     requests_client,
 )
-from benchmarks.integration_calls import NAME, awaited, bucket, spent
+from benchmarks.integration_calls import NAME, awaited, bucket
 from benchmarks.measure import Case, Comparison, Scale
 from benchmarks.rpc_integrations import envoy, envoy_quotas, forward_auth, rpc_loop, rpc_threads
-from benchmarks.surfaces import ADDRESSES, Loop, Run, in_turns, timed
+from benchmarks.surfaces import ADDRESSES, Loop, Run, in_turns, spent, timed
 
 QUESTION = "what does a limit add to a call in a framework of RPC, models or clients?"
 UNITS = ("us a call without a limit", "us added by a limit")

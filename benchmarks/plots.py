@@ -38,6 +38,13 @@ def colour(label: str) -> str:
     return FLOOR if label.startswith(("floor", "dict[", "EVALSHA", "aiohttp that")) else OTHER
 
 
+def painted(told: dict[str, Any], ours: tuple[str, ...], other: str | None) -> list[dict[str, Any]]:
+    """The rows of a table, of which those that begin so are ours and the rest have `other`."""
+    return [
+        {**row, "colour": OURS if row["label"].startswith(ours) else other} for row in told["rows"]
+    ]
+
+
 def bars(axes: Any, rows: Iterable[dict[str, Any]], unit: int, title: str, log: bool) -> None:
     """Draws a bar for each row, the first on top, with its median and the span of the repeats."""
     rows = list(rows)
@@ -163,17 +170,14 @@ def strong(results: Results, figure: Any) -> None:
 
 def merge(results: Results, figure: Any) -> None:
     """Bars: merges over what the memory allows."""
-    rows = [dict(row) for row in results.comparisons("merge")[0]["rows"]]
-    for row in rows:
-        row["colour"] = OURS if row["label"].startswith("merge") else FLOOR
+    rows = painted(results.comparisons("merge")[0], ("merge",), FLOOR)
     bars(figure.subplots(), rows, 0, "ns of CPU for one entry of five columns", False)
 
 
 def codec(results: Results, figure: Any) -> None:
     """Bars: ours over msgpack of Python objects, and over a copy."""
-    rows = [dict(row) for row in results.comparison("codec", "entries with 5 columns")["rows"]]
-    for row in rows:
-        row["colour"] = OURS if row["label"].startswith(("encode", "decode")) else None
+    told = results.comparison("codec", "entries with 5 columns")
+    rows = painted(told, ("encode", "decode"), None)
     bars(figure.subplots(), rows, 0, "ns of CPU for one entry of five columns", True)
 
 
@@ -246,9 +250,7 @@ def accuracy(results: Results, figure: Any) -> None:
 
 def sidecar(results: Results, figure: Any) -> None:
     """Decisions a second."""
-    rows = [dict(row) for row in results.comparisons("sidecar")[0]["rows"]]
-    for row in rows:
-        row["colour"] = OURS if row["label"].startswith("take") else FLOOR
+    rows = painted(results.comparisons("sidecar")[0], ("take",), FLOOR)
     bars(figure.subplots(), rows, 0, "decisions a second over HTTP, one process", True)
 
 

@@ -13,9 +13,9 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from benchmarks.integration_calls import NAME, awaited, bucket, limiter, spent
+from benchmarks.integration_calls import NAME, awaited, bucket, limiter
 from benchmarks.peers import PLENTY
-from benchmarks.surfaces import ADDRESSES, Loop, NullWriter, Run, timed
+from benchmarks.surfaces import ADDRESSES, Loop, NullWriter, Run, spent, timed
 from crdtbucket import Limiter
 
 SERVICE, METHOD = "bench.Echo", "Say"

@@ -10,13 +10,13 @@ from __future__ import annotations
 import heapq
 import random
 import struct
-import time
 from array import array
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from benchmarks.simulated import BUCKET, Meter
 from crdtbucket._core import BucketCore, Table
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.node_info import NodeInfo
@@ -32,7 +32,7 @@ START_NS = 1_000 * NS
 ALL_BITS = 2**wire.ACK_BITS - 1
 HOT = BucketSpec("hot", 10_000, 2_000)
 """Its callers ask for twice the refill; every node gets an equal part of them."""
-MANY = BucketSpec("bench", 1_000_000, 100_000)
+MANY = BucketSpec(BUCKET, 1_000_000, 100_000)
 CHANGING = 1_000
 """Keys that change a second in the whole mesh."""
 DEBT_NS = 5 * NS
@@ -98,7 +98,7 @@ class Fleet:
         epochs = [self.random.getrandbits(64) | 1 for _ in range(nodes)]
         self.peers = [Peer(i, name_of(i), epochs[i]) for i in range(1, nodes)]
         self.by_name = {peer.name: peer for peer in self.peers}
-        self.cpu = Stopwatch()
+        self.cpu = Meter()
         self.bytes_sent = self.frames_sent = self.largest = self.taken = 0
         self._due: list[tuple[int, int]] = []
         self.refused: list[str] = []
@@ -142,7 +142,7 @@ class Fleet:
                 heapq.heappush(self._due, (at + INTERVAL_NS, number))
                 self._receive(self.peers[number])
             while self.node.next_tick(self.now) <= self.now:
-                self._sent(self.cpu.around(self.node.tick, self.now))
+                self._sent(self.cpu.around(self.node.tick)(self.now))
 
     def _take(self, step: int) -> None:
         if self.load == "hot":
@@ -185,7 +185,7 @@ class Fleet:
             **(self.news if (peer.rounds + peer.place) % NEWS_ROUNDS == 0 else {}),
         )
         data = wire.encode(frame)
-        self._sent(self.cpu.around(self.node.receive, peer.name, data, self.now))
+        self._sent(self.cpu.around(self.node.receive)(peer.name, data, self.now))
 
     def _payload_of(self, peer: Peer) -> bytes:
         if self.load == "hot":
@@ -223,21 +223,6 @@ class Fleet:
             self.by_name[name].on_way.append((self.now, self.node.links[name].seq))
 
 
-class Stopwatch:
-    """CPU time spent in some calls."""
-
-    def __init__(self) -> None:
-        self.ns = 0
-
-    def around(self, call: Callable[..., Any], *args: Any) -> Any:
-        """Calls it, and returns its result."""
-        start = time.process_time_ns()
-        try:
-            return call(*args)
-        finally:
-            self.ns += time.process_time_ns() - start
-
-
 def columns_kept(nodes: int, keys: int, max_keys: int) -> tuple[float, float]:
     """Of `keys` keys with a column of every node: bytes of the table a key, without its share of
     the index, and columns that are kept."""
@@ -253,13 +238,3 @@ def columns_kept(nodes: int, keys: int, max_keys: int) -> tuple[float, float]:
         )
         kept += nodes - merged.dropped
     return (table.stats()["bytes"] - before) / keys, kept / keys
-
-
-def frame_bytes(columns: int, keys: int) -> int:
-    """Bytes of a round that has so many keys, each with so many columns."""
-    frame = wire.Frame(
-        epoch=2**63 + 1, to_epoch=2**63 + 3, seq=10**6, sent=START_NS, echo=START_NS,
-        hold=INTERVAL_NS, ack=10**6, ack_bits=ALL_BITS, round=10**6, parts=1, tables_version=1,
-    )  # fmt: skip
-    entry = Entry(1, 1, 0, DEBT_NS, tuple((place, 1, OLD, 0) for place in range(columns)))
-    return len(wire.encode(frame)) + keys * len(rated(entry, 1.0))

@@ -35,15 +35,11 @@ def changing_keys(rate: int, mesh: SimulatedMesh, step: int) -> None:
         mesh[names[i % len(names)]].take(BUCKET, f"user:{i}")
 
 
-def holding(keys: int) -> Callable[[SimulatedMesh], None]:
+def hold(mesh: SimulatedMesh, keys: int) -> None:
     """Fills a mesh with so many keys that stay in debt for longer than it is measured."""
-
-    def fill(mesh: SimulatedMesh) -> None:
-        first = next(iter(mesh.nodes.values()))
-        for i in range(keys):
-            first.take(SLOW, f"held:{i}")
-
-    return fill
+    first = next(iter(mesh.nodes.values()))
+    for i in range(keys):
+        first.take(SLOW, f"held:{i}")
 
 
 @dataclass
@@ -65,17 +61,8 @@ class Meter:
         return timed
 
 
-def cost(
-    nodes: int,
-    load: Load,
-    warm_up: float,
-    seconds: float,
-    fill: Callable[[SimulatedMesh], None] | None = None,
-) -> tuple[float, ...]:
+def cost(mesh: SimulatedMesh, load: Load, warm_up: float, seconds: float) -> tuple[float, ...]:
     """Kilobytes sent, CPU ms in ticks and receives, frames sent: for each second and node."""
-    mesh = SimulatedMesh([f"n{i}" for i in range(nodes)], SPECS, max_keys=1_500_000)
-    if fill is not None:
-        fill(mesh)
     steps = [round(warm_up / STEP), round((warm_up + seconds) / STEP)]
     meter = Meter()
     sent = frames = 0
@@ -88,7 +75,7 @@ def cost(
                 machine.receive = meter.around(machine.receive)
         load(mesh, step)
         mesh.advance(STEP)
-    per_node = nodes * seconds
+    per_node = len(mesh.nodes) * seconds
     return (
         (mesh.bytes_sent - sent) / per_node / 1e3,
         meter.ns / per_node / 1e6,

@@ -54,6 +54,16 @@ def timed(requests: int, each: Callable[[Any], object], items: list[Any]) -> flo
     return (time.process_time_ns() - start) / requests / 1e3
 
 
+async def spent(call: Callable[[Any], Awaitable[object]], items: list[Any], calls: int) -> float:
+    """Does as `timed`, for a coroutine function."""
+    for n in range(calls // 10):
+        await call(items[n % len(items)])
+    start = time.process_time_ns()
+    for n in range(calls):
+        await call(items[n % len(items)])
+    return (time.process_time_ns() - start) / calls / 1e3
+
+
 def in_turns(bare: Run, limited: Run, requests: int) -> tuple[float, float, float]:
     """What both take, and how much more `limited` takes than `bare` right before and after it: the
     medians of short turns, of which a machine that slows down for a while spoils a few."""
@@ -115,16 +125,11 @@ def asgi(app: Callable[..., Awaitable[None]], loop: Loop) -> Run:
         if message["type"] == "http.response.start":
             statuses.add(message["status"])
 
-    async def all_of(requests: int) -> float:
-        for n in range(requests // 10):
-            await app(dict(SCOPES[n % 1_000]), receive, send)
-        start = time.process_time_ns()
-        for n in range(requests):
-            await app(dict(SCOPES[n % 1_000]), receive, send)
-        return (time.process_time_ns() - start) / requests / 1e3
+    def each(scope: dict[str, Any]) -> Awaitable[None]:
+        return app(dict(scope), receive, send)
 
     def run(requests: int) -> float:
-        taken = loop.run_until_complete(all_of(requests))
+        taken = loop.run_until_complete(spent(each, SCOPES, requests))
         if statuses != {200}:
             raise AssertionError(f"answers of status {statuses}")
         return taken
@@ -359,14 +364,6 @@ def aiohttp(loop: Loop, middleware: Callable[[Any], None] | None) -> Run:
         if middleware is not None:
             del request[KEY]  # a server's request ends with its answer, and this one comes again
 
-    async def all_of(requests: int) -> float:
-        for n in range(requests // 10):
-            await each(made[n % 1_000])
-        start = time.process_time_ns()
-        for n in range(requests):
-            await each(made[n % 1_000])
-        return (time.process_time_ns() - start) / requests / 1e3
-
     app = web.Application()
     app.router.add_get("/", home)
     if middleware is not None:
@@ -381,7 +378,7 @@ def aiohttp(loop: Loop, middleware: Callable[[Any], None] | None) -> Run:
                 "GET", "/", app=app, loop=loop, writer=NullWriter(), transport=transport
             )
         )
-    return lambda requests: loop.run_until_complete(all_of(requests))
+    return lambda requests: loop.run_until_complete(spent(each, made, requests))
 
 
 def ours_aiohttp(app: Any) -> None:

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from crdtbucket import ControllerSettings, Degradation, MeshConfig, RedisConfig
+from crdtbucket.base.field_texts import field_texts
 from crdtbucket.config.mesh_section import MESH_KEYS
 from crdtbucket.config.model import RatingSection
 from crdtbucket.config.redis_section import REDIS_KEYS
-from crdtbucket.config.schema import as_meaning, field_texts, reference
+from crdtbucket.config.schema import as_meaning, reference
 from crdtbucket.config.settings_section import file_keys
 
 DOCS = Path(__file__).parent

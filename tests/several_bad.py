@@ -12,51 +12,31 @@ from contextlib import suppress
 
 from crdtbucket.errors import CrdtbucketError
 from crdtbucket.mesh.protocol import wire
-from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing import SimulatedMesh
-from tests.bad_member import EPOCH, BadMember
-from tests.one_bad_of_five import ABSURD, AFTER, BURST, CAPACITY, RATE, SECONDS, STEP, Watched
+from tests.bad_member import EPOCH
+from tests.one_bad_of_five import (
+    ABSURD,
+    MOST_DEBT_NS,
+    RATE,
+    SECONDS,
+    STEP,
+    Attacker,
+    Watched,
+    measured,
+    mesh_of,
+)
 
 MESHES = ((3, 2), (5, 2), (6, 3), (3, 8))
 """Numbers of honest and of bad members."""
-MOST_DEBT_NS = 10**12
 INVENTED = 40
 
 
-class Colluder(BadMember):
-    """A bad member that is linked with all honest ones and attacks one key."""
+class Colluder(Attacker):
+    """One of several bad members."""
 
     def __init__(self, mesh: SimulatedMesh, honest: str, number: int) -> None:
-        super().__init__(mesh, f"bad{number}", EPOCH + number)
-        self.honest, self.number = honest, number
-        self.key = mesh[honest[0]].bucket("api").hash("k")
-        self.taken = self.refunded = self.rounds = 0
-        self.link(*honest)
-
-    def own(self) -> tuple[str, int, int, int, int]:
-        return (self.name, self.epoch, 1, self.taken, self.refunded)
-
-    def round(self, **values: object) -> None:
-        """Sends a complete round to each honest node, with its own column, rates and a large
-        debt."""
-        self.rounds += 1
-        for name in self.honest:
-            self.state(
-                name,
-                self.key,
-                MOST_DEBT_NS,
-                [self.own()],
-                ABSURD,
-                round=self.rounds,
-                parts=1,
-                **values,
-            )
-
-    def lower(self) -> None:
-        """Sends all columns that it has received, and no debt."""
-        for name in self.honest:
-            if shown := self.columns(self.key):
-                self.state(name, self.key, 1, shown)
+        super().__init__(mesh, honest, f"bad{number}", EPOCH + number)
+        self.number = number
 
     def leave(self) -> None:
         for name in self.honest:
@@ -156,26 +136,11 @@ def watch(
 ) -> Watched:
     """Does as `watch` of `tests.one_bad_of_five`; each honest node asks for `demand` of the
     limit."""
-    names = "ABCDEFGH"[:honest]
-    mesh = SimulatedMesh(names, [BucketSpec("api", CAPACITY, RATE)], latency=0.04, seed=3)
-    mesh.advance(2.0)
+    mesh = mesh_of("ABCDEFGH"[:honest])
+    names = "".join(mesh.nodes)
     members = [Colluder(mesh, names, number) for number in range(bad)]
-    mesh.advance(1.0)
-    total, got, owed = 0, dict.fromkeys(names, 0), 0.0
-    before, steps = round(BURST / STEP), round((BURST + AFTER + seconds) / STEP)
-    for step in range(steps):
-        if step >= before:
-            ATTACKS[attack](members, step - before)
-        owed += demand * RATE * STEP
-        calls = int(owed)
-        owed -= calls
-        for name in names if calls else "":
-            passed = mesh[name].take_burst("api", "k", calls, 1)
-            total += passed
-            got[name] += passed if step * STEP >= BURST + AFTER else 0
-        mesh.advance(STEP)
-    fair = min(demand, 1 / (honest + bad)) * RATE * seconds
-    return Watched(total / (CAPACITY + RATE * steps * STEP), min(got.values()) / fair)
+    asks = dict.fromkeys(names, demand)
+    return measured(mesh, lambda step: ATTACKS[attack](members, step), asks, honest + bad, seconds)
 
 
 def table() -> Iterator[str]:

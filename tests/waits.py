@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import inspect
+import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 WITHIN_S = 120.0
 NEVER = "it did not happen in time"
+
+
+def is_closed(opened: Coroutine[Any, Any, socket.socket]) -> None:
+    """Fails unless the other end of the socket that is `opened` is closed once its loop has
+    ended."""
+    with asyncio.run(opened) as client:
+        gc.collect()
+        client.settimeout(10)
+        with contextlib.suppress(ConnectionResetError):
+            assert client.recv(1) == b""
 
 
 def until(holds: Callable[[], object], what: str = NEVER) -> None:

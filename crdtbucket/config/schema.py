@@ -6,20 +6,17 @@ variable holds), so it accepts some wrong files; it refuses none that can be loa
 
 from __future__ import annotations
 
-import ast
 import dataclasses
-import functools
 import inspect
 import re
-import sys
 from collections.abc import Iterator, Mapping
-from itertools import pairwise
 from typing import Any, get_args
 
 from pydantic.fields import FieldInfo
 
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.duration import span
+from crdtbucket.base.field_texts import field_texts
 from crdtbucket.config.descriptors import EnvoySection
 from crdtbucket.config.mesh_section import MeshSection
 from crdtbucket.config.model import (
@@ -91,35 +88,11 @@ def default_of(section: type[Section], name: str) -> Any:
 
 def meanings(section: type[Section]) -> dict[str, str]:
     """The meaning of each key: the text below it in the source of the section or its bases, or
-    below the field of the settings that it stands for.
-
-    Pydantic can do this as well, but reads the source of all sections at each start, though only
-    the schema and the reference need it.
-    """
+    below the field of the settings that it stands for."""
     words = field_texts(section.settings) if section.fields and section.settings else {}
     keys = file_keys(section)
     found = {key: as_meaning(words[name], keys) for key, name in section.fields.items()}
-    return found | field_texts(section)
-
-
-def field_texts(kind: type) -> dict[str, str]:
-    """The text below each field in the source of a class and its bases."""
-    found: dict[str, str] = {}
-    # `keys_of` makes a class of the same name, which has no source of its own.
-    written = {one.__qualname__: one for one in kind.__mro__ if one not in Section.__mro__}
-    for one in reversed(written.values()):
-        for key, below in pairwise(_definitions(one.__module__)[one.__name__].body):
-            match key, below:
-                case ast.AnnAssign(ast.Name(name)), ast.Expr(ast.Constant(str(words))):
-                    found[name] = " ".join(words.split())
-    return found
-
-
-@functools.cache
-def _definitions(module: str) -> dict[str, ast.ClassDef]:
-    """The source of each class of a module, cached, since a look-up parses the whole module."""
-    tree = ast.parse(inspect.getsource(sys.modules[module]))
-    return {one.name: one for one in tree.body if isinstance(one, ast.ClassDef)}
+    return found | field_texts(section, Section)
 
 
 def as_meaning(text: str, keys: Mapping[str, str]) -> str:

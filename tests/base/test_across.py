@@ -62,11 +62,18 @@ async def test_a_result_and_an_error_come_back(other: asyncio.AbstractEventLoop)
     assert not unwanted
 
 
-async def test_the_callers_cancellation_reaches_the_work(other: asyncio.AbstractEventLoop) -> None:
-    unwanted: list[str] = []
-    work = Work()
+async def begun(
+    other: asyncio.AbstractEventLoop, work: Work, unwanted: list[str]
+) -> asyncio.Task[str]:
+    """A call of work that has begun on the other loop."""
     call = asyncio.create_task(run_on(other, work.run(), unwanted.append))
     await eventually(work.begun.is_set)
+    return call
+
+
+async def test_the_callers_cancellation_reaches_the_work(other: asyncio.AbstractEventLoop) -> None:
+    work, unwanted = Work(), list[str]()
+    call = await begun(other, work, unwanted)
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
@@ -77,10 +84,8 @@ async def test_the_callers_cancellation_reaches_the_work(other: asyncio.Abstract
 async def test_a_result_that_crosses_a_cancellation_is_unwanted(
     other: asyncio.AbstractEventLoop,
 ) -> None:
-    unwanted: list[str] = []
-    work = Work()
-    call = asyncio.create_task(run_on(other, work.run(), unwanted.append))
-    await eventually(work.begun.is_set)
+    work, unwanted = Work(), list[str]()
+    call = await begun(other, work, unwanted)
     other.call_soon_threadsafe(work.may_end.set)
     assert work.ended.wait(60)  # this loop stands still: the result waits to be delivered
     call.cancel()
@@ -92,10 +97,8 @@ async def test_a_result_that_crosses_a_cancellation_is_unwanted(
 async def test_a_result_that_comes_after_a_cancellation_is_unwanted(
     other: asyncio.AbstractEventLoop,
 ) -> None:
-    unwanted: list[str] = []
-    work = Work(stubborn=True)
-    call = asyncio.create_task(run_on(other, work.run(), unwanted.append))
-    await eventually(work.begun.is_set)
+    work, unwanted = Work(stubborn=True), list[str]()
+    call = await begun(other, work, unwanted)
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call

@@ -23,17 +23,18 @@ async def test_result_and_error_come_through() -> None:
         await within(1, bad())
 
 
+async def slow(ended: list[bool]) -> None:
+    """Never returns, and notes that it was cancelled."""
+    try:
+        await asyncio.Event().wait()
+    finally:
+        ended.append(True)
+
+
 async def test_work_that_takes_too_long_is_ended_first() -> None:
-    ended = []
-
-    async def slow() -> None:
-        try:
-            await asyncio.Event().wait()
-        finally:
-            ended.append(True)
-
+    ended: list[bool] = []
     with pytest.raises(asyncio.TimeoutError):
-        await within(0.001, slow())
+        await within(0.001, slow(ended))
     assert ended == [True]
 
 
@@ -55,15 +56,8 @@ async def test_a_cancellation_in_the_turn_that_ends_the_work_is_not_lost(fails: 
 
 
 async def test_a_cancelled_caller_ends_the_work() -> None:
-    ended = []
-
-    async def slow() -> None:
-        try:
-            await asyncio.Event().wait()
-        finally:
-            ended.append(True)
-
-    outer = asyncio.ensure_future(within(5, slow()))
+    ended: list[bool] = []
+    outer = asyncio.ensure_future(within(5, slow(ended)))
     for _ in range(3):
         await asyncio.sleep(0)
     outer.cancel()

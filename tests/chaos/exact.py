@@ -46,15 +46,10 @@ async def under(
         fleet(stage.config, mesh=mesh, seed=seed, modes=modes) as nodes,
     ):
         await nodes.touch(COLD)
-        over = asyncio.Event()
-        load = asyncio.create_task(nodes.load(calls, 2 * seconds, over))
-        try:
+        async with nodes.loaded(calls, 2 * seconds):
             await asyncio.sleep(seconds / 4)
             await stage.fail()
             await until(lambda: nodes.strong, 60)
-        finally:
-            over.set()
-            await load
         await until(lambda: nodes.settled, 60)
         return Run(nodes, audit(nodes, [stage.primary()]))
 

@@ -69,31 +69,30 @@ async def _alone(
         yield Stage(RedisConfig(url=server.url), lambda: fault(server, seconds), lambda: server)
 
 
+def _gone(server: Server, seconds: float) -> Stage:
+    """A server that is killed, and starts again so many seconds later."""
+
+    async def fail() -> None:
+        server.kill()
+        await asyncio.sleep(seconds)
+        server.start()
+
+    return Stage(RedisConfig(url=server.url), fail, lambda: server)
+
+
 @contextlib.asynccontextmanager
 async def killed(seconds: float, program: str) -> AsyncIterator[Stage]:
     """The server is killed; a log on disk that is synced every second brings most of its data
     back."""
     with Server("appendonly yes", "appendfsync everysec", program=program) as server:
-
-        async def fail() -> None:
-            server.kill()
-            await asyncio.sleep(seconds / 3)
-            server.start()
-
-        yield Stage(RedisConfig(url=server.url), fail, lambda: server)
+        yield _gone(server, seconds / 3)
 
 
 @contextlib.asynccontextmanager
 async def restarted_empty(seconds: float, program: str) -> AsyncIterator[Stage]:
     """The server is gone for a moment, and has lost all of its data."""
     with Server(program=program) as server:
-
-        async def fail() -> None:
-            server.kill()
-            await asyncio.sleep(seconds / 20)
-            server.start()
-
-        yield Stage(RedisConfig(url=server.url), fail, lambda: server)
+        yield _gone(server, seconds / 20)
 
 
 @contextlib.asynccontextmanager

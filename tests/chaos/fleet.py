@@ -8,8 +8,10 @@ import math
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
+from typing import Any
 
 from crdtbucket import BucketSpec, Decision, Limiter, MeshConfig, RedisConfig
 from crdtbucket._core import BucketReplica
@@ -70,7 +72,7 @@ class Client:
         mesh: MeshConfig | None,
         buckets: Sequence[BucketSpec],
         modes: ControllerSettings,
-        region: str = "default",
+        region: str,
     ) -> None:
         self.name = name
         self.limiter = Limiter(
@@ -178,8 +180,18 @@ class Fleet:
                 worst = max(worst, end - begin - stolen)
         return worst / 1e6
 
-    async def load(self, calls: int, seconds: float, over: asyncio.Event) -> None:
-        """Makes `calls` decisions, evenly over `seconds`, and more until `over` is set."""
+    @contextlib.asynccontextmanager
+    async def loaded(self, calls: int, seconds: float) -> AsyncIterator[None]:
+        """Makes `calls` decisions, evenly over `seconds`, and more until the block ends."""
+        over = asyncio.Event()
+        load = asyncio.create_task(self._load(calls, seconds, over))
+        try:
+            yield
+        finally:
+            over.set()
+            await load
+
+    async def _load(self, calls: int, seconds: float, over: asyncio.Event) -> None:
         workers = 16 * len(self.clients)
         end = self.decisions + calls
         pause = seconds * workers / calls
@@ -220,11 +232,14 @@ class Fleet:
                 await self.timed(client, WIDE.name, key, 1)
 
 
+Place = tuple[str, RedisConfig, str]
+"""The name of a node, its Redis, and its region."""
+
+
 @contextlib.asynccontextmanager
-async def fleet(
-    config: RedisConfig,
+async def opened(
+    places: Iterable[Place],
     *,
-    nodes: int = 3,
     mesh: bool = False,
     seed: int = 0,
     buckets: Sequence[BucketSpec] = (WIDE, TIGHT),
@@ -234,14 +249,21 @@ async def fleet(
     async with contextlib.AsyncExitStack() as stack:
         lag = await stack.enter_async_context(Lag())
         clients: list[Client] = []
-        for number in range(nodes):
+        for name, config, region in places:
             link = linked(clients) if mesh else None
-            client = Client(f"n{number}", config, mesh=link, buckets=buckets, modes=modes)
+            client = Client(name, config, mesh=link, buckets=buckets, modes=modes, region=region)
             await stack.enter_async_context(client.limiter)
             clients.append(client)
         made = Fleet(clients, lag, seed)
         await until(lambda: made.ready, 60)
         yield made
+
+
+def fleet(
+    config: RedisConfig, *, nodes: int = 3, **options: Any
+) -> AbstractAsyncContextManager[Fleet]:
+    """So many nodes with one Redis; `options` as of `opened`."""
+    return opened([(f"n{number}", config, "default") for number in range(nodes)], **options)
 
 
 def linked(clients: Sequence[Client]) -> MeshConfig:

@@ -16,7 +16,7 @@ from crdtbucket.testing.copy_queue import ReplicationFaults
 from tests.chaos import regions
 from tests.chaos.figure import Figure, Progress, at_most, exactly
 from tests.chaos.fleet import PATIENT, WIDE, Client, Fleet
-from tests.chaos.regions import LAG_S, REGIONS, region_fleet
+from tests.chaos.regions import LAG_S, REGIONS, cut_to_the_newest, region_fleet
 from tests.strong.regions import region_world
 
 SPEC = BucketSpec("shared", 2_500, 500)
@@ -65,12 +65,8 @@ async def run(
         ]
         try:
             await asyncio.sleep(before)
-            for region in REGIONS:
-                # After the cut only the newest copies come: one loop plays all nodes, and a backlog
-                # would keep it busy.
-                world.replicator.isolate(region, recorded=False)
-            await asyncio.sleep(seconds)
-            world.replicator.heal()
+            # One loop plays all nodes, and a backlog of copies would keep it busy.
+            await cut_to_the_newest(world, seconds)
             await asyncio.sleep(after)
         finally:
             over.set()

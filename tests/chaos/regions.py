@@ -4,13 +4,13 @@ end."""
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from typing import Any
 
 import hiredis
 
-from crdtbucket import BucketSpec
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from crdtbucket.strong.redis.regions import Regions
 from crdtbucket.strong.redis.replicated import ReplicatedArguments, read_entry
@@ -18,8 +18,7 @@ from crdtbucket.strong.redis.script import ScriptCall, owner_name
 from crdtbucket.testing.copy_queue import ReplicationFaults
 from tests.chaos import faults
 from tests.chaos.figure import Figure, Progress, exactly
-from tests.chaos.fleet import PATIENT, TIGHT, WIDE, Client, Fleet, linked, until
-from tests.chaos.lag import Lag
+from tests.chaos.fleet import PATIENT, WIDE, Fleet, opened, until
 from tests.strong.redis_server import BOUND, Server
 from tests.strong.regions import RegionWorld, region_world
 
@@ -170,31 +169,14 @@ class RegionRun:
     audit: RegionAudit
 
 
-@contextlib.asynccontextmanager
-async def region_fleet(
-    world: RegionWorld,
-    *,
-    mesh: bool,
-    seed: int,
-    buckets: Sequence[BucketSpec] = (WIDE, TIGHT),
-    modes: ControllerSettings = PATIENT,
-) -> AsyncIterator[Fleet]:
-    """Nodes that are open and strong, two in each region; all in one mesh if there is one."""
-    async with contextlib.AsyncExitStack() as stack:
-        lag = await stack.enter_async_context(Lag())
-        clients: list[Client] = []
-        for number in range(NODES * len(REGIONS)):
-            region = REGIONS[number % len(REGIONS)]
-            link = linked(clients) if mesh else None
-            client = Client(
-                f"{region}-{number // len(REGIONS)}", world.config(region), mesh=link,
-                buckets=buckets, modes=modes, region=region,
-            )  # fmt: skip
-            await stack.enter_async_context(client.limiter)
-            clients.append(client)
-        made = Fleet(clients, lag, seed)
-        await until(lambda: made.ready, BOUND)
-        yield made
+def region_fleet(world: RegionWorld, **options: Any) -> AbstractAsyncContextManager[Fleet]:
+    """Two nodes in each region; `options` as of `opened`."""
+    places = [
+        (f"{region}-{number}", world.config(region), region)
+        for number in range(NODES)
+        for region in REGIONS
+    ]
+    return opened(places, **options)
 
 
 async def under(
@@ -212,15 +194,10 @@ async def under(
         region_world(*REGIONS, faults=ReplicationFaults(lag=LAG_S)) as world,
         region_fleet(world, mesh=mesh, seed=seed, modes=modes) as nodes,
     ):
-        over = asyncio.Event()
-        load = asyncio.create_task(nodes.load(calls, 2 * seconds, over))
-        try:
+        async with nodes.loaded(calls, 2 * seconds):
             await asyncio.sleep(seconds / 4)
             await FAULTS[fault](world, seconds)
             await until(lambda: nodes.strong, BOUND)
-        finally:
-            over.set()
-            await load
         if fault in LOSING:
             await restate(nodes)
         await until(lambda: nodes.settled, BOUND)

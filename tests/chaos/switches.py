@@ -27,14 +27,11 @@ WINDOW_S, LIMIT_S, SHARE = 1.0, 0.020, 0.01
 @contextlib.asynccontextmanager
 async def loaded(config: RedisConfig) -> AsyncIterator[Fleet]:
     """Three nodes under a steady load."""
-    async with fleet(config, mesh=True, modes=ControllerSettings()) as nodes:
-        over = asyncio.Event()
-        load = asyncio.create_task(nodes.load(RATE, 1.0, over))
-        try:
-            yield nodes
-        finally:
-            over.set()
-            await load
+    async with (
+        fleet(config, mesh=True, modes=ControllerSettings()) as nodes,
+        nodes.loaded(RATE, 1.0),
+    ):
+        yield nodes
 
 
 @contextlib.asynccontextmanager

@@ -22,12 +22,8 @@ from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from crdtbucket.strong.controller.degradation import Degradation
 from crdtbucket.strong.redis.redis_config import RedisConfig
+from tests.config.wrong_configs import ENV, WRONG
 from tests.test_docs import rows
-from tests.wrong_configs import ENV, WRONG
-from tests.wrong_services import WRONG_SERVICES
-from tests.wrong_strong_configs import WRONG_STRONG
-
-CASES = WRONG | WRONG_SERVICES | WRONG_STRONG
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NAME = "ai\u2011agent\u2011inference"
@@ -438,9 +434,9 @@ def test_repr_shows_no_secret(load: Load) -> None:
 # -- refusals
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", WRONG)
 def test_wrong_configurations_say_where_what_and_how(load: Load, case: str, tmp_path: Path) -> None:
-    text, expected = CASES[case]
+    text, expected = WRONG[case]
     with pytest.raises(ConfigError) as caught:
         load(text)
     prefix = f"{tmp_path / 'limits.yaml'}:"

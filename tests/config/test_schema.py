@@ -19,14 +19,11 @@ from crdtbucket.config.schema import _Openclaw, json_schema, reference
 from crdtbucket.errors import ConfigError
 from tests.config.article import FILES, FRAGMENTS
 from tests.config.test_services import DEFAULTS
-from tests.wrong_configs import WRONG
-from tests.wrong_services import WRONG_SERVICES
-from tests.wrong_strong_configs import WRONG_STRONG
+from tests.config.wrong_configs import WRONG
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = json_schema()
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
-WRONG_ALL = WRONG | WRONG_SERVICES | WRONG_STRONG
 
 
 def parsed(text: str) -> Any:
@@ -153,13 +150,13 @@ SAYABLE = re.compile(
     "case",
     [
         case
-        for case, (text, problems) in WRONG_ALL.items()
+        for case, (text, problems) in WRONG.items()
         # A variable may hold anything, and 1e4 is a whole number to JSON Schema.
         if SAYABLE.search(str(problems)) and "${" not in text and case != "capacity_float"
     ],
 )
 def test_what_a_schema_can_say_does_not_fit_it(case: str) -> None:
-    assert faults(WRONG_ALL[case][0])
+    assert faults(WRONG[case][0])
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -11,26 +11,16 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import NamedTuple
 
+from tests.model.bucket import Definition
+
 Ns = Fraction
-
-
-class Rate(NamedTuple):
-    """What a bucket may hold: `emission` is ns a token, `max_debt` in tokens."""
-
-    capacity: int
-    emission: Fraction
-    max_debt: int
-
-    @property
-    def ceiling(self) -> Ns:
-        return self.emission * (self.capacity + self.max_debt)
 
 
 @dataclass
 class Oracle:
     """One key on one node. `tat`: when it will be full. The ledger is in ns, except for tokens."""
 
-    rate: Rate
+    rate: Definition
     tat: Ns
     taken: int = 0
     refunded: int = 0
@@ -79,7 +69,7 @@ class Oracle:
         self.advance(now)
         return tokens
 
-    def change(self, rate: Rate, now: int) -> None:
+    def change(self, rate: Definition, now: int) -> None:
         """Changes the rate; the debt in tokens stays."""
         self.advance(now)
         debt = self.debt(now) / self.rate.emission * rate.emission
@@ -122,7 +112,7 @@ class Statement(NamedTuple):
 class Member:
     """One key on one node of a mesh: columns by epoch, and the level by the merge rules."""
 
-    rate: Rate
+    rate: Definition
     epoch: int
     columns: dict[int, Column] = field(default_factory=dict)
     tat: Ns = Fraction(0)

@@ -7,7 +7,7 @@ from typing import Any
 
 from crdtbucket import _core
 from crdtbucket.spec.bucket_spec import BucketSpec
-from tests.core.oracle import Rate
+from tests.model.bucket import Definition
 
 SECOND = 1_000_000_000
 YEAR = 365 * 86_400 * SECOND
@@ -24,8 +24,8 @@ ODD = {
 """Rates whose emission interval is no whole number of ns, and the ends of the range."""
 
 
-def rate_of(spec: BucketSpec) -> Rate:
-    return Rate(spec.capacity, Fraction(spec.interval_ns, spec.refill_rate), spec.max_debt)
+def rate_of(spec: BucketSpec) -> Definition:
+    return Definition(spec.capacity, Fraction(spec.interval_ns, spec.refill_rate), spec.max_debt)
 
 
 def virtual_table(max_keys: int = 64, **options: Any) -> _core.Table:

@@ -28,6 +28,13 @@ def logged(bucket: BucketCore, after: int = 0, upto: int | None = None) -> tuple
     return count, covered
 
 
+def changed(bucket: BucketCore, key: str) -> int:
+    """A take that is in the log; returns its version."""
+    bucket.take(key)
+    bucket.table.outbox.collect()
+    return bucket.table.outbox.version
+
+
 @pytest.fixture
 def bucket() -> BucketCore:
     return bucket_of(SPEC)
@@ -44,8 +51,7 @@ def test_every_attempt_is_in_the_next_round_once(bucket: BucketCore) -> None:
 
 
 def test_a_peek_is_no_attempt(bucket: BucketCore) -> None:
-    bucket.take("a")
-    bucket.table.outbox.collect()
+    changed(bucket, "a")
     bucket.peek("a")
     bucket.peek("b")
     assert bucket.table.outbox.collect() == 0
@@ -60,11 +66,7 @@ def test_a_merge_makes_no_key_dirty() -> None:
 
 
 def test_the_newest_version_of_a_key_is_sent_once(bucket: BucketCore) -> None:
-    versions = []
-    for _ in range(5):
-        bucket.take("a")
-        bucket.table.outbox.collect()
-        versions.append(bucket.table.outbox.version)
+    versions = [changed(bucket, "a") for _ in range(5)]
     assert versions == sorted(set(versions))
     assert logged(bucket) == (1, versions[-1])
     assert logged(bucket, versions[-2])[0] == 1
@@ -73,36 +75,27 @@ def test_the_newest_version_of_a_key_is_sent_once(bucket: BucketCore) -> None:
 
 
 def test_nothing_that_is_yet_to_come_is_covered(bucket: BucketCore) -> None:
-    bucket.take("a")
-    bucket.table.outbox.collect()
+    changed(bucket, "a")
     _, covered = logged(bucket, 0, 2**62)
     assert covered == bucket.table.outbox.version
-    bucket.take("b")
-    bucket.table.outbox.collect()
+    changed(bucket, "b")
     assert logged(bucket, covered)[0] == 1
 
 
 def test_what_every_link_acknowledged_is_trimmed(bucket: BucketCore) -> None:
-    bucket.take("a")
-    bucket.table.outbox.collect()
-    first = bucket.table.outbox.version
-    bucket.take("b")
-    bucket.table.outbox.collect()
+    first = changed(bucket, "a")
+    changed(bucket, "b")
     bucket.table.outbox.trim(first)
     assert logged(bucket)[0] == 1
     bucket.table.outbox.trim(bucket.table.outbox.version)
     assert logged(bucket)[0] == 0
-    bucket.take("a")
-    bucket.table.outbox.collect()
+    changed(bucket, "a")
     assert logged(bucket, first)[0] == 1
 
 
 def test_trimming_an_old_version_keeps_a_newer_one(bucket: BucketCore) -> None:
-    bucket.take("a")
-    bucket.table.outbox.collect()
-    first = bucket.table.outbox.version
-    bucket.take("a")
-    bucket.table.outbox.collect()
+    first = changed(bucket, "a")
+    changed(bucket, "a")
     bucket.table.outbox.trim(first)
     assert logged(bucket)[0] == 1
     bucket.table.set_time(60 * SECOND)
@@ -123,8 +116,7 @@ def test_an_early_flush_has_only_the_keys_that_asked(bucket: BucketCore) -> None
 
 
 def test_a_touched_entry_is_dirty_again(bucket: BucketCore) -> None:
-    bucket.take("a")
-    bucket.table.outbox.collect()
+    changed(bucket, "a")
     bucket.table.outbox.trim(bucket.table.outbox.version)
     bucket.table.outbox.touch([0, 0])
     assert logged(bucket)[0] == 1
@@ -133,14 +125,12 @@ def test_a_touched_entry_is_dirty_again(bucket: BucketCore) -> None:
 
 
 def test_versions_go_on_after_an_eviction(bucket: BucketCore) -> None:
-    bucket.take("a")
-    bucket.table.outbox.collect()
+    changed(bucket, "a")
     bucket.table.outbox.trim(bucket.table.outbox.version)
     acknowledged = bucket.table.outbox.version
     bucket.table.set_time(60 * SECOND)
     assert bucket.table.sweep() == 1
-    bucket.take("a")
-    bucket.table.outbox.collect()
+    changed(bucket, "a")
     assert logged(bucket, acknowledged)[0] == 1
 
 

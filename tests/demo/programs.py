@@ -10,6 +10,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from crdtbucket.base.address import Address
+from crdtbucket.strong.redis.access import Access
+from crdtbucket.strong.redis.redis_connection import RedisConnection, ask
+
 ROOT = Path(__file__).parents[2]
 DEMO = f"import sys; sys.path[0] = {str(ROOT)!r}; from crdtbucket.cli.main import main; main()"
 
@@ -48,6 +52,15 @@ def verdict(out: str, checks: Sequence[str], counted: str) -> str:
     assert min(each) > 0
     assert sum(each) == together
     return found
+
+
+async def answer_of(address: Address, access: Access | None, *words: str) -> object:
+    """The reply of a Redis to one command."""
+    connection = await RedisConnection.open(address, access, 5.0)
+    try:
+        return await ask(connection, *words)
+    finally:
+        connection.abort()
 
 
 def children(pid: int) -> list[int]:

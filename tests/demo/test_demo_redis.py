@@ -14,8 +14,7 @@ from crdtbucket.demo.processes import DemoError
 from crdtbucket.errors import RedisUnavailable
 from crdtbucket.strong.redis.access import server_access
 from crdtbucket.strong.redis.redis_config import RedisConfig
-from crdtbucket.strong.redis.redis_connection import RedisConnection, ask
-from tests.demo.programs import is_open
+from tests.demo.programs import answer_of, is_open
 from tests.strong.redis_server import PROGRAMS, Server
 
 installed = pytest.mark.skipif(not PROGRAMS, reason="no redis-server here: make redis")
@@ -24,11 +23,7 @@ installed = pytest.mark.skipif(not PROGRAMS, reason="no redis-server here: make 
 async def through_the_proxy(arguments: dict[str, Any], *words: str) -> object:
     config = RedisConfig(**arguments)
     (address,) = config.target.addresses
-    connection = await RedisConnection.open(address, server_access(config, None), 5.0)
-    try:
-        return await ask(connection, *words)
-    finally:
-        connection.abort()
+    return await answer_of(address, server_access(config, None), *words)
 
 
 @installed

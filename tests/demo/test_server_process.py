@@ -13,8 +13,8 @@ from crdtbucket.demo.processes import DemoError
 from crdtbucket.demo.server_process import RedisProcess
 from crdtbucket.errors import RedisUnavailable
 from crdtbucket.strong.redis.access import Access
-from crdtbucket.strong.redis.redis_connection import RedisConnection, ask
-from tests.demo.programs import gone, is_open
+from crdtbucket.strong.redis.redis_connection import RedisConnection
+from tests.demo.programs import answer_of, gone, is_open
 from tests.strong.redis_server import PROGRAMS
 from tests.waits import until
 
@@ -22,11 +22,7 @@ installed = pytest.mark.skipif(not PROGRAMS, reason="no redis-server here: make 
 
 
 async def asked(server: RedisProcess, *words: str) -> object:
-    connection = await RedisConnection.open(server.address, server.access, 5.0)
-    try:
-        return await ask(connection, *words)
-    finally:
-        connection.abort()
+    return await answer_of(server.address, server.access, *words)
 
 
 @installed

@@ -19,9 +19,9 @@ import pytest
 from crdtbucket.base.address import Address
 from crdtbucket.demo.words import BANNERS
 from crdtbucket.strong.redis.access import Access
-from crdtbucket.strong.redis.redis_connection import RedisConnection, ask
 from tests.demo.programs import (
     ROOT,
+    answer_of,
     anybody_listens,
     children,
     gone,
@@ -90,13 +90,8 @@ def test_a_redis_of_ones_own_is_cut_off_and_keeps_nothing_of_it(tmp_path: Path) 
 
 
 async def asked(server: Server, *words: str) -> object:
-    connection = await RedisConnection.open(
-        Address(server.host, server.port), Access(password="s3:cret", db=3), 5.0
-    )
-    try:
-        return await ask(connection, *words)
-    finally:
-        connection.abort()
+    access = Access(password="s3:cret", db=3)
+    return await answer_of(Address(server.host, server.port), access, *words)
 
 
 @contextmanager

@@ -96,20 +96,27 @@ def test_a_node_that_relays_see_is_counted_however_long_a_way_is_cut(
     counted(mesh, 190)
 
 
+def cut_off(mesh: Network, beside: str) -> list[tuple[str, str]]:
+    """C takes, and is then cut off from this node for longer than it is remembered. Returns the
+    ways that were cut."""
+    mesh.advance(2.0)
+    mesh["C"].take("quick", "k", 5)
+    mesh.advance(1.0)
+    ways = [("C", beside), (beside, "C")]
+    mesh.cut_ways(ways, times_out=True)
+    for _ in range(90):
+        mesh["B"].take("quick", "k", 6)
+        mesh.advance(1.0)
+    return ways
+
+
 def test_a_node_that_is_back_is_counted_at_the_far_end_of_a_chain() -> None:
     """A has no link to C, nor to any node that sees it: that it runs again comes from relay to
     relay, like its age."""
     mesh = Network(
         "ABCD", [QUICK, HOUR], linked=["AB", "BD", "DC"], latency=0.02, seed=1, forget_after=10.0
     )
-    mesh.advance(2.0)
-    mesh["C"].take("quick", "k", 5)
-    mesh.advance(1.0)
-    ways = [("C", "D"), ("D", "C")]
-    mesh.cut_ways(ways, times_out=True)
-    for _ in range(90):
-        mesh["B"].take("quick", "k", 6)
-        mesh.advance(1.0)
+    ways = cut_off(mesh, "D")
     assert mesh["C"].table.epochs.running in marked(mesh, "A")
     mesh.mend(ways, resets=False)
     mesh.advance(5.0)
@@ -120,14 +127,7 @@ def test_a_node_that_is_back_behind_a_bridge_is_counted_for_ever() -> None:
     """A sees C through B alone. All have taken C for dead, and announced their epochs without it
     when D came."""
     mesh = Network("ABC", [QUICK, HOUR], linked=["AB", "BC"], latency=0.02, seed=1, forget_after=10)
-    mesh.advance(2.0)
-    mesh["C"].take("quick", "k", 5)
-    mesh.advance(1.0)
-    ways = [("C", "B"), ("B", "C")]
-    mesh.cut_ways(ways, times_out=True)
-    for _ in range(90):
-        mesh["B"].take("quick", "k", 6)
-        mesh.advance(1.0)
+    ways = cut_off(mesh, "B")
     assert all(mesh["C"].table.epochs.running in marked(mesh, name) for name in "AB")
     mesh.come("D", ["B"], 0.0, 0.0)
     mesh.advance(2.0)

@@ -38,16 +38,22 @@ def check(bucket: Any, sent: list[int]) -> None:
     assert bucket.peek("all").remaining == 0
 
 
-@pytest.mark.parametrize("client", [httpx, httpx2], ids=["httpx", "httpx2"])
-def test_httpx(client: Any) -> None:
-    one, bucket = upstream()
-    sent: list[int] = []
+def answering(client: Any, sent: list[int]) -> Any:
+    """A transport on which the service answers, and notes each request."""
 
     def answer(request: Any) -> Any:
         sent.append(1)
         return client.Response(200, headers=LEFT if len(sent) == 1 else {})
 
-    transport = UpstreamTransport(client.MockTransport(answer), one)
+    return client.MockTransport(answer)
+
+
+@pytest.mark.parametrize("client", [httpx, httpx2], ids=["httpx", "httpx2"])
+def test_httpx(client: Any) -> None:
+    one, bucket = upstream()
+    sent: list[int] = []
+
+    transport = UpstreamTransport(answering(client, sent), one)
     with client.Client(transport=transport, base_url="http://api.test") as http:
         for _ in range(4):
             assert http.get("/").status_code == 200
@@ -61,12 +67,8 @@ def test_httpx_async(client: Any) -> None:
     one, bucket = upstream()
     sent: list[int] = []
 
-    def answer(request: Any) -> Any:
-        sent.append(1)
-        return client.Response(200, headers=LEFT if len(sent) == 1 else {})
-
     async def main() -> None:
-        transport = AsyncUpstreamTransport(client.MockTransport(answer), one)
+        transport = AsyncUpstreamTransport(answering(client, sent), one)
         async with client.AsyncClient(transport=transport, base_url="http://api.test") as http:
             for _ in range(4):
                 assert (await http.get("/")).status_code == 200

@@ -3,11 +3,13 @@ them."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetJsonSchemaHandler
+from pydantic_core import CoreSchema
 
 from crdtbucket._core import MAX_COST, MAX_KEY_BYTES, MAX_SETTLE
+from crdtbucket.base.field_texts import field_texts
 from crdtbucket.spec.priority import Priority
 
 MAX_TAKES = 256
@@ -50,7 +52,20 @@ Id = Annotated[str, Field(min_length=1, max_length=64, pattern="^[A-Za-z0-9_-]+$
 ModeName = Literal["strong", "eventual", "fallback"]
 
 
-class RequestBody(BaseModel):
+class Documented(BaseModel):
+    """A model that the OpenAPI document shows, each field with the text below it."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        made = handler.resolve_ref_schema(handler(schema))
+        for name, text in field_texts(cls, Documented).items():
+            made["properties"][cls.model_fields[name].alias or name]["description"] = text
+        return made
+
+
+class RequestBody(Documented):
     """The body of a request: no unknown names, and no text where a number belongs."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
@@ -92,24 +107,23 @@ class Peek(OfKey):
 class Take(Peek):
     """Takes tokens of a key, if they are there."""
 
-    refundable: Annotated[bool, Field(description="Answer with an `id` for /v1/refund.")] = False
+    refundable: bool = False
+    """Answer with an `id` for /v1/refund."""
 
 
 class TakeMany(RequestBody):
     """Takes tokens of several keys."""
 
     takes: Annotated[list[Peek], Field(min_length=1, max_length=MAX_TAKES)]
-    together: Annotated[
-        bool, Field(description="All of them, or none and 429; else each on its own.")
-    ] = False
+    together: bool = False
+    """All of them, or none and 429; else each on its own."""
 
 
 class Refund(OfId):
     """Gives back an admitted take."""
 
-    tokens: Annotated[
-        int | None, Field(ge=1, le=MAX_COST, description="By default all that was taken.")
-    ] = None
+    tokens: Annotated[int | None, Field(ge=1, le=MAX_COST)] = None
+    """By default all that was taken."""
 
 
 class Reserve(OfKey):
@@ -117,15 +131,8 @@ class Reserve(OfKey):
 
     estimate: Cost
     floor: Share = 0.0
-    ttl: Annotated[
-        float,
-        Field(
-            ge=MIN_TTL_S,
-            le=MAX_TTL_S,
-            allow_inf_nan=False,
-            description="Seconds after which the estimate goes back.",
-        ),
-    ] = 60.0
+    ttl: Annotated[float, Field(ge=MIN_TTL_S, le=MAX_TTL_S, allow_inf_nan=False)] = 60.0
+    """Seconds after which the estimate goes back."""
 
 
 class SignIn(RequestBody):
@@ -150,15 +157,9 @@ class Commit(OfId):
 class Hold(OfKey):
     """Holds a slot of a key."""
 
-    ttl: Annotated[
-        float | None,
-        Field(
-            ge=MIN_TTL_S,
-            allow_inf_nan=False,
-            description="Seconds after which the slot is free again; by default the bucket's ttl, "
-            "which is also the longest.",
-        ),
-    ] = None
+    ttl: Annotated[float | None, Field(ge=MIN_TTL_S, allow_inf_nan=False)] = None
+    """Seconds after which the slot is free again; by default the bucket's ttl, which is also the
+    longest."""
 
 
 class Release(OfId):
@@ -172,38 +173,23 @@ class Reset(OfKey):
 class Steer(RequestBody):
     """A command to the roll-out of a version."""
 
-    action: Annotated[
-        Literal["advance", "halt", "rollback"],
-        Field(description="To the next stage; stay as it is; the version before again."),
-    ]
+    action: Literal["advance", "halt", "rollback"]
+    """To the next stage; stay as it is; the version before again."""
 
 
 class Order(RequestBody):
     """An order that an operator has signed."""
 
-    order: Annotated[
-        str,
-        Field(
-            min_length=1, max_length=2048, pattern="^[A-Za-z0-9_=-]+$",
-            description="As `crdtbucket identity`, `rollout` or `reset` signs it.",
-        ),
-    ]  # fmt: skip
+    order: Annotated[str, Field(min_length=1, max_length=2048, pattern="^[A-Za-z0-9_=-]+$")]
+    """As `crdtbucket identity`, `rollout` or `reset` signs it."""
 
 
 class Override(RequestBody):
     """The limit of a key: as it is, or as an operator has signed it."""
 
-    limit: Annotated[
-        str | None,
-        Field(
-            min_length=1, max_length=200,
-            description="The name of a bucket, or a rate such as `100/s burst 200`.",
-        ),
-    ] = None  # fmt: skip
+    limit: Annotated[str | None, Field(min_length=1, max_length=200)] = None
+    """The name of a bucket, or a rate such as `100/s burst 200`."""
     order: Annotated[
-        str | None,
-        Field(
-            min_length=1, max_length=4096, pattern="^[A-Za-z0-9_=-]+$",
-            description="As `crdtbucket overrides` signs it; a mesh takes nothing else.",
-        ),
-    ] = None  # fmt: skip
+        str | None, Field(min_length=1, max_length=4096, pattern="^[A-Za-z0-9_=-]+$")
+    ] = None
+    """As `crdtbucket overrides` signs it; a mesh takes nothing else."""

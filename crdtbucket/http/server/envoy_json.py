@@ -50,7 +50,8 @@ class DescriptorBody(EnvoyBody):
     """One descriptor, for which a limit is asked."""
 
     entries: list[EntryBody]
-    hits_addend: Annotated[Hits, Field(description="Tokens; 0 asks whether any are left.")] = None
+    hits_addend: Hits = None
+    """Tokens; 0 asks whether any are left."""
 
 
 class RateLimitBody(EnvoyBody):
@@ -58,9 +59,8 @@ class RateLimitBody(EnvoyBody):
 
     domain: str
     descriptors: list[DescriptorBody]
-    hits_addend: Annotated[
-        Hits, Field(description="Of descriptors that do not say it; 1 without, or if it is 0.")
-    ] = None
+    hits_addend: Hits = None
+    """Of descriptors that do not say it; 1 without, or if it is 0."""
 
 
 class EnvoyReply(Reply):
@@ -82,10 +82,10 @@ class DescriptorReply(EnvoyReply):
 
     code: Code
     current_limit: CurrentLimitInfo | None = None
-    limit_remaining: Annotated[int | None, Field(description="Whole tokens that are left.")] = None
-    duration_until_reset: Annotated[
-        str | None, Field(description='Seconds until the bucket is full, such as "1.5s".')
-    ] = None
+    limit_remaining: int | None = None
+    """Whole tokens that are left."""
+    duration_until_reset: str | None = None
+    """Seconds until the bucket is full, such as "1.5s"."""
 
 
 class HeaderInfo(EnvoyReply):

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pydantic import ConfigDict
 
-from pydantic import BaseModel, ConfigDict, Field
-
-from crdtbucket.http.server.bodies import ModeName
+from crdtbucket.http.server.bodies import Documented, ModeName
 
 
-class Reply(BaseModel):
+class Reply(Documented):
     """An answer of the server."""
 
     model_config = ConfigDict(extra="forbid", defer_build=True)
@@ -19,17 +17,22 @@ class DecisionReply(Reply):
     """The decision on a call. Times are seconds."""
 
     allowed: bool
-    limit: Annotated[int, Field(description="The capacity.")]
-    remaining: Annotated[int, Field(description="Whole tokens that are left.")]
-    retry_after: Annotated[float, Field(description="Until the same cost could pass; 0 if it did.")]
-    reset_after: Annotated[float, Field(description="Until the bucket is full.")]
+    limit: int
+    """The capacity."""
+    remaining: int
+    """Whole tokens that are left."""
+    retry_after: float
+    """Until the same cost could pass; 0 if it did."""
+    reset_after: float
+    """Until the bucket is full."""
     mode: ModeName
 
 
 class TakeReply(DecisionReply):
     """An admitted take."""
 
-    id: Annotated[str | None, Field(description="For /v1/refund, where it was asked for.")] = None
+    id: str | None = None
+    """For /v1/refund, where it was asked for."""
 
 
 class ReserveReply(DecisionReply):
@@ -68,8 +71,10 @@ class CommitReply(Reply):
 class HoldReply(Reply):
     """A slot that is held."""
 
-    id: Annotated[str, Field(description="For /v1/release.")]
-    ttl: Annotated[float, Field(description="Seconds after which it is free again.")]
+    id: str
+    """For /v1/release."""
+    ttl: float
+    """Seconds after which it is free again."""
 
 
 class ReleaseReply(Reply):
@@ -89,7 +94,8 @@ class ResetReply(Reply):
 class OrderReply(Reply):
     """The answer to an order that holds from now on."""
 
-    new: Annotated[bool, Field(description="False: it held here already.")]
+    new: bool
+    """False: it held here already."""
 
 
 class OverrideInfo(Reply):
@@ -97,18 +103,20 @@ class OverrideInfo(Reply):
 
     bucket: str
     key: str
-    limit: Annotated[str, Field(description="The name of a bucket, or a rate.")]
-    counter: Annotated[int, Field(description="Of the order: when it was made, in ms, or higher.")]
+    limit: str
+    """The name of a bucket, or a rate."""
+    counter: int
+    """Of the order: when it was made, in ms, or higher."""
 
 
 class OverridesReply(Reply):
     """A page of the limits that operators have given to keys."""
 
     overrides: list[OverrideInfo]
-    next: Annotated[
-        str | None, Field(description="Ask for `after` this to go on; null: that is all.")
-    ]
-    count: Annotated[int, Field(description="Of all buckets.")]
+    next: str | None
+    """Ask for `after` this to go on; null: that is all."""
+    count: int
+    """Of all buckets."""
 
 
 class RequestFault(Reply):
@@ -118,7 +126,7 @@ class RequestFault(Reply):
     message: str
 
 
-class ProblemReply(BaseModel):
+class ProblemReply(Documented):
     """application/problem+json (RFC 9457), with members of our own."""
 
     model_config = ConfigDict(extra="allow")
@@ -127,6 +135,5 @@ class ProblemReply(BaseModel):
     title: str
     status: int
     detail: str
-    errors: Annotated[
-        list[RequestFault] | None, Field(description="Faults of the request, at most 20.")
-    ] = None
+    errors: list[RequestFault] | None = None
+    """Faults of the request, at most 20."""

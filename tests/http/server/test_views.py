@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import aiohttp
@@ -12,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from crdtbucket import BucketSpec, Limiter, MeshConfig
 from tests.http.serving import API, HEADERS, SMALL, TOKEN, Asker, serving
 from tests.strong.redis_server import free_port
+from tests.waits import eventually
 
 SECRET = "a secret of these tests"
 
@@ -79,6 +79,13 @@ async def status_of(client: Asker, path: str) -> int:
     return status
 
 
+async def is_ready(client: Asker) -> None:
+    async def answers() -> bool:
+        return await status_of(client, "/readyz") == 200
+
+    await eventually(answers, "it is not ready")
+
+
 async def test_a_node_is_ready_when_it_has_received_from_the_mesh() -> None:
     ports = [free_port(), free_port()]
     async with serving(node("eu-1", ports[0], ports[1])) as one:
@@ -88,11 +95,7 @@ async def test_a_node_is_ready_when_it_has_received_from_the_mesh() -> None:
         assert await status_of(one, "/healthz") == 200
         async with serving(node("eu-2", ports[1], ports[0])) as two:
             for client in (one, two):
-                for _ in range(500):
-                    if await status_of(client, "/readyz") == 200:
-                        break
-                    await asyncio.sleep(0.01)
-                assert await status_of(client, "/readyz") == 200
+                await is_ready(client)
             answer = await one.get("/v1/peers")
             assert (answer["node"], answer["region"]) == ("eu-1", "eu")
             assert answer["alone"] is False
@@ -104,11 +107,7 @@ async def test_alone_past_its_deadline_a_node_is_ready_and_says_whom_it_cannot_r
     peer = free_port()
     async with serving(node("eu-1", free_port(), peer), admin_token=TOKEN) as client:
         assert await status_of(client, "/readyz") == 503
-        for _ in range(500):
-            if await status_of(client, "/readyz") == 200:
-                break
-            await asyncio.sleep(0.01)
-        assert await status_of(client, "/readyz") == 200
+        await is_ready(client)
         answer = await client.get("/v1/peers")
         assert (answer["peers"], answer["alone"]) == ([], True)
         _, status, _ = await client.ask("GET", "/admin/status", headers=HEADERS)

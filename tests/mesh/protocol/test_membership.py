@@ -26,6 +26,7 @@ from tests.mesh.protocol.lone_node import (
     ME,
     PEER,
     SECOND,
+    RecordingTable,
     frame,
     linked,
     membership,
@@ -130,15 +131,20 @@ def test_a_goodbye_takes_the_peer_from_the_known(caplog: pytest.LogCaptureFixtur
     assert caplog.messages == ["me: peer left"]
 
 
+def with_twenty_keys() -> tuple[Membership, RecordingTable]:
+    members, table = membership()
+    for number in range(20):
+        table.bucket.take(f"k{number}")
+    return members, table
+
+
 def test_a_node_is_given_up_on_a_part_of_a_large_table_in_each_round(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """On one part for all that are given up, or many that end at once would hold up the loop. Who
     is back meanwhile is given up no more."""
     monkeypatch.setattr(peer_state, "FORGOTTEN_PLACES", 8)
-    members, table = membership()
-    for number in range(20):
-        table.bucket.take(f"k{number}")
+    members, table = with_twenty_keys()
     one, two, back = linked(members, PEER, named("two", 3), named("back", 5))
     for link in (one, two, back):
         members.receive(link, frame(epoch=link.info.epoch, flags=wire.LEAVING), 1)
@@ -157,9 +163,7 @@ def test_a_peer_that_was_forgotten_and_is_seen_on_its_link_is_given_up_no_more(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(peer_state, "FORGOTTEN_PLACES", 8)
-    members, table = membership()
-    for number in range(20):
-        table.bucket.take(f"k{number}")
+    members, table = with_twenty_keys()
     (link,) = linked(members, PEER)
     link.forgotten, link.log_kept, link.to_forget = True, False, 8
     members.age(1)
@@ -171,9 +175,7 @@ def test_columns_of_the_dead_go_from_a_part_of_a_large_table_in_each_round(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(pruning, "PRUNED_PLACES", 8)
-    members, table = membership()
-    for number in range(20):
-        table.bucket.take(f"k{number}")
+    members, table = with_twenty_keys()
     (link,) = linked(members, PEER)
     table.epochs.origin(members._roster.node("far"), 50)
     members.receive(link, frame(tombstones=(50,)), 5)

@@ -84,11 +84,17 @@ def test_a_drift_through_a_partition_moves_no_level(caplog: pytest.LogCaptureFix
     assert {mesh[name].peek("b", "k").remaining for name in "ABC"} == {10}
 
 
-def test_malformed_entries_are_refused_and_not_acknowledged() -> None:
+def after_a_take() -> tuple[SimulatedMesh, list[bytes]]:
+    """A mesh in which A has taken 5 tokens, and the frames that B got since."""
     mesh = mesh_of()
     got = frames_to(mesh, "B")
     mesh["A"].take("b", "k", 5)
     mesh.advance(0.3)
+    return mesh, got
+
+
+def test_malformed_entries_are_refused_and_not_acknowledged() -> None:
+    mesh, got = after_a_take()
     frame = next(f for f in map(wire.decode, got) if f.payload)
     link = mesh["B"].node.links["A"]
     bad = dataclasses.replace(frame, epoch=4711, seq=10_000, payload=frame.payload + b"\xff")
@@ -100,10 +106,7 @@ def test_malformed_entries_are_refused_and_not_acknowledged() -> None:
 
 
 def test_a_repeated_frame_is_counted_once() -> None:
-    mesh = mesh_of()
-    got = frames_to(mesh, "B")
-    mesh["A"].take("b", "k", 5)
-    mesh.advance(0.3)
+    mesh, got = after_a_take()
     node, before = mesh["B"].node, mesh["B"].peek("b", "k").debt
     for data in list(got):
         assert node.receive("A", data, local(mesh, "B")) == []
@@ -112,10 +115,7 @@ def test_a_repeated_frame_is_counted_once() -> None:
 
 
 def test_entries_whose_tables_have_not_come_wait() -> None:
-    mesh = mesh_of()
-    got = frames_to(mesh, "B")
-    mesh["A"].take("b", "k", 5)
-    mesh.advance(0.3)
+    mesh, got = after_a_take()
     frame = next(f for f in map(wire.decode, got) if f.payload)
     unknown = dataclasses.replace(frame, seq=999, tables=None, tables_version=77)
     assert mesh["B"].node.receive("A", wire.encode(unknown), local(mesh, "B")) == []
