@@ -375,8 +375,8 @@ def test_what_shows_a_fault_is_a_command(now: str, command: str) -> None:
         if asked["capacity"] is not None:
             return
         figures = " ".join(
-            " ".join(row[1:])
-            for heading in ("crdtbucket", "With `partition_burst: share`")
+            " ".join(row[1:6])
+            for heading in ("All scenarios", "With `partition_burst: share`")
             for row in rows("docs/accuracy.md", heading)
             if row[0].strip("`") in asked["scenarios"]
         )
