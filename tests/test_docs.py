@@ -739,7 +739,7 @@ def test_no_figure_without_a_command() -> None:
     for path in PAGES:
         if path.name in GENERATED or path.name in ("CHANGELOG.md", "cells.md", "faults.md"):
             # cells.md is a design that is not built, and says where its figures come from; each row
-            # of faults.md has its command, or is of what was.
+            # of faults.md has its command.
             continue
         text = path.read_text()
         found = set(re.findall(r"\d[\d.,]* %", text)) - allowed
