@@ -190,7 +190,7 @@ SHOWN = re.compile(rf"^```python\n{BODY}\n```text\n{BODY}$", re.MULTILINE)
 """A snippet, and what it prints."""
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/getting-started.md", "docs/choosing.md"])
+@pytest.mark.parametrize("name", ["README.md", "docs/getting-started.md"])
 def test_a_snippet_with_its_output_prints_that(name: str, place: Path) -> None:
     shown = SHOWN.findall((ROOT / name).read_text())
     assert shown
