@@ -701,6 +701,18 @@ def test_accuracy_is_what_the_rows_say_and_nobody_edited_it() -> None:
     assert tool.PICTURE.read_bytes()[:4] == b"\x89PNG"
 
 
+def test_accuracy_names_where_a_light_load_was_denied_and_what_an_option_changes() -> None:
+    tool = tool_of_docs("figures")
+    data = json.loads(tool.ROWS.read_text())
+    assert "No call was denied" in tool.render(data)
+    for row in data["rows"]:
+        if (row["scenario"], row["rule"]) == ("partition-30s", tool.SHARED):
+            row["denied_light"], row["starved_seconds"] = 1_200, 7.25
+    changed = tool.render(data)
+    assert "asked for: 1,200 in `partition-30s`." in changed
+    assert "7.25" in changed.partition("## With")[2].partition("## A replicated")[0]
+
+
 def test_options_are_documented() -> None:
     told = (ROOT / "docs" / "simulator.md").read_text()
     for name in ("simulate", "replay"):
