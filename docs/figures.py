@@ -100,24 +100,31 @@ def render(data: dict[str, Any]) -> str:
     for row in data["rows"]:
         groups.setdefault((row["scenario"], row["rule"]), []).append(row)
     names = list(dict.fromkeys(row["scenario"] for row in data["rows"]))
-    seeds = len({row["seed"] for row in data["rows"] if row["rule"] == OURS})
+    ours = {name: _ours(name, groups[name, OURS]) for name in names}
+    shared = {name: _ours(name, groups[name, SHARED]) for name in names if (name, SHARED) in groups}
+    differ = [row for name, row in shared.items() if _but_bound(row) != _but_bound(ours[name])]
     page = _PAGE.format(
-        seeds=seeds,
+        seeds=len({row["seed"] for row in data["rows"] if row["rule"] == OURS}),
         first=data["commands"][0],
         second=data["commands"][1],
-        ours=_table(_OURS_HEAD, [_ours(name, groups[name, OURS]) for name in names]),
-        third=data["commands"][2],
-        shared=_table(
-            _OURS_HEAD,
-            [_ours(name, groups[name, SHARED]) for name in names if (name, SHARED) in groups],
+        table=_table(
+            (*_OURS_HEAD, *BASELINES),
+            [[*ours[name], *_others(name, groups)] for name in names],
         ),
-        others=_table(_OTHERS_HEAD, [_others(name, groups) for name in names]),
+        light=_denied_light([row for row in data["rows"] if row["rule"] in (OURS, SHARED)]),
+        third=data["commands"][2],
+        shared=_table(_OURS_HEAD, differ),
     )
     return page + _stores(data["store"]) if "store" in data else page
 
 
-_OURS_HEAD = ("scenario", "of ideal", "over %", "bound %", "starved s", "share", "denied light")
-_OTHERS_HEAD = ("scenario", *BASELINES)
+_OURS_HEAD = ("scenario", "of ideal", "over %", "bound %", "starved s", "share")
+_BOUND = _OURS_HEAD.index("bound %")
+
+
+def _but_bound(cells: Sequence[str]) -> list[str]:
+    return [*cells[:_BOUND], *cells[_BOUND + 1 :]]
+
 
 _PAGE = """# Accuracy
 
@@ -131,19 +138,24 @@ tokens/s.
 [The simulator](simulator.md) describes the scenarios and rules. The same version prints the same
 figures.
 
-## crdtbucket
+## All scenarios
 
 ```console
 $ {first}
+$ {second}
 ```
 
-Each figure is the worst of {seeds} seed(s); `of ideal` is a range where they differ. `over %` is
-the worst over-admission in % of the capacity; below zero, no window reached the limit. `bound %` is
+The columns up to `share` are of this library: the worst of {seeds} seed(s), or a range where they
+differ. `of ideal` is what was admitted, as a part of what one bucket admits. `over %` is the worst
+over-admission in % of the capacity; below zero, no window reached the limit. `bound %` is
 [the bound](model.md#what-is-exact-what-is-bounded-what-is-predicted) of that run. `starved s` is
 the longest time in which a region with demand admitted nothing.
-[The simulator](simulator.md#the-table) defines all columns.
+[The simulator](simulator.md#the-table) defines all columns. The last three columns are other rules
+on the same calls: `over %` and (in brackets) `of ideal`.
 
-{ours}
+{light}
+
+{table}
 The worst ones, by cause:
 
 - `isolated-by-reset`: the others take the region behind the device for dead and give its
@@ -163,17 +175,9 @@ both sides of a partition add up to one capacity; a burst on one side alone gets
 
 What `partition-300s-square` still has is its first wave, which begins with the cut: both sides find
 a full bucket then, and cannot know of it yet. In each later wave less is admitted than is refilled.
+In the scenarios that are not in this table, only the bound differs from the table above.
 
-{shared}
-## The other rules, on the same calls
-
-```console
-$ {second}
-```
-
-The worst over-admission in % of the capacity, and (in brackets) `of ideal`.
-
-{others}"""
+{shared}"""
 
 _STORE_PART = """
 ## A replicated store
@@ -183,10 +187,12 @@ $ {commands}
 ```
 
 Strong mode on a Redis in each region, [as simulated](simulator.md#a-replicated-store), without a
-mesh. `without` has the over-admission and (in brackets) `of ideal` when nothing is predicted for
-silent regions.
+mesh. Each cell has the figures of two regions and of three. `without` has `over %` and (in
+brackets) `of ideal` when nothing is predicted for silent regions.
 
-{tables}
+{light}
+
+{table}
 Further runs, each by `{command}` and the options in the
 first column: calls that look at the other regions always, or every 50 ms in place of 10; a longer
 lag; more regions; clocks that drift for three times as long, in a smaller bucket; and clocks that
@@ -210,60 +216,68 @@ def _ours(name: str, rows: Rows) -> list[str]:
         f"{max(bounds):.1f}" if bounds else "-",
         f"{max(row['starved_seconds'] for row in rows):.2f}",
         _span(shares, ".2f"),
-        f"{max(row['denied_light'] for row in rows):,}",
     ]
+
+
+def _denied_light(rows: Rows) -> str:
+    """Whether this library denied calls of a light load, and where."""
+    denied: dict[str, int] = {}
+    for row in rows:
+        name, calls = row["scenario"], row["denied_light"]
+        denied[name] = max(calls, denied.get(name, 0))
+    worst = ", ".join(f"{calls:,} in `{name}`" for name, calls in denied.items() if calls)
+    if worst:
+        return f"`denied light`, calls denied while less than the refill was asked for: {worst}."
+    return "No call was denied while less than the refill was asked for (`denied light`)."
 
 
 def _stores(store: dict[str, Any]) -> str:
     return _STORE_PART.format(
         commands="\n$ ".join(store["commands"]),
-        tables="\n".join(_store_table(store["rows"], regions) for regions in STORE_REGIONS),
+        light=_denied_light([row for row in store["rows"] if row["rule"] == STORE]),
+        table=_store_table(store["rows"]),
         command=STORE_COMMAND,
         others=_table(
             ("options", "rule", "of ideal", "over %", "starved s", "share"),
-            [_other_run(line, row) for line, rows in store["others"].items() for row in rows],
+            [
+                _other_run("" if n else f"`{line}`", row)
+                for line, rows in store["others"].items()
+                for n, row in enumerate(rows)
+            ],
         ),
     )
 
 
-def _other_run(line: str, row: dict[str, Any]) -> list[str]:
-    _, ratio, over_admission, _, starved, share, _ = _ours(row["scenario"], [row])
-    return [f"`{line}`", f"`{row['rule']}`", ratio, over_admission, starved, share]
+def _other_run(options: str, row: dict[str, Any]) -> list[str]:
+    _, ratio, over_admission, _, starved, share = _ours(row["scenario"], [row])
+    return [options, f"`{row['rule']}`", ratio, over_admission, starved, share]
 
 
-def _store_table(rows: Rows, regions: int) -> str:
-    groups: dict[tuple[str, str], Rows] = {}
+def _store_table(rows: Rows) -> str:
+    groups: dict[tuple[str, str, int], Rows] = {}
     for row in rows:
-        if row["regions"] == regions:
-            groups.setdefault((row["scenario"], row["rule"]), []).append(row)
-    names = dict.fromkeys(name for name, _ in groups)
+        groups.setdefault((row["scenario"], row["rule"], row["regions"]), []).append(row)
     lines = []
-    for name in names:
-        scenario, ratio, over_admission, _, *more = _ours(name, groups[name, STORE])
-        lines.append(
-            [scenario, ratio, over_admission, *more, _pair(groups.get((name, WITHOUT), []))]
-        )
-    head = (
-        f"{regions} regions",
-        "of ideal",
-        "over %",
-        "starved s",
-        "share",
-        "denied light",
-        "without",
-    )
+    for name in dict.fromkeys(row["scenario"] for row in rows):
+        cells = []
+        for regions in STORE_REGIONS:
+            _, ratio, over_admission, _, *more = _ours(name, groups[name, STORE, regions])
+            without = _pair(groups.get((name, WITHOUT, regions), []))
+            cells.append([ratio, over_admission, *more, without])
+        lines.append([f"`{name}`", *(" / ".join(cell) for cell in zip(*cells, strict=True))])
+    head = ("scenario", "of ideal", "over %", "starved s", "share", "without")
     return _table(head, lines)
 
 
 def _others(name: str, groups: dict[tuple[str, str], Rows]) -> list[str]:
-    return [f"`{name}`", *(_pair(groups.get((name, rule), [])) for rule in BASELINES)]
+    return [_pair(groups.get((name, rule), [])) for rule in BASELINES]
 
 
 def _pair(rows: Rows) -> str:
     if not rows:
         return "-"
     over_admission = _signed(max(row["over_admission_percent"] for row in rows))
-    return f"{over_admission} % ({_span([row['ratio'] for row in rows], '.3f')})"
+    return f"{over_admission} ({_span([row['ratio'] for row in rows], '.3f')})"
 
 
 def _signed(percent: float) -> str:

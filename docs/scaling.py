@@ -107,10 +107,7 @@ def one_key(rows: Rows) -> str:
 
 def grown(rows: Rows) -> str:
     """Exponents: over all sizes, and from the last but one to the last."""
-    key, held = "one key", "a round in which"
-    changed = "rounds of a table"
     lines: list[tuple[str, str, list[tuple[float, float]]]] = [
-        ("frames of a node", "nodes", rows.line(IDLE, "frames", "scripted")),
         ("bytes, idle", "nodes", rows.line(IDLE, "kB sent", "scripted")),
         ("bytes, new keys", "nodes", rows.line(NEW, "kB sent", "scripted")),
         ("bytes, a key hot on all nodes", "nodes", rows.line(HOT, "kB sent", "scripted")),
@@ -118,15 +115,7 @@ def grown(rows: Rows) -> str:
         ("CPU, new keys", "nodes", rows.line(NEW, "CPU", "scripted")),
         ("CPU, a key hot on all nodes", "nodes", rows.line(HOT, "CPU", "scripted")),
         ("memory of the protocol", "nodes", rows.line("memory of", "kB")),
-        ("a take of a hot key", "nodes", rows.line(key, "us a take")),
-        ("an entry written", "nodes", rows.line(key, "us to write")),
-        ("an entry merged", "nodes", rows.line(key, "us to merge")),
-        ("a changed key, sent", "keys held", rows.line(held, "ns a changed key, sent")),
-        ("a changed key, received", "keys held", rows.line(held, "ns a changed key, received")),
-        ("a round's sweep", "keys held", rows.line("upkeep", "us to look")),
-        ("a digest", "keys held", rows.line("upkeep", "us a digest")),
-        ("a round sent", "keys changed", rows.line(changed, "ms sent")),
-        ("a round received", "keys changed", rows.line(changed, "ms received")),
+        ("a take of a hot key", "nodes", rows.line("one key", "us a take")),
         ("a snapshot", "keys held", rows.line("what goes over", "ms a snapshot")),
         ("pruning a dead epoch", "keys held", rows.line("what goes over", "ms a pruned")),
     ]

@@ -232,7 +232,7 @@ def measured(
 
 
 def table() -> Iterator[str]:
-    """The rows of docs/security.md; each takes some ten seconds."""
+    """The figures that docs/security.md sums up; each row takes some ten seconds."""
     for attack in ATTACKS:
         seen = [watch(attack, demand) for demand in DEMANDS]
         cells = " | ".join(f"{one.of_limit:.2f} / {one.least:.2f}" for one in seen)

@@ -18,4 +18,4 @@ def test_every_block_is_quoted_from_an_example_that_its_section_links() -> None:
         for block in re.findall(r"^```py\n(.*?)^```$", section, re.MULTILINE | re.DOTALL):
             assert any(block in example for example in examples), block
             quoted += 1
-    assert quoted == 4
+    assert quoted == 3
