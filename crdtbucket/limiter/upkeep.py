@@ -98,18 +98,20 @@ class Upkeep:
     def start_thread(self) -> None:
         """Beat in a thread until `stop`."""
         # A daemon: a program that forgets to close its limiter must still be able to end.
+        self._stop = stop = threading.Event()
         self._thread = threading.Thread(
-            target=self._beat_in_thread, name="crdtbucket upkeep", daemon=True
+            target=self._beat_in_thread, args=(stop,), name="crdtbucket upkeep", daemon=True
         )
         self._thread.start()
 
     def stop(self) -> None:
-        """No beat begins after this."""
+        """No beat begins after this. It may be started again."""
         if self._timer is not None:
             self._timer.cancel()
         self._stop.set()
         if self._thread is not None:
-            self._thread.join()  # ends its lead of a shared table, too
+            if self._thread.is_alive():  # otherwise it finds out by itself
+                self._thread.join()  # ends its lead of a shared table, too
         elif self._node.alone and not self._tables.cut_off():
             self._table.sharing.yield_lead()
 
@@ -153,8 +155,8 @@ class Upkeep:
     def _beat_on(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer = loop.call_later(self._logged_beat(), self._beat_on, loop)
 
-    def _beat_in_thread(self) -> None:
-        while not self._stop.wait(self._logged_beat()):
+    def _beat_in_thread(self, stop: threading.Event) -> None:
+        while not stop.wait(self._logged_beat()):
             pass
 
     def _logged_beat(self) -> float:

@@ -530,4 +530,57 @@ MUTATIONS = (
         '"",',
         suite("rollout/test_reload", "log_names_the_settings"),
     ),
+    Mutation(
+        "an_opening_that_is_interrupted_leaves_its_thread",
+        "limiter",
+        "                stack.callback(self._in_thread.end)\n",
+        "                pass\n",
+        suite("limiter/test_interrupted_opening", "in_a_thread"),
+    ),
+    Mutation(
+        "an_opening_that_is_interrupted_leaves_its_upkeep",
+        "limiter",
+        "            stack.callback(self._upkeep.stop)\n",
+        "",
+        suite("limiter/test_interrupted_opening", "in_a_thread"),
+    ),
+    Mutation(
+        "an_opening_that_is_interrupted_leaves_its_watch",
+        "limiter",
+        "            stack.callback(self._reload.stop_watch)\n",
+        "",
+        suite("limiter/test_interrupted_opening", "event_loop"),
+    ),
+    Mutation(
+        "an_opening_that_is_interrupted_leaves_its_services",
+        "limiter",
+        "                await self._on_loop.aclose()\n            finally",
+        "                pass\n            finally",
+        suite("limiter/test_interrupted_opening", "event_loop"),
+    ),
+    Mutation(
+        "a_limiter_whose_opening_was_interrupted_decides",
+        "limiter",
+        "            self._tables.refuse(LimiterNotOpen(UNOPENED))\n        with",
+        "            pass\n        with",
+        suite("limiter/test_interrupted_opening", "event_loop"),
+    ),
+    Mutation(
+        "a_service_that_was_interrupted_while_it_started_is_not_stopped",
+        "limiter",
+        """            stack.push_async_callback(service.stop)
+            await service.start()
+""",
+        """            await service.start()
+            stack.push_async_callback(service.stop)
+""",
+        suite("limiter/test_interrupted_opening", "starting_in_a_thread or redis"),
+    ),
+    Mutation(
+        "a_state_dir_that_was_interrupted_while_it_opened_stays_locked",
+        "limiter",
+        "            self.give_up()\n            directory.close()\n",
+        "            self.give_up()\n",
+        suite("limiter/test_interrupted_opening", "in_a_thread"),
+    ),
 )
