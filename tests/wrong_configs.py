@@ -273,7 +273,24 @@ WRONG: dict[str, tuple[str, list[str]]] = {
     "service_list": (
         "services:\n  - a\n",
         [
-            "1:1: services: must be a mapping (write keys and values, indented below it)",
+            (
+                "2:3: services: must be a mapping (write keys and values, indented below it, in "
+                "place of the list)"
+            ),
+        ],
+    ),
+    "bucket_at_the_top": (
+        (
+            "node: a\napi:\n  limit: 100/hour\n"
+            "openclaw:\n  v1.web: {keys: {a*: 1/s}}\n  default: {limit: 1/s}\n"
+        ),
+        [
+            ("2:1: api: unknown key 'api' (if it is a bucket, write it below services:, indented)"),
+            (
+                "5:3: openclaw.v1.web: unknown key 'v1.web' (if it is a bucket, write it below "
+                "services:, indented)"
+            ),
+            "6:3: openclaw.default: unknown key 'default' (did you mean 'defaults'?)",
         ],
     ),
     "service_text": (
@@ -620,7 +637,10 @@ WRONG: dict[str, tuple[str, list[str]]] = {
     "top_list": (
         "- a\n",
         [
-            "1:1: must be a mapping (write keys and values, indented below it)",
+            (
+                "1:1: must be a mapping (write keys and values, indented below it, in place of the "
+                "list)"
+            ),
         ],
     ),
     "section_text": (

@@ -137,7 +137,10 @@ WRONG_SERVICES: dict[str, tuple[str, list[str]]] = {
     "keys_list": (
         "services:\n  a:\n    limit: 1/s\n    keys: [b, c]\n",
         [
-            ("4:5: services.a.keys: must be a mapping (write keys and values, indented below it)"),
+            (
+                "4:11: services.a.keys: must be a mapping (write keys and values, indented below "
+                "it, in place of the list)"
+            ),
         ],
     ),
     "keys_number": (
@@ -150,8 +153,8 @@ WRONG_SERVICES: dict[str, tuple[str, list[str]]] = {
         "services:\n  a:\n    limit: 1/s\n    keys: {b: [1/s]}\n",
         [
             (
-                "4:12: services.a.keys.b: must be a mapping (write keys and values, "
-                "indented below it)"
+                "4:15: services.a.keys.b: must be a mapping (write keys and values, "
+                "indented below it, in place of the list)"
             ),
         ],
     ),

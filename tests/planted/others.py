@@ -746,4 +746,18 @@ MUTATIONS = (
         "yield max(0, int(limit) - int(used))",
         suite("doctor/test_host_examination", "control_group"),
     ),
+    Mutation(
+        "a_bucket_at_the_top_of_a_file_is_only_unknown",
+        "config",
+        "ELSEWHERE.get(name), as_bucket)",
+        "ELSEWHERE.get(name))",
+        suite("config/test_hints", "bucket_at_the_top"),
+    ),
+    Mutation(
+        "a_list_in_place_of_services_is_reported_at_their_key",
+        "config",
+        'self.report("must be a mapping", fix, node.path, node.line, node.column)',
+        'self.report_at(node, "must be a mapping", fix)',
+        suite("config/test_hints", "list_in_place"),
+    ),
 )
