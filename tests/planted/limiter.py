@@ -388,8 +388,8 @@ MUTATIONS = (
     Mutation(
         "a_full_disk_is_logged_every_ten_seconds",
         "limiter",
-        "            self._unsaved = True\n",
-        "",
+        "                self._unsaved = str(error)\n",
+        "                self._unsaved = self._unsaved\n",
         suite("limiter/test_facade", "stays_full"),
     ),
     Mutation(
@@ -582,5 +582,19 @@ MUTATIONS = (
         "            self.give_up()\n            directory.close()\n",
         "            self.give_up()\n",
         suite("limiter/test_interrupted_opening", "in_a_thread"),
+    ),
+    Mutation(
+        "upkeep_does_not_say_that_it_works_again",
+        "limiter",
+        "            LOG.info(MENDED)\n",
+        "            pass\n",
+        suite("limiter/test_upkeep", "logged_once_and_holds_up"),
+    ),
+    Mutation(
+        "a_snapshot_that_fails_for_another_reason_is_not_logged",
+        "limiter",
+        "            if str(error) != self._unsaved:\n",
+        "            if not self._unsaved:\n",
+        suite("limiter/test_facade", "logged_once"),
     ),
 )
