@@ -21,6 +21,13 @@ cdef object _room(uint32_t slot):
     return slot
 
 
+cdef int _known(uint32_t slot, spec) except -1:
+    """Raises CrdtbucketError for the slot of a bucket that has no definition."""
+    if slot == <uint32_t>NONE:
+        raise CrdtbucketError(f"bucket {spec.name!r} has no definition in this table")
+    return 0
+
+
 @cython.final
 cdef class TableDefinitions:
     """The definitions of a table's buckets, each in a slot: those in force, candidates, and those
@@ -77,19 +84,21 @@ cdef class TableDefinitions:
         """Makes `spec` the candidate of the bucket of its name, which has a definition, and returns
         its slot. The candidate gets the keys with hash_hi / 2 below `below` (0 to 2^63). They move
         when they are next touched, as of now, and keep their debt in tokens. An earlier candidate
-        is replaced. Raises as `define`."""
+        is replaced. Raises as `define`, and CrdtbucketError for a bucket without a definition."""
         cdef definition_t made
         cdef uint32_t slot, base
         self._made(spec, min_debt, &made)
         made.staged = 1
         self.memory.enter()
-        base = definition_current(self.t, made.name_hash)
-        slot = self.t.definitions[base].candidate
-        if slot == <uint32_t>NONE or not same_definition(&self.t.definitions[slot], &made):
-            slot = self._replace(slot, &made)
-        if slot != <uint32_t>NONE:
-            definition_stage(self.t, base, slot, below, clock_ns(self.t))
+        base = slot = definition_current(self.t, made.name_hash)
+        if base != <uint32_t>NONE:
+            slot = self.t.definitions[base].candidate
+            if slot == <uint32_t>NONE or not same_definition(&self.t.definitions[slot], &made):
+                slot = self._replace(slot, &made)
+            if slot != <uint32_t>NONE:
+                definition_stage(self.t, base, slot, below, clock_ns(self.t))
         self.memory.leave()
+        _known(base, spec)
         return _room(slot)
 
     def unstage(self, spec, bint keep):
@@ -100,11 +109,14 @@ cdef class TableDefinitions:
         cdef uint32_t base, candidate, left
         self.memory.enter()
         base = left = definition_current(self.t, named)
-        candidate = self.t.definitions[base].candidate
+        candidate = base
+        if base != <uint32_t>NONE:
+            candidate = self.t.definitions[base].candidate
         if candidate != <uint32_t>NONE:
             left = candidate if keep else base
             definition_retire(self.t, base if keep else candidate, left, clock_ns(self.t))
         self.memory.leave()
+        _known(base, spec)
         return left
 
     cdef _made(self, spec, int64_t min_debt, definition_t *made):
