@@ -760,4 +760,18 @@ MUTATIONS = (
         'self.report_at(node, "must be a mapping", fix)',
         suite("config/test_hints", "list_in_place"),
     ),
+    Mutation(
+        "a_client_without_tls_is_only_disconnected",
+        "cli",
+        'if self.url.startswith("http:") else ""',
+        'if self.url.startswith("unix:") else ""',
+        suite("cli/test_node_client", "nobody_vouches_for"),
+    ),
+    Mutation(
+        "a_client_is_not_told_how_to_trust_a_certificate",
+        "cli",
+        "    if isinstance(fault, ssl.SSLCertVerificationError):\n        fix =",
+        "    if False:\n        fix =",
+        suite("cli/test_node_client", "nobody_vouches_for"),
+    ),
 )
