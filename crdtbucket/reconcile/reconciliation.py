@@ -172,6 +172,7 @@ class Reconciliation:
         }
         for holder, keys in (await self._all(again)).items():
             holder.refused += outcomes[holder].refused
+            holder.dropped += outcomes[holder].dropped
             for place, (bucket, columns, owed) in updates[holder].items():
                 wanted = MergedKey(columns, owed, bucket.spec.capacity, bucket.ceiling)
                 if place in keys:

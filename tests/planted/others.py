@@ -774,4 +774,18 @@ MUTATIONS = (
         "    if False:\n        fix =",
         suite("cli/test_node_client", "nobody_vouches_for"),
     ),
+    Mutation(
+        "a_table_without_room_is_brought_up_to_date",
+        "reconcile",
+        "            holder.dropped += outcomes[holder].dropped\n",
+        "",
+        suite("reconcile/test_reconciliation", "without_room"),
+    ),
+    Mutation(
+        "keys_that_take_the_place_of_others_have_room",
+        "mesh/protocol",
+        "max(merged.dropped, merged.crowded)",
+        "merged.dropped",
+        suite("reconcile/test_reconciliation", "without_room"),
+    ),
 )

@@ -52,7 +52,8 @@ class Observers:
             admits = self._members.introductions.by(OBSERVERS)
             merged = _merge(self._table, self._roster, frame, admits)
             self._merger.count(merged, OBSERVERS, now)
-            result = merged.merged, merged.refused_columns, merged.dropped
+            without_room = max(merged.dropped, merged.crowded)
+            result = merged.merged, merged.refused_columns, without_room
             values: dict[str, Any] = {"merge_result": result}
         else:
             values = _look_up(self._table, self._roster, frame)
