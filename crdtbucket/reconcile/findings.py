@@ -31,8 +31,8 @@ class Holder:
     refused: int = 0
     """Columns that it did not believe, and keys that are defined otherwise there."""
     dropped: int = 0
-    """Keys and columns for which its table had no room, or whose place others took in this run, at
-    least: `max_keys` is too low there."""
+    """Keys and columns for which its table had no room, and keys that owe something and were
+    evicted for these: `max_keys` is too low there."""
     error: str | None = None
     """Why it was not read, or not to the end."""
 

@@ -784,7 +784,7 @@ MUTATIONS = (
     Mutation(
         "keys_that_take_the_place_of_others_have_room",
         "mesh/protocol",
-        "max(merged.dropped, merged.crowded)",
+        "merged.dropped + self._evicted() - evicted",
         "merged.dropped",
         suite("reconcile/test_reconciliation", "without_room"),
     ),
