@@ -788,4 +788,11 @@ MUTATIONS = (
         "merged.dropped",
         suite("reconcile/test_reconciliation", "without_room"),
     ),
+    Mutation(
+        "an_outage_is_a_line_for_each_look",
+        "cli",
+        "        if message != self._said:\n",
+        "        if True:\n",
+        suite("cli/test_top", "outage_is_one_line"),
+    ),
 )
