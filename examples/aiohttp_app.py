@@ -1,6 +1,8 @@
 """aiohttp: a key of the program's own, and a cost by what is asked.
 
-python examples/aiohttp_app.py 8000 & curl -i -H 'X-Tenant: a' http://127.0.0.1:8000/items?n=3
+pip install -e .
+python examples/aiohttp_app.py 8000 &
+curl -i -H 'X-Tenant: a' 'http://127.0.0.1:8000/items?n=3'
 """
 
 import sys

@@ -1,5 +1,6 @@
 """A plan of 1,000 calls in each month of Berlin's calendar, and beside it a pace of 600 a minute.
 
+pip install -e .
 python examples/calendar_quota.py
 """
 

@@ -1,5 +1,6 @@
 """Celery: a task that is denied goes back to its queue, so that it keeps no worker busy.
 
+pip install -e . celery
 python examples/celery_tasks.py
 """
 

@@ -1,5 +1,6 @@
 """Functions, sync and async, whose calls take tokens first.
 
+pip install -e .
 python examples/decorator.py
 """
 

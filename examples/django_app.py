@@ -1,6 +1,8 @@
 """Django: its WSGI application is wrapped, as in a project's wsgi.py.
 
-python examples/django_app.py 8000 & curl -i http://127.0.0.1:8000/
+pip install -e . django
+python examples/django_app.py 8000 &
+curl -i http://127.0.0.1:8000/
 """
 
 import sys

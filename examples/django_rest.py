@@ -1,5 +1,6 @@
 """Django REST framework: a view with a throttle, and clients that ask it.
 
+pip install -e '.[rest]'
 python examples/django_rest.py
 """
 

@@ -1,6 +1,8 @@
 """FastAPI: every request counts for its address, and one route for its tenant.
 
-python examples/fastapi_app.py 8000 & curl -i http://127.0.0.1:8000/
+pip install -e . fastapi uvicorn
+python examples/fastapi_app.py 8000 &
+curl -i http://127.0.0.1:8000/
 """
 
 import sys

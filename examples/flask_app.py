@@ -1,6 +1,8 @@
 """Flask: only failed logins count, as what succeeds is given back.
 
-python examples/flask_app.py 8000 & curl -i -X POST -d password=no http://127.0.0.1:8000/login
+pip install -e . flask
+python examples/flask_app.py 8000 &
+curl -i -X POST -d password=no http://127.0.0.1:8000/login
 """
 
 import sys

@@ -1,5 +1,6 @@
 """Two nodes of a mesh call a service that allows less than they think: they follow what it says.
 
+pip install -e .
 python examples/follow_a_service.py
 """
 

@@ -1,5 +1,6 @@
 """A gRPC server whose denied calls say when to come back, and a client that asks it.
 
+pip install -e '.[grpc]'
 python examples/grpc_server.py
 """
 

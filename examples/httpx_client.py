@@ -1,5 +1,6 @@
 """A client of httpx waits for a bucket of each account, and one that must rest stops no other.
 
+pip install -e '.[httpx]'
 python examples/httpx_client.py
 """
 

@@ -1,5 +1,6 @@
 """Ten jobs at once, and no more than three of them in flight, on all nodes together.
 
+pip install -e .
 python examples/in_flight.py
 """
 

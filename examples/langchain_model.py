@@ -1,5 +1,6 @@
 """Calls of a chat model of LangChain wait for a bucket, also those of a batch.
 
+pip install -e '.[langchain]'
 python examples/langchain_model.py
 """
 

@@ -1,6 +1,8 @@
 """Litestar behind a proxy: the whole application is wrapped. Quart: `app.asgi_app` is.
 
-python examples/litestar_app.py 8000 & curl -i http://127.0.0.1:8000/
+pip install -e . litestar uvicorn
+python examples/litestar_app.py 8000 &
+curl -i http://127.0.0.1:8000/
 """
 
 import sys

@@ -1,5 +1,6 @@
 """A budget of model tokens for each tenant: reserve an estimate, commit what the call really used.
 
+pip install -e .
 python examples/llm_budget.py
 """
 

@@ -4,6 +4,7 @@ The prompt's length is known, the answer's is not: both are reserved, so that ne
 without the other, and settled when the stream ends, or when the client hangs up. It speaks the
 protocol of OpenAI's chat completions, so that its clients are those of OpenAI.
 
+pip install -e .
 python examples/llm_gateway.py         a burst of five times the usual traffic, and its account
 python examples/llm_gateway.py 8000    the gateway: POST /v1/chat/completions, for
                                        OpenAI(base_url="http://127.0.0.1:8000/v1", api_key="acme")

@@ -1,5 +1,6 @@
 """A FastMCP server whose tools are limited, and a client that calls them.
 
+pip install -e '.[mcp]'
 python examples/mcp_server.py
 """
 

@@ -1,5 +1,6 @@
 """OpenTelemetry: a limiter's numbers as instruments, and a denial as an event of a span.
 
+pip install -e '.[otel]' opentelemetry-sdk
 python examples/open_telemetry.py
 """
 

@@ -1,5 +1,6 @@
 """Important calls pass when others are denied already; and credits are used when a plan is used up.
 
+pip install -e .
 python examples/priorities.py
 """
 

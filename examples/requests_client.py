@@ -1,5 +1,6 @@
 """A client of requests waits for its bucket, and stops when the service asks for a rest.
 
+pip install -e '.[requests]'
 python examples/requests_client.py
 """
 

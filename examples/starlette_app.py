@@ -1,6 +1,8 @@
 """Starlette, and any other ASGI application: requests, streams and WebSockets.
 
-python examples/starlette_app.py 8000 & curl -i http://127.0.0.1:8000/numbers
+pip install -e . starlette uvicorn websockets
+python examples/starlette_app.py 8000 &
+curl -i http://127.0.0.1:8000/numbers
 """
 
 import sys

@@ -1,6 +1,7 @@
 """Two nodes ask one Redis for 500 tokens, and get no more together.
 
-    python examples/strong_mode.py redis://127.0.0.1:6379/0
+pip install -e .  # and a Redis: redis-server, or docker run -p 6379:6379 redis
+python examples/strong_mode.py redis://127.0.0.1:6379/0
 
 Without a server there the static quota of an outage decides: a tenth for each.
 """

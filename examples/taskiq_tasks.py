@@ -1,5 +1,6 @@
 """taskiq: its workers run on an event loop, so that a task may wait for its turn.
 
+pip install -e . taskiq
 python examples/taskiq_tasks.py
 """
 

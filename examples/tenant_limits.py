@@ -1,5 +1,6 @@
 """Each tenant has the limit of its plan, which a function knows; one has another for a while.
 
+pip install -e .
 python examples/tenant_limits.py
 """
 

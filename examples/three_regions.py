@@ -1,6 +1,7 @@
 """Three limiters on loopback keep one limit of 500 tokens, whoever takes them.
 
-    python examples/three_regions.py
+pip install -e .
+python examples/three_regions.py
 
 In production each limiter is a process in a region of its own; here all three share an event loop.
 """

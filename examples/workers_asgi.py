@@ -1,6 +1,8 @@
 """Worker processes under uvicorn share one limit: 200 an hour are 200, not 200 a process.
 
-uvicorn --app-dir examples --workers 4 --port 8000 workers_asgi:app & curl -i 127.0.0.1:8000/
+pip install -e . uvicorn
+uvicorn --app-dir examples --workers 4 --port 8000 workers_asgi:app &
+curl -i 127.0.0.1:8000/
 """
 
 import os

@@ -1,5 +1,6 @@
 """Worker processes under gunicorn share one limit, also when it is loaded before the fork.
 
+pip install -e . gunicorn
 gunicorn --chdir examples --preload --workers 4 --bind 127.0.0.1:8000 workers_wsgi:app &
 curl -i http://127.0.0.1:8000/
 """

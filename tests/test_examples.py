@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import ast
+import functools
 import os
 import re
+import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
 
 import pytest
@@ -245,6 +251,57 @@ def test_tenants_have_the_limits_of_their_plans_and_of_an_operator() -> None:
         "initech: 45 of 50",
         "initech: 5 of 10",
     ]
+
+
+def imported(path: Path) -> set[str]:
+    """The modules that a file imports, by their first names."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(str(node.module).partition(".")[0])
+    return found - {*sys.stdlib_module_names, "crdtbucket"}
+
+
+@functools.cache
+def installed() -> dict[str, set[str]]:
+    """The distributions that have each module; to find them takes half a second."""
+    rows = packages_distributions().items()
+    return {module: {one.lower().replace("_", "-") for one in of} for module, of in rows}
+
+
+def needed(distribution: str, extras: tuple[str, ...] = ()) -> Iterator[str]:
+    """The distributions, by their names in lower case, that one directly needs."""
+    with suppress(PackageNotFoundError):
+        for text in requires(distribution) or ():
+            name, _, condition = text.partition(";")
+            of = re.search(r"""extra == ['"](.+?)['"]""", condition)
+            if of is None or of[1] in extras:
+                yield re.split(r"[^\w.-]", name)[0].lower().replace("_", "-")
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("*.py")))
+def test_its_first_lines_say_what_to_install_and_how_to_run_it(name: str) -> None:
+    lines = (EXAMPLES / name).read_text().partition("\n\n")[2]
+    found = re.search(r"^(pip install .+)\n(.+)$", lines, re.MULTILINE)
+    assert found is not None
+    first, second = found.groups()
+    program, *words = shlex.split(first, comments=True)
+    assert (program, *words[:2]) == ("pip", "install", "-e")
+    place, *others = words[2:]
+    extras = re.fullmatch(r"\.(?:\[(\w+)\])?", place)
+    assert extras is not None
+    given = {*others, *needed("crdtbucket", extras.groups())}
+    given |= {one for each in given for one in needed(each)}
+    for module in imported(EXAMPLES / name) & installed().keys():
+        assert installed()[module] & given, f"{module} is not installed by: {first}"
+    served = re.match(r"(uvicorn|gunicorn) .* (\w+):app &$", second)
+    if served is None:
+        assert re.match(rf"python examples/{name}( |$)", second)
+    else:
+        assert served[2] == name.removesuffix(".py")
+        assert served[1] in others
 
 
 def test_every_example_is_run() -> None:

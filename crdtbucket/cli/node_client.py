@@ -13,7 +13,7 @@ from urllib.parse import quote
 import aiohttp
 from yarl import URL
 
-from crdtbucket.base.address import why_unreachable
+from crdtbucket.base.address import why_distrusted, why_unreachable
 from crdtbucket.cli.terminal_text import printable
 from crdtbucket.errors import CrdtbucketError
 
@@ -184,6 +184,9 @@ class NodeClient:
             raise Unreachable(f"{self.url}: no answer within {self._timeout:g} s") from error
         except aiohttp.ClientConnectorError as error:
             raise Unreachable(f"{self.url} is not reachable: {_reason(error)}") from error
+        except aiohttp.ServerDisconnectedError as error:
+            fix = ": does it serve https:// there?" if self.url.startswith("http:") else ""
+            raise Unreachable(f"{self.url}: Server disconnected{fix}") from error
         except (aiohttp.ClientError, UnicodeError) as error:  # the second: of a host that is none
             raise Unreachable(f"{self.url}: {str(error) or type(error).__name__}") from error
         if len(content) > MAX_ANSWER:
@@ -214,8 +217,10 @@ def base_url(text: str) -> str:
 
 
 def _reason(error: aiohttp.ClientConnectorError) -> str:
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return str(error.certificate_error)
+    fault = getattr(error, "certificate_error", None)
+    if isinstance(fault, ssl.SSLCertVerificationError):
+        fix = "name the file of its authority in SSL_CERT_FILE, and call it by its name"
+        return f"it is not trusted {why_distrusted(fault, fix)}"
     cause = error.os_error
     if isinstance(cause, ssl.SSLError):  # its number is not one of the system
         return f"TLS fails ({cause.reason or cause}): does it serve http:// there?"

@@ -92,7 +92,7 @@ def reconcile(
     CONFIG is the configuration file of the nodes: its buckets, its mesh (secret and peers) and its
     Redis. No count is lowered and nothing is taken, so it may run under traffic, be interrupted,
     and be repeated. Exit status: 0 when all were brought up to date; 1 when somebody could not be
-    reached or refused; 130 when it was interrupted.
+    reached, refused, or has no room for all keys; 130 when it was interrupted.
     """
     # The network, YAML and Redis: for those who run it.
     from crdtbucket.config import load_config

@@ -111,18 +111,22 @@ class LoadView:
         self.stop = asyncio.Event()
         self._json = json_
         self._console = console()
+        self._said = ""
+        """Why the node did not answer last time; "" where it did."""
 
     def show(self, url: str, now: Load) -> None:
         """Draws one picture."""
-        now = now.sorted(self.sort)
+        self._said, now = "", now.sorted(self.sort)
         if self._json:
             click.echo(json.dumps({"url": url, **asdict(now)}))
         else:
             self._console.print(picture(now, self.count, self._console.width))
 
     def fault(self, message: str) -> None:
-        """Shows that the node did not answer this time."""
-        click.echo(f"crdtbucket: {message}", err=True)
+        """Shows that the node did not answer this time, once while that lasts."""
+        if message != self._said:
+            click.echo(f"crdtbucket: {message}", err=True)
+        self._said = message
 
     @contextmanager
     def open(self) -> Iterator[None]:
@@ -136,17 +140,17 @@ class LiveLoadView(LoadView):
     def __init__(self, count: int, sort: str) -> None:
         super().__init__(count, sort, json_=False)
         self._live = Live(console=self._console, auto_refresh=False, screen=True)
-        self._url, self._message = "", ""
+        self._url = ""
         self._load = Load((), ())
 
     def show(self, url: str, now: Load) -> None:
         """Draws one picture in place of the one before."""
-        self._url, self._load, self._message = url, now, ""
+        self._url, self._load, self._said = url, now, ""
         self._draw()
 
     def fault(self, message: str) -> None:
         """Shows a fault above the last picture."""
-        self._message = message
+        self._said = message
         self._draw()
 
     @contextmanager
@@ -177,7 +181,7 @@ class LiveLoadView(LoadView):
 
     def _draw(self) -> None:
         head = Text.assemble((self._url, "bold"), f"  by {self.sort}  ", (HINT, "dim"))
-        said = Text(self._message, "bold red")
+        said = Text(self._said, "bold red")
         now, width = self._load.sorted(self.sort), self._console.width
         self._live.update(Group(head, said, picture(now, self.count, width)))
         self._live.refresh()

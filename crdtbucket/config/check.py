@@ -73,7 +73,7 @@ def _report(details: ErrorDetails, model: type[Section], node: YamlNode, source:
             at = "in place of `bucket:`" if details["loc"][-1:] == ("bucket",) else "before it"
             fix = f"write `limit:` {at}, on a line of its own that is indented"
         fix = fix_of_no_mapping(place.value) or fix
-        source.report_at(place, "must be a mapping", fix)
+        source.report_no_mapping(place, fix)
     else:
         message, fix = _TYPES.get(kind, (details["msg"], "correct the value"))
         source.report_at(place, masked(message, place), fix)

@@ -26,30 +26,37 @@ _FIXES = {
 """What to do, by a part of what the parser says; the first that matches."""
 
 
-def unknown_key(name: str, known: Iterable[str], right: str | None) -> tuple[str, str]:
+def unknown_key(
+    name: str, known: Iterable[str], right: str | None, otherwise: str = ""
+) -> tuple[str, str]:
     """The fault and the fix for a key that is not among `known`. `right`: the place where it
-    belongs, with dots; None if that is not known."""
+    belongs, with dots; None if that is not known. `otherwise`: the fix if none of `known` is
+    near."""
     known = tuple(known)
     if right is None and name.partition(".")[0] in known:  # as these messages name a place
         right = name
     if right is None:
-        return f"unknown key {name!r}", did_you_mean(name, known)
+        return f"unknown key {name!r}", did_you_mean(name, known, otherwise)
     outer, *inner = right.split(".")
     below = "".join(f": {{{key}" for key in inner)
     return f"unknown key {name!r}", f"write it as {outer}{below}: ...{'}' * len(inner)}"
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The nearest of the `known` words, or all of them when none is near."""
+def did_you_mean(word: str, known: Iterable[str], otherwise: str = "") -> str:
+    """The nearest of the `known` words; when none is near, `otherwise`, or all of them."""
     words, word = sorted(known), word.lower().replace("-", "_")
     holders = [one for one in words if word in one.split("_")]
     near = difflib.get_close_matches(word, words, n=1) or holders[: len(holders) == 1]
-    return f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(words)}"
+    if near:
+        return f"did you mean {near[0]!r}?"
+    return otherwise or f"known here: {', '.join(words)}"
 
 
 def fix_of_no_mapping(value: object) -> str | None:
-    """The fix for a value in the place of a section if it is a key without a space after its
-    colon, which is one text in YAML."""
+    """The fix for a value in the place of a section if it is a list, or a key without a space after
+    its colon, which is one text in YAML."""
+    if isinstance(value, list):
+        return f"{BELOW}, in place of the list"
     glued = isinstance(value, str) and re.match(r"[a-z_]+:\S", value)
     return "put a space after the colon" if glued else None
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from crdtbucket.config.hints import BELOW, fix_of_no_mapping, unknown_key
 from crdtbucket.config.mesh_section import MeshSection
-from crdtbucket.config.model import RatingSection, RuleSection
+from crdtbucket.config.model import RatingSection, RuleSection, ServiceSection
 from crdtbucket.config.source import Source, YamlNode
 
 ROOT = "openclaw"
@@ -23,6 +23,7 @@ ELSEWHERE = {
     "redis": "rating.bucket_backend.connection",
 }
 """Where keys belong that are written at the top by mistake."""
+BUCKET = "if it is a bucket, write it below services:, indented"
 
 
 def arrange(tree: YamlNode, source: Source) -> dict[str, YamlNode]:
@@ -51,7 +52,8 @@ def _collect(
 ) -> None:
     for name, child in parent.entries.items():
         if name not in known:
-            message, fix = unknown_key(name, known, ELSEWHERE.get(name))
+            as_bucket = BUCKET if ServiceSection.model_fields.keys() & child.entries.keys() else ""
+            message, fix = unknown_key(name, known, ELSEWHERE.get(name), as_bucket)
             source.report_key(child, message, fix)
         elif name != ROOT:
             _add(found, name, child, source)
@@ -83,6 +85,6 @@ def _is_mapping(node: YamlNode, source: Source) -> bool:
     if node.value is None:
         node.value = {}  # a section with nothing in it is a section with its defaults
     if not isinstance(node.value, dict):
-        source.report_at(node, "must be a mapping", fix_of_no_mapping(node.value) or BELOW)
+        source.report_no_mapping(node, fix_of_no_mapping(node.value) or BELOW)
         return False
     return True

@@ -106,6 +106,11 @@ class Source:
         """Notes a fault of a key, or something that is missing below it."""
         self.report(message, fix, node.path, node.key_line, node.key_column)
 
+    def report_no_mapping(self, node: YamlNode, fix: str) -> None:
+        """Notes that a value stands in the place of a mapping."""
+        if not node.unresolved:
+            self.report("must be a mapping", fix, node.path, node.line, node.column)
+
     def report_at(self, node: YamlNode, message: str, fix: str) -> None:
         """Notes a fault of a value; a fault of a whole section, or of a blank value, is placed at
         its key."""

@@ -235,8 +235,7 @@ def check_bucket(bucket: object, taker: str) -> None:
 class Reservations(ReservationBook):
     """All reservations of one bucket; late commits are logged."""
 
-    def __init__(self, bucket: Bucket) -> None:
-        super().__init__(bucket)
+    def __init__(self, bucket: Bucket) -> None:  # the core has taken the bucket when it was made
         self._lines = RepeatedLines(REPEAT_NS)
 
     def late(self, one: Reservation, actual: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 
 from crdtbucket.base.deadline import off_loop
 from crdtbucket.base.forks import Turn, after_fork
@@ -80,40 +80,44 @@ class Runtime:
 
     async def open_on_loop(self) -> None:
         """Joins the mesh on the running event loop. Raises `MeshError`; it may be tried again."""
-        self._begin()
+        self._check_new()
+        self._on_loop = AsyncExitStack()
         try:
-            async with AsyncExitStack() as stack:
-                mesh = self._node.identity.mesh
-                # A snapshot may have a million keys.
-                restores = mesh is not None and mesh.state_dir is not None
-                services = await off_loop(self._services) if restores else self._services()
-                await stack.enter_async_context(running(services))
-                self._on_loop = stack.pop_all()
+            self._begin()
+            mesh = self._node.identity.mesh
+            # A snapshot may have a million keys.
+            restores = mesh is not None and mesh.state_dir is not None
+            services = await off_loop(self._services) if restores else self._services()
+            await self._on_loop.enter_async_context(running(services))
             self._node.tell_address()
-        except BaseException:
-            self._fail()
+            self._loop = asyncio.get_running_loop()
+            if not self._decides_alone:
+                self._watch = self._loop.create_task(self._watch_loop())
+            self._upkeep.start_on_loop()
+            self._opened(RuntimeState.ON_LOOP)
+        except BaseException:  # such as the caller's cancellation, or `KeyboardInterrupt`
+            try:
+                await self._on_loop.aclose()
+            finally:
+                self._fail()
             raise
-        self._loop = asyncio.get_running_loop()
-        if not self._decides_alone:
-            self._watch = self._loop.create_task(self._watch_loop())
-        self._upkeep.start_on_loop()
-        self._opened(RuntimeState.ON_LOOP)
 
     def open_in_thread(self) -> None:
         """Joins the mesh in a thread. Raises `MeshError`; it may be tried again."""
-        self._begin()
+        self._check_new()
         try:
+            self._begin()
             services = self._services()
             if services:
-                thread = Background(f"crdtbucket mesh {self._node.identity.node}", services)
-                thread.start()
-                self._in_thread = thread
+                name = f"crdtbucket mesh {self._node.identity.node}"
+                self._in_thread = Background(name, services)
+                self._in_thread.start()
             self._node.tell_address()
-        except BaseException:
+            self._upkeep.start_thread()
+            self._opened(RuntimeState.IN_THREAD)
+        except BaseException:  # such as `KeyboardInterrupt`
             self._fail()
             raise
-        self._upkeep.start_thread()
-        self._opened(RuntimeState.IN_THREAD)
 
     def close(self) -> None:
         """Ends everything, unless it runs on an event loop."""
@@ -192,11 +196,13 @@ class Runtime:
         """Whether nothing connects this limiter with others."""
         return self._node.alone and self._strong is None
 
-    def _begin(self) -> None:
+    def _check_new(self) -> None:
         if self.state is RuntimeState.CLOSED:
             raise LimiterClosed("this limiter was closed: make a new one")
         if self.state is not RuntimeState.NEW:
             raise CrdtbucketError(f"this limiter is {self.state.value} already: open it once")
+
+    def _begin(self) -> None:
         self._tables.begin_epoch()
         self.state = RuntimeState.OPENING
 
@@ -212,13 +218,24 @@ class Runtime:
         return services
 
     def _opened(self, state: RuntimeState) -> None:
+        self._reload.start_watch()
         self.state = state
         self._tables.admit()
-        self._reload.start_watch()
 
     def _fail(self) -> None:
+        """Ends all that the opening has begun, wherever that was left: it may be tried again."""
         self.state = RuntimeState.NEW
-        self._node.fail()
+        if not self._node.alone:
+            self._tables.refuse(LimiterNotOpen(UNOPENED))
+        with ExitStack() as stack:  # goes on with the next when one raises; the last comes first
+            stack.callback(self._node.fail)
+            if self._in_thread is not None:
+                stack.callback(self._in_thread.end)
+            if self._watch is not None:
+                stack.callback(self._watch.cancel)
+            stack.callback(self._upkeep.stop)
+            stack.callback(self._reload.stop_watch)
+        self._in_thread = self._watch = self._loop = None
 
     def _end(self) -> None:
         self.state = RuntimeState.CLOSED

@@ -46,7 +46,17 @@ class SavedState:
         `shared`: other processes use the table, and may have recorded its epoch already. `goes_on`:
         one of them began this epoch, so there is nothing to restore. Raises `MeshError`.
         """
-        directory.open()
+        try:
+            directory.open()
+            self._begin(directory, memory, name, shared=shared, goes_on=goes_on)
+        except BaseException:  # such as `KeyboardInterrupt`, before the directory is known here
+            self.give_up()
+            directory.close()
+            raise
+
+    def _begin(
+        self, directory: StateDir, memory: NodeMemory, name: str, *, shared: bool, goes_on: bool
+    ) -> None:
         with self._saving:  # a snapshot that is saved now would replace the one that is to be read
             self.directory, self._memory = directory, memory
             self._saved_at, self._fault = self._table.now(), ""

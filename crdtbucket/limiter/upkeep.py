@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 LOG = logging.getLogger("crdtbucket")
-BUG = "a bug in the limiter's upkeep"
+BUG = "a bug in the limiter's upkeep: please report it with these lines; what failed is tried again"
+UNSAVED = (
+    "no snapshot is kept: %s; make room there, or make it writable; it is tried again every %d s"
+)
+MENDED = "the limiter's upkeep no longer fails"
 BEAT_S = 1.0
 SAVE_NS = 10 * NS_PER_SECOND
 SHORTEST_BEAT_S = 0.001
@@ -59,7 +63,8 @@ class Upkeep:
         self._saving: asyncio.Future[None] | None = None
         self._faults: dict[tuple[Hashable, ...], type[Exception]] = {}
         """The work that failed when it was last tried, and its error."""
-        self._unsaved = False
+        self._unsaved = ""
+        """Why no snapshot is kept, as the log has it."""
         self._places: dict[Table, int] = {}
         """Where to go on in tables whose changes are being collected."""
         self._stop = threading.Event()
@@ -98,18 +103,20 @@ class Upkeep:
     def start_thread(self) -> None:
         """Beat in a thread until `stop`."""
         # A daemon: a program that forgets to close its limiter must still be able to end.
+        self._stop = stop = threading.Event()
         self._thread = threading.Thread(
-            target=self._beat_in_thread, name="crdtbucket upkeep", daemon=True
+            target=self._beat_in_thread, args=(stop,), name="crdtbucket upkeep", daemon=True
         )
         self._thread.start()
 
     def stop(self) -> None:
-        """No beat begins after this."""
+        """No beat begins after this. It may be started again."""
         if self._timer is not None:
             self._timer.cancel()
         self._stop.set()
         if self._thread is not None:
-            self._thread.join()  # ends its lead of a shared table, too
+            if self._thread.is_alive():  # otherwise it finds out by itself
+                self._thread.join()  # ends its lead of a shared table, too
         elif self._node.alone and not self._tables.cut_off():
             self._table.sharing.yield_lead()
 
@@ -129,32 +136,29 @@ class Upkeep:
 
     def _save(self) -> None:
         if self._loop is None:  # in a thread of its own
-            self._keep()
+            self._tried(self._keep)
         elif self._saving is None or self._saving.done():
-            self._saving = self._loop.run_in_executor(None, self._keep)
+            self._saving = self._loop.run_in_executor(None, self._tried, self._keep)
 
     def _keep(self) -> None:
-        """Saves, and logs when that begins to fail and when it works again: a disk that is full
-        stays full for longer than ten seconds."""
+        """Saves, and logs when that begins to fail, or fails for another reason, and when it works
+        again: a disk that is full stays full for longer than ten seconds."""
         try:
             self._node.saved.save()
         except CrdtbucketError as error:
-            if not self._unsaved:
-                again = SAVE_NS // NS_PER_SECOND
-                LOG.error("no snapshot is kept: %s; it is tried again every %d s", error, again)
-            self._unsaved = True
-        except Exception:  # logged; the next one may succeed
-            LOG.exception(BUG)
+            if str(error) != self._unsaved:
+                self._unsaved = str(error)
+                LOG.error(UNSAVED, error, SAVE_NS // NS_PER_SECOND)
         else:
             if self._unsaved:
                 LOG.info("a snapshot is kept again")
-            self._unsaved = False
+            self._unsaved = ""
 
     def _beat_on(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer = loop.call_later(self._logged_beat(), self._beat_on, loop)
 
-    def _beat_in_thread(self) -> None:
-        while not self._stop.wait(self._logged_beat()):
+    def _beat_in_thread(self, stop: threading.Event) -> None:
+        while not stop.wait(self._logged_beat()):
             pass
 
     def _logged_beat(self) -> float:
@@ -163,7 +167,8 @@ class Upkeep:
 
     def _tried(self, work: Callable[..., T], *given: Hashable) -> T | None:
         """The result of `work`, or None if it fails. A failure does not end the other upkeep. It is
-        logged once, and again only after a success or with another type of error."""
+        logged once, and again only after a success, which is logged, too, or with another type
+        of error."""
         task = (work, *given)
         try:
             done = work(*given)
@@ -172,5 +177,6 @@ class Upkeep:
                 LOG.exception(BUG)
             self._faults[task] = type(error)
             return None
-        self._faults.pop(task, None)
+        if self._faults.pop(task, None) is not None:
+            LOG.info(MENDED)
         return done

@@ -64,23 +64,22 @@ class StateDir:
         path = self._path("lock")
         try:
             self._dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise MeshError(
                 f"mesh.state_dir {str(self._dir)!r} cannot be used: {error.strerror}; "
                 + fix_of(error, "name a folder that this user may make, or write to")
             ) from error
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            os.close(lock)
+            self.close()
             raise NodeConflict(
                 f"a running process on this host is called {self._name!r} "
                 f"({path} is locked): if it is another worker of this node, set "
                 '`shared: auto` in the configuration, or shared="auto", in all of them: they are '
                 "one node then; else give each process its own node name"
             ) from None
-        self._lock = lock
 
     def begin_epoch(self, epoch: int, *, handed_over: bool = False, again: bool = False) -> int:
         """Records a new epoch before anything is counted under it. Returns how many epochs there

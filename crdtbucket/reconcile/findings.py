@@ -30,6 +30,9 @@ class Holder:
     """Tokens that it still has not counted: the mesh, or the next run, will send them."""
     refused: int = 0
     """Columns that it did not believe, and keys that are defined otherwise there."""
+    dropped: int = 0
+    """Keys and columns for which its table had no room, and keys that owe something and were
+    evicted for these: `max_keys` is too low there."""
     error: str | None = None
     """Why it was not read, or not to the end."""
 
@@ -69,8 +72,10 @@ class Report:
 
     @property
     def complete(self) -> bool:
-        """Whether all keys were read, all holders answered, and none refused anything."""
-        return self.done >= 1.0 and not any(one.error or one.refused for one in self.holders)
+        """Whether all keys were read, all holders answered, none refused anything, and all had
+        room."""
+        failed = (one.error or one.refused or one.dropped for one in self.holders)
+        return self.done >= 1.0 and not any(failed)
 
     def lines(self) -> list[str]:
         """The sums, for people."""
@@ -87,7 +92,11 @@ class Report:
             )
         if self.done < 1:
             out.append(f"Ended after {self.done:.0%} of the keys; the others are as they were.")
-        if not self.differing_keys and self.complete:
+        full = [one.name for one in self.holders if one.dropped]
+        if full:
+            said = "the table has no room for all keys: raise max_keys there"
+            out.append(f"{', '.join(full)}: {said}.")
+        elif not self.differing_keys and self.complete:
             out.append("Nothing to do.")
         elif self.differing_keys:
             out.append(f"All who answered {verb} up to date.")

@@ -66,7 +66,8 @@ class MergeOutcome(NamedTuple):
     refused: int
     """Columns that rose faster than the limit allows, and were not believed."""
     dropped: int
-    """Entries, or columns of them, for which there was no room."""
+    """Entries, or columns of them, for which there was no room, and keys that owe something and
+    were evicted for them."""
 
 
 @dataclass

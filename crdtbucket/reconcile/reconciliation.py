@@ -172,12 +172,11 @@ class Reconciliation:
         }
         for holder, keys in (await self._all(again)).items():
             holder.refused += outcomes[holder].refused
+            holder.dropped += outcomes[holder].dropped
             for place, (bucket, columns, owed) in updates[holder].items():
                 wanted = MergedKey(columns, owed, bucket.spec.capacity, bucket.ceiling)
-                if place in keys:
-                    holder.left_tokens += wanted.lack(keys[place][1]).taken
-                elif outcomes[holder].dropped:
-                    holder.left_tokens += wanted.lack(None).taken
+                held = keys[place][1] if place in keys else None
+                holder.left_tokens += wanted.lack(held).taken
 
     # ---- who takes part ----
 

@@ -16,6 +16,8 @@ from crdtbucket.base.file_shortage import SHORT
 from crdtbucket.errors import CrdtbucketError
 
 LOG = logging.getLogger("crdtbucket")
+Calls = queue.SimpleQueue[bool]
+"""What the thread is to do: take the file, or end."""
 PERIOD_S = 0.5
 HANGUP = getattr(signal, "SIGHUP", None)
 """None where a system has no such signal."""
@@ -45,7 +47,7 @@ class FileWatch:
         self._period = period
         self._seen = self._taken = self._content() if taken is None else taken
         # Filled by a signal handler, which may interrupt any code: a simple queue allows for that.
-        self._calls: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._calls = Calls()
         self._thread: threading.Thread | None = None
         self._signalled = False
 
@@ -53,17 +55,18 @@ class FileWatch:
         """Watches from now on. In the main thread it handles SIGHUP, too, unless the program does
         so itself."""
         self._handle_hangup()
+        self._calls = calls = Calls()
+        name = f"crdtbucket watch {self.path.name}"
         # A daemon: a program that forgets to stop must still be able to end.
-        self._thread = threading.Thread(
-            target=self._run, name=f"crdtbucket watch {self.path.name}", daemon=True
-        )
+        self._thread = threading.Thread(target=self._run, args=(calls,), name=name, daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
         """Ends the watch, after a reload that is under way. A second call does nothing."""
         if self._thread is not None:
             self._calls.put(False)
-            self._thread.join()
+            if self._thread.is_alive():  # otherwise it finds out by itself
+                self._thread.join()
             self._thread = None
         main = threading.current_thread() is threading.main_thread()
         if self._signalled and main and signal.getsignal(HANGUP) == self._hangup:  # type: ignore[arg-type]
@@ -87,10 +90,10 @@ class FileWatch:
         if settled and content != self._taken:
             self._try(content)
 
-    def _run(self) -> None:
+    def _run(self, calls: Calls) -> None:
         while True:
             try:
-                go_on = self._calls.get(timeout=self._period)
+                go_on = calls.get(timeout=self._period)
             except queue.Empty:
                 self.look()
                 continue

@@ -57,7 +57,7 @@ def p99_ms(lag: Lag, decisions: list[Took], begin: float, end: float) -> float:
     for second in range(round(end - begin)):
         within = [d for d in decisions if second <= d.at - begin < second + 1]
         took = sorted(d.end - d.begin - lag.stolen_ns(d.begin, d.end) for d in within)
-        found.append(took[int(len(took) * 0.99)] / 1e6)
+        found.append(took[-(-99 * len(took) // 100) - 1] / 1e6)
     return statistics.quantiles(found, n=4)[0]
 
 

@@ -46,9 +46,13 @@ async def test_a_certificate_that_nobody_vouches_for_and_none_at_all(tmp_path: P
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(*Authority(tmp_path, "nobody").issue("node").values())
     async with fake_node() as node, fake_node(tls=server) as sealed:
-        assert "certificate verify failed" in await fault(sealed.url)
+        said = await fault(sealed.url)
+        assert said.startswith(" is not reachable: it is not trusted (certificate verify failed")
+        assert said.endswith(" in SSL_CERT_FILE, and call it by its name")
         plain = node.url.replace("http:", "https:")
         assert (await fault(plain)).endswith("): does it serve http:// there?")
+        bare = sealed.url.replace("https:", "http:")
+        assert await fault(bare) == ": Server disconnected: does it serve https:// there?"
 
 
 async def test_who_listens_and_is_silent_costs_the_timeout_only() -> None:

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from crdtbucket.cli.node_load import Load
+from crdtbucket.cli.top import LoadView
 from tests.cli.fake_node import FakeNode, fake_node, problem, run
 from tests.waits import eventually
 
@@ -111,6 +113,15 @@ async def test_once_is_an_error_when_the_second_look_fails() -> None:
     async with fake_node(GET_v1_buckets=lambda: next(answers)(), **keys) as node:
         done = await run("top", "--once", "--interval", "0.1", "--url", node.url)
         assert str(done.exception) == f"{node.url}: it is closing"
+
+
+async def test_without_a_terminal_an_outage_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    view, picture = LoadView(0, "name", json_=True), Load((), ())
+    for what in ("gone", "gone", "late", None, "late"):
+        view.show("url", picture) if what is None else view.fault(what)
+    printed = capsys.readouterr()
+    assert printed.err.splitlines() == [f"crdtbucket: {one}" for one in ("gone", "late", "late")]
+    assert len(printed.out.splitlines()) == 1
 
 
 class Terminal:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from crdtbucket.config import load_config
 from crdtbucket.config.hints import did_you_mean, fix_of_no_mapping, unknown_key
 from crdtbucket.config.source import Source, read_tree
-from crdtbucket.errors import ConfigError
+from crdtbucket.errors import ConfigError, Problem
 
 
 @pytest.mark.parametrize(
@@ -45,6 +48,31 @@ def test_a_word_that_is_a_part_of_one_known_word_only_means_that(word: str, fix:
 )
 def test_a_key_without_a_space_after_its_colon(value: object, glued: bool) -> None:
     assert fix_of_no_mapping(value) == ("put a space after the colon" if glued else None)
+
+
+def problem(text: str, folder: Path) -> Problem:
+    """The only fault of a file with this text."""
+    file = folder / "a.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as raised:
+        load_config(file)
+    (only,) = raised.value.problems
+    return only
+
+
+@pytest.mark.parametrize("text", ["services:\n- a: {limit: 1/s}\n", "node: a\nservices: [a]\n"])
+def test_a_list_in_place_of_a_mapping_is_placed_where_it_begins(text: str, tmp_path: Path) -> None:
+    found = problem(text, tmp_path)
+    assert (found.line, found.column) == (2, 1 if "- a" in text else 11)
+    assert found.fix.endswith("in place of the list")
+
+
+@pytest.mark.parametrize(
+    ("name", "fix"),
+    [("api", "if it is a bucket, write it below services:, indented"), ("default", "did you mean")],
+)
+def test_a_bucket_at_the_top_belongs_below_services(name: str, fix: str, tmp_path: Path) -> None:
+    assert problem(f"node: a\n{name}:\n  limit: 1/s\n", tmp_path).fix.startswith(fix)
 
 
 @pytest.mark.parametrize(

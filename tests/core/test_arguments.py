@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import inspect
 import pickle
@@ -12,8 +13,24 @@ from typing import Any
 import pytest
 
 from crdtbucket import Bucket, Limiter
-from crdtbucket._core import BucketCore, Decision, Table
-from crdtbucket.errors import CrdtbucketError, InvalidCost, InvalidKey, ReservationError
+from crdtbucket._core import (
+    AllReservation,
+    BucketCore,
+    BucketReplica,
+    Decision,
+    Reservation,
+    ReservationBook,
+    SlotCore,
+    SlotSearch,
+    Table,
+)
+from crdtbucket.errors import (
+    CrdtbucketError,
+    InvalidCost,
+    InvalidKey,
+    ReservationError,
+    WireError,
+)
 from crdtbucket.spec.bucket_spec import BucketSpec
 from tests.core.pair import ORIGINS, Peer, snapshot
 from tests.core.specs import bucket_of
@@ -264,6 +281,16 @@ FORGERIES: dict[str, Callable[[], object]] = {
         f"{part.__name__} alone": lambda part=part: part.__new__(part)
         for part in (*Table.__mro__[1:-1], *BucketCore.__mro__[1:-1])
     },
+    **{
+        f"{part.__name__} made without arguments": lambda part=part: part.__new__(part)
+        for part in (AllReservation, BucketReplica, ReservationBook, SlotSearch)
+    },
+    "a reservation of nothing is entered": lambda: Reservation(),
+    "a reservation of nothing is left": lambda: unmade(Reservation).__exit__(None, None, None),
+    "a reservation of nothing is committed": lambda: unmade(Reservation).commit(1),
+    "a slot of nothing is held": lambda: unmade(SlotCore).hold(made()),
+    "a take that is no decision": lambda: TakesNothing(Table(max_keys=16), SPEC).reserved(),
+    "a take of all that is no decision": lambda: asyncio.run(all_of_nothing()),
     "the table copied": lambda: copy.copy(made().bucket.table),
     "the table pickled": lambda: pickle.dumps(made().bucket.table),
     **{
@@ -272,6 +299,28 @@ FORGERIES: dict[str, Callable[[], object]] = {
         for state in STATES
     },
 }
+
+
+def unmade(kind: Any) -> Any:
+    return kind.__new__(kind)
+
+
+class TakesNothing(BucketCore):
+    def take(self, *_: object) -> Any:
+        """Returns no decision."""
+
+    def reserved(self) -> None:
+        self.reservations = ReservationBook(self)
+        with self.reserve("k", 1):
+            pass
+
+
+async def all_of_nothing() -> None:
+    async def acquire(_: object) -> None:
+        """Returns no decision."""
+
+    async with AllReservation(Limiter([SPEC]), acquire, [("b", "k")], 60.0):
+        pass
 
 
 def made() -> Decision:
@@ -288,6 +337,30 @@ def test_what_no_bucket_has_made_raises(kind: str) -> None:
     """Each of these once read memory that was not there."""
     with pytest.raises((TypeError, AttributeError)):
         FORGERIES[kind]()
+
+
+def test_a_slot_that_was_never_held_ends_nothing() -> None:
+    assert not unmade(SlotCore).release()
+
+
+@pytest.mark.parametrize("call", ["stage", "unstage"])
+def test_a_candidate_of_an_unknown_bucket_is_refused(bucket: BucketCore, call: str) -> None:
+    definitions = bucket.table.definitions
+    before = definitions.all()
+    with pytest.raises(CrdtbucketError, match="bucket 'unknown' has no definition in this table"):
+        getattr(definitions, call)(BucketSpec("unknown", 1, 1), 1)
+    assert definitions.all() == before
+    bucket.table.verify()
+
+
+@pytest.mark.parametrize("generation", [-1, 2**32, 2**70])
+def test_a_column_whose_generation_has_no_room_is_refused(
+    bucket: BucketCore, generation: int
+) -> None:
+    before = snapshot(bucket.table, bucket, ["k"])
+    with pytest.raises(WireError, match=f"1, {generation}, 5, 0.* is no column"):
+        BucketReplica(bucket).adopt(*bucket.hash("k"), 0, True, [(1, generation, 5, 0)])
+    assert snapshot(bucket.table, bucket, ["k"]) == before
 
 
 def test_a_table_that_nobody_has_given_anything_is_one() -> None:

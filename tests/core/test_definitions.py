@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from fractions import Fraction
 from threading import Thread
 
@@ -48,6 +49,50 @@ def test_nobody_waits_while_a_definition_is_read() -> None:
     again.define(Spec("b", 20, 1))
     assert waited
     assert not any(waited)
+
+
+@pytest.mark.parametrize("way", ["define", "stage"])
+def test_nobody_waits_while_a_definition_is_refused(way: str) -> None:
+    """The error is an object: making it may run the garbage collector, and that the code of the
+    program, which may take a key."""
+    bucket = bucket_of(FAST)
+    definitions = bucket.table.definitions
+    for number in range(SLOTS - 1):
+        definitions.define(BucketSpec(f"b{number}", 5, 1))
+    before = definitions.current()
+    waited: list[bool] = []
+
+    class Garbage:
+        def __init__(self) -> None:
+            self.me = self
+
+        def __del__(self) -> None:
+            other = Thread(target=bucket.table.verify, daemon=True)
+            other.start()
+            other.join(10)
+            waited.append(other.is_alive())
+
+    class Spec(BucketSpec):
+        @property
+        def period(self) -> None:
+            """It is read last of all."""
+            Garbage()
+            gc.enable()
+            gc.set_threshold(1)
+
+    spec, thresholds = Spec("b0" if way == "stage" else "late", 6, 1), gc.get_threshold()
+    gc.disable()
+    try:
+        with pytest.raises(CrdtbucketError, match="are in use, or were within the last minute"):
+            definitions.define(spec) if way == "define" else definitions.stage(spec, 1)
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.enable()
+    gc.collect()
+    assert waited
+    assert not any(waited)
+    assert definitions.current() == before
+    bucket.table.verify()
 
 
 def test_many_changes_use_up_no_slots_of_definitions() -> None:

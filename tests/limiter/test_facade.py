@@ -29,7 +29,7 @@ from crdtbucket import (
 )
 from crdtbucket._core import Table
 from crdtbucket.limiter.tables import Tables
-from crdtbucket.limiter.upkeep import BEAT_S, SAVE_NS, Upkeep
+from crdtbucket.limiter.upkeep import BEAT_S, BUG, MENDED, SAVE_NS, Upkeep
 from tests.virtual_loop import VirtualTime, virtually
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -487,7 +487,35 @@ async def test_a_snapshot_is_written_beside_the_event_loop() -> None:
 
 def test_a_disk_that_stays_full_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     table = Table(max_keys=16, virtual=True)
-    answers: list[Exception | None] = [MeshError("the disk is full"), MeshError("full"), None, None]
+    full, read_only = MeshError("the disk is full"), MeshError("the disk is read-only")
+    answers: list[Exception | None] = [full, MeshError(str(full)), read_only, None, None]
+
+    def save() -> None:
+        if (answer := answers.pop(0)) is not None:
+            raise answer
+
+    upkeep = Upkeep(tables_of(table), [], StubNode(alone=False, save=save))
+    with caplog.at_level(logging.INFO, "crdtbucket"):
+        for n in range(1, 6):
+            table.set_time(n * SAVE_NS)
+            upkeep.beat()
+    assert [(record.levelname, record.exc_info) for record in caplog.records] == [
+        ("ERROR", None),
+        ("ERROR", None),
+        ("INFO", None),
+    ]
+    fix = "make room there, or make it writable; it is tried again every 10 s"
+    assert caplog.messages == [
+        f"no snapshot is kept: {full}; {fix}",
+        f"no snapshot is kept: {read_only}; {fix}",
+        "a snapshot is kept again",
+    ]
+    assert not answers
+
+
+def test_a_bug_in_saving_is_logged_once_and_its_end(caplog: pytest.LogCaptureFixture) -> None:
+    table = Table(max_keys=16, virtual=True)
+    answers: list[Exception | None] = [ZeroDivisionError(), ZeroDivisionError(), None, None]
 
     def save() -> None:
         if (answer := answers.pop(0)) is not None:
@@ -498,12 +526,5 @@ def test_a_disk_that_stays_full_is_logged_once(caplog: pytest.LogCaptureFixture)
         for n in range(1, 5):
             table.set_time(n * SAVE_NS)
             upkeep.beat()
-    assert [(record.levelname, record.exc_info) for record in caplog.records] == [
-        ("ERROR", None),
-        ("INFO", None),
-    ]
-    assert caplog.messages == [
-        "no snapshot is kept: the disk is full; it is tried again every 10 s",
-        "a snapshot is kept again",
-    ]
+    assert caplog.messages == [BUG, MENDED]
     assert not answers

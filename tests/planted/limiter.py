@@ -388,8 +388,8 @@ MUTATIONS = (
     Mutation(
         "a_full_disk_is_logged_every_ten_seconds",
         "limiter",
-        "            self._unsaved = True\n",
-        "",
+        "                self._unsaved = str(error)\n",
+        "                self._unsaved = self._unsaved\n",
         suite("limiter/test_facade", "stays_full"),
     ),
     Mutation(
@@ -529,5 +529,72 @@ MUTATIONS = (
         '"" if before is None else _changed_settings(before, config),',
         '"",',
         suite("rollout/test_reload", "log_names_the_settings"),
+    ),
+    Mutation(
+        "an_opening_that_is_interrupted_leaves_its_thread",
+        "limiter",
+        "                stack.callback(self._in_thread.end)\n",
+        "                pass\n",
+        suite("limiter/test_interrupted_opening", "in_a_thread"),
+    ),
+    Mutation(
+        "an_opening_that_is_interrupted_leaves_its_upkeep",
+        "limiter",
+        "            stack.callback(self._upkeep.stop)\n",
+        "",
+        suite("limiter/test_interrupted_opening", "in_a_thread"),
+    ),
+    Mutation(
+        "an_opening_that_is_interrupted_leaves_its_watch",
+        "limiter",
+        "            stack.callback(self._reload.stop_watch)\n",
+        "",
+        suite("limiter/test_interrupted_opening", "event_loop"),
+    ),
+    Mutation(
+        "an_opening_that_is_interrupted_leaves_its_services",
+        "limiter",
+        "                await self._on_loop.aclose()\n            finally",
+        "                pass\n            finally",
+        suite("limiter/test_interrupted_opening", "event_loop"),
+    ),
+    Mutation(
+        "a_limiter_whose_opening_was_interrupted_decides",
+        "limiter",
+        "            self._tables.refuse(LimiterNotOpen(UNOPENED))\n        with",
+        "            pass\n        with",
+        suite("limiter/test_interrupted_opening", "event_loop"),
+    ),
+    Mutation(
+        "a_service_that_was_interrupted_while_it_started_is_not_stopped",
+        "limiter",
+        """            stack.push_async_callback(service.stop)
+            await service.start()
+""",
+        """            await service.start()
+            stack.push_async_callback(service.stop)
+""",
+        suite("limiter/test_interrupted_opening", "starting_in_a_thread or redis"),
+    ),
+    Mutation(
+        "a_state_dir_that_was_interrupted_while_it_opened_stays_locked",
+        "limiter",
+        "            self.give_up()\n            directory.close()\n",
+        "            self.give_up()\n",
+        suite("limiter/test_interrupted_opening", "in_a_thread"),
+    ),
+    Mutation(
+        "upkeep_does_not_say_that_it_works_again",
+        "limiter",
+        "            LOG.info(MENDED)\n",
+        "            pass\n",
+        suite("limiter/test_upkeep", "logged_once_and_holds_up"),
+    ),
+    Mutation(
+        "a_snapshot_that_fails_for_another_reason_is_not_logged",
+        "limiter",
+        "            if str(error) != self._unsaved:\n",
+        "            if not self._unsaved:\n",
+        suite("limiter/test_facade", "logged_once"),
     ),
 )

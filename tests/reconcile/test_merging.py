@@ -149,7 +149,9 @@ def test_the_report_counts_over_admission_once_a_key() -> None:
     assert report.complete
 
 
-@pytest.mark.parametrize("change", [{"done": 0.5}, {"error": "gone"}, {"refused": 1}])
+@pytest.mark.parametrize(
+    "change", [{"done": 0.5}, {"error": "gone"}, {"refused": 1}, {"dropped": 1}]
+)
 def test_what_is_missing_makes_a_run_incomplete(change: dict[str, object]) -> None:
     report = Report(done=1.0, holders=[Holder("a", "node")])
     assert report.complete

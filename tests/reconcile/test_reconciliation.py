@@ -68,6 +68,29 @@ async def test_all_are_brought_to_the_merged_columns_and_a_second_run_finds_noth
         assert again.lines()[-1] == "Nothing to do."
 
 
+@pytest.mark.parametrize(("keys", "own"), [(16, 0), (17, 0), (40, 0), (2, 14), (3, 14)])
+async def test_a_table_without_room_for_all_keys_makes_a_run_incomplete(
+    keys: int, own: int, path: Path
+) -> None:
+    """Where most keys are the node's own, one of these is evicted."""
+    mesh = MeshConfig(listen="127.0.0.1:0", secret=SECRET)
+    async with (
+        nodes(path, "a") as (a,),
+        Limiter.from_file(path, node="b", mesh=mesh, max_keys=16) as b,
+    ):
+        for number in range(keys):
+            assert a.bucket("api").take(f"k{number}", 7)
+        for number in range(own):
+            assert b.bucket("api").take(f"own {number}", 7)
+        report = await run(path, [a, b])
+        full = keys + own > 16
+        assert report.complete is not full
+        assert [one.dropped > 0 for one in report.holders] == [False, full, False]
+        said = "b: the table has no room for all keys: raise max_keys there."
+        assert (said in report.lines()) is full
+        assert ("All who answered were brought up to date." in report.lines()) is not full
+
+
 async def test_a_dry_run_finds_the_same_and_changes_nothing(path: Path, server: Server) -> None:
     async with nodes(path, "a", "b") as limiters:
         await spend(limiters)

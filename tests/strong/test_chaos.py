@@ -76,6 +76,13 @@ async def test_a_frozen_node_of_a_cluster_takes_its_own_slots_along_and_no_other
     assert balanced(found.books), found.books
 
 
+@pytest.mark.parametrize(("slow", "p99"), [(1, 1.0), (2, 9.0)])
+def test_of_a_hundred_decisions_the_slowest_is_beyond_the_p99(slow: int, p99: float) -> None:
+    took = [9_000_000] * slow + [1_000_000] * (100 - slow)
+    found = [slots.Took(second + 0.5, 0, ns, True) for second in range(4) for ns in took]
+    assert slots.p99_ms(Lag(), found, 0.0, 4.0) == p99
+
+
 @pytest.mark.processes
 @pytest.mark.parametrize("fault", regions.FAULTS)
 async def test_after_a_fault_of_the_replication_every_member_holds_what_was_consumed(

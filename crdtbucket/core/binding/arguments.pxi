@@ -137,3 +137,22 @@ cdef int64_t fitting_floor(
     if smooth:
         return capacity - n
     return refuse_cost(spec, n, capacity - floor, floor)
+
+
+cdef int64_t _LONGEST_TTL = 1 << 62
+
+
+cdef int64_t ttl_ns(object ttl) except -1:
+    """The ns after which an estimate goes back, 146 years at most. Raises InvalidSpec."""
+    cdef int64_t ns
+    cdef double seconds
+    if type(ttl) is float:
+        seconds = ttl
+        if 0 < seconds < 1e6:
+            ns = llrint(seconds * 1e9)
+            if ns:
+                return ns
+    exact = duration_ns(ttl, "ttl")
+    if exact == 0:
+        raise InvalidSpec("ttl is 0", "give the seconds after which the work is lost", "ttl")
+    return min(exact, _LONGEST_TTL)

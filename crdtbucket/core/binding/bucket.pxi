@@ -169,10 +169,6 @@ cdef class BucketCore(_Decider):
         estimate. See `Reservation`."""
         if self.choose is not None and (other := self.choose(key)) is not self:
             return other.reserve(key, estimate, ttl, floor)
-        if self.reservations is None:
-            raise ReservationError(
-                "this bucket keeps no reservations: set `reservations` to a ReservationBook of it"
-            )
         whole_tokens(estimate, 1, MAX_COST, "estimate")
         return new_reservation(self.reservations, key, estimate, ttl_ns(ttl), floor)
 

@@ -11,6 +11,23 @@ cdef uint64_t name_hash(bytes name):
     return lo
 
 
+cdef object _room(uint32_t slot):
+    """The slot that a definition has got. Raises CrdtbucketError when none was free."""
+    if slot == <uint32_t>NONE:
+        raise CrdtbucketError(
+            f"{MAX_DEFINITIONS} definitions are in use, or were within the last minute: "
+            "define fewer buckets, or change them less often"
+        )
+    return slot
+
+
+cdef int _known(uint32_t slot, spec) except -1:
+    """Raises CrdtbucketError for the slot of a bucket that has no definition."""
+    if slot == <uint32_t>NONE:
+        raise CrdtbucketError(f"bucket {spec.name!r} has no definition in this table")
+    return 0
+
+
 @cython.final
 cdef class TableDefinitions:
     """The definitions of a table's buckets, each in a slot: those in force, candidates, and those
@@ -37,8 +54,8 @@ cdef class TableDefinitions:
         may be owed under the definition of other processes."""
         cdef definition_t made
         cdef definition_t *before = NULL
-        cdef uint32_t old
-        cdef int64_t slot, ceiling = 0
+        cdef uint32_t old, slot
+        cdef int64_t ceiling = 0
         while True:
             # Computed without the lock: while Python runs, another thread may fork, or the handler
             # of a signal may take.
@@ -53,39 +70,36 @@ cdef class TableDefinitions:
             ceiling = before.capacity + before.max_debt
             before = NULL
             self.memory.leave()
-        try:
-            made.still_until = still_until
-            if before:
-                made.candidate, made.candidate_below, made.staged_ns = (
-                    before.candidate,
-                    before.candidate_below,
-                    before.staged_ns,
-                )
-            if old == <uint32_t>NONE or not same_definition(before, &made):
-                slot = self._replace(old, &made)
-        finally:
-            self.memory.leave()
-        return slot
+        made.still_until = still_until
+        if before:
+            made.candidate = before.candidate
+            made.candidate_below = before.candidate_below
+            made.staged_ns = before.staged_ns
+        if old == <uint32_t>NONE or not same_definition(before, &made):
+            slot = self._replace(old, &made)
+        self.memory.leave()
+        return _room(slot)
 
     def stage(self, spec, uint64_t below, *, int64_t min_debt=0):
         """Makes `spec` the candidate of the bucket of its name, which has a definition, and returns
         its slot. The candidate gets the keys with hash_hi / 2 below `below` (0 to 2^63). They move
         when they are next touched, as of now, and keep their debt in tokens. An earlier candidate
-        is replaced. Raises as `define`."""
+        is replaced. Raises as `define`, and CrdtbucketError for a bucket without a definition."""
         cdef definition_t made
         cdef uint32_t slot, base
         self._made(spec, min_debt, &made)
         made.staged = 1
         self.memory.enter()
-        try:
-            base = definition_current(self.t, made.name_hash)
+        base = slot = definition_current(self.t, made.name_hash)
+        if base != <uint32_t>NONE:
             slot = self.t.definitions[base].candidate
             if slot == <uint32_t>NONE or not same_definition(&self.t.definitions[slot], &made):
                 slot = self._replace(slot, &made)
-            definition_stage(self.t, base, slot, below, clock_ns(self.t))
-        finally:
-            self.memory.leave()
-        return slot
+            if slot != <uint32_t>NONE:
+                definition_stage(self.t, base, slot, below, clock_ns(self.t))
+        self.memory.leave()
+        _known(base, spec)
+        return _room(slot)
 
     def unstage(self, spec, bint keep):
         """Ends the candidate of a bucket: with `keep` it becomes the definition of all keys, else
@@ -95,11 +109,14 @@ cdef class TableDefinitions:
         cdef uint32_t base, candidate, left
         self.memory.enter()
         base = left = definition_current(self.t, named)
-        candidate = self.t.definitions[base].candidate
+        candidate = base
+        if base != <uint32_t>NONE:
+            candidate = self.t.definitions[base].candidate
         if candidate != <uint32_t>NONE:
             left = candidate if keep else base
             definition_retire(self.t, base if keep else candidate, left, clock_ns(self.t))
         self.memory.leave()
+        _known(base, spec)
         return left
 
     cdef _made(self, spec, int64_t min_debt, definition_t *made):
@@ -123,36 +140,27 @@ cdef class TableDefinitions:
         made.unpredicted = spec.slots is not None or spec.period is not None
         made.next = made.candidate = made.ring = <uint32_t>NONE
 
-    cdef int64_t _replace(self, uint32_t old, definition_t *made) except -1:
-        """Writes a definition to a free slot and returns that. It replaces the definition in the
-        slot `old`, unless that is NONE, and takes over its counters. The lock is held."""
-        cdef int64_t slot = self._free_slot()
+    cdef uint32_t _replace(self, uint32_t old, definition_t *made) noexcept:
+        """Writes a definition to a free slot and returns that; without one it changes nothing and
+        returns NONE. The definition replaces that in the slot `old`, unless that is NONE, and takes
+        over its counters. The lock is held."""
         cdef definition_t *before = NULL
         cdef int64_t now = clock_ns(self.t)
+        cdef uint32_t slot = definition_free_slot(self.t, now)
+        if slot == <uint32_t>NONE:
+            return slot
         if old != <uint32_t>NONE:
             before = &self.t.definitions[old]
             made.earlier_count, made.earlier = before.earlier_count, before.earlier
             earlier_follow(made, before, 1, now)
             made.forgiven, made.refused_full = before.forgiven, before.refused_full
             made.forgiven_part = before.forgiven_part
-            made.over_admitted, made.over_admitted_before, made.over_admitted_minute = (
-                before.over_admitted,
-                before.over_admitted_before,
-                before.over_admitted_minute,
-            )
+            made.over_admitted = before.over_admitted
+            made.over_admitted_before = before.over_admitted_before
+            made.over_admitted_minute = before.over_admitted_minute
             before.forgiven = before.refused_full = before.forgiven_part = 0
         definition_place(self.t, slot, made, old, now)
         refresh_flush(self.t)
-        return slot
-
-    cdef int64_t _free_slot(self) except -1:
-        """A slot for one more definition. Raises CrdtbucketError when there is none."""
-        cdef uint32_t slot = definition_free_slot(self.t, clock_ns(self.t))
-        if slot == <uint32_t>NONE:
-            raise CrdtbucketError(
-                f"{MAX_DEFINITIONS} definitions are in use, or were within the last minute: "
-                "define fewer buckets, or change them less often"
-            )
         return slot
 
     @property

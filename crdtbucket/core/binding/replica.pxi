@@ -210,7 +210,11 @@ cdef class BucketReplica:
         wire = <wire_column_t *>room.at
         memset(comparison.at, 0, sizeof(comparison_t))
         for origin, generation, taken, refunded in columns:
-            if not (0 < origin < MAX_ORIGINS and 0 <= refunded <= taken <= MAX_COST):
+            if not (
+                0 < origin < MAX_ORIGINS
+                and 0 <= generation <= UINT32_MAX
+                and 0 <= refunded <= taken <= MAX_COST
+            ):
                 raise WireError(f"({origin}, {generation}, {taken}, {refunded}) is no column")
             wire[count].origin, wire[count].generation = origin, generation
             wire[count].taken, wire[count].refunded = taken, refunded

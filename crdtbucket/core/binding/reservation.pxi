@@ -4,25 +4,7 @@ cdef object _NEW = ReservationState.NEW
 cdef object _HELD = ReservationState.HELD
 cdef object _RETURNED = ReservationState.RETURNED
 cdef object _COMMITTED = ReservationState.COMMITTED
-cdef int64_t _NS = 1_000_000_000
-cdef int64_t _LONGEST_TTL = 1 << 62
 cdef enum: EXPIRED_AT_ONCE = 16_384  # some 8 ms
-
-
-cdef int64_t ttl_ns(object ttl) except -1:
-    """The ns after which an estimate goes back, 146 years at most. Raises InvalidSpec."""
-    cdef int64_t ns
-    cdef double seconds
-    if type(ttl) is float:
-        seconds = ttl
-        if 0 < seconds < 1e6:
-            ns = llrint(seconds * 1e9)
-            if ns:
-                return ns
-    exact = duration_ns(ttl, "ttl")
-    if exact == 0:
-        raise InvalidSpec("ttl is 0", "give the seconds after which the work is lost", "ttl")
-    return min(exact, _LONGEST_TTL)
 
 
 cdef int64_t checked_actual(object actual) except -1:
@@ -33,6 +15,10 @@ cdef Reservation new_reservation(
     ReservationBook book, object key, object estimate, int64_t ttl, object floor
 ):
     cdef Reservation one = Reservation.__new__(Reservation)
+    if book is None:
+        raise ReservationError(
+            "this bucket keeps no reservations: set `reservations` to a ReservationBook of it"
+        )
     one.book, one.key, one.estimate, one.ttl_ns, one.state = book, key, estimate, ttl, _NEW
     one.floor = floor
     return one
@@ -64,7 +50,7 @@ cdef class Reservation:
     """Its place in `ReservationBook.due`, while it is held."""
 
     def __init__(self):
-        raise TypeError("reservations come from a bucket: bucket.reserve(key, estimate)")
+        self.owner()
 
     def __enter__(self):
         self.begin()
@@ -82,10 +68,10 @@ cdef class Reservation:
         return self
 
     def __exit__(self, kind, error, trace):
-        self.book.leave(self)
+        self.owner().leave(self)
 
     async def __aexit__(self, kind, error, trace):
-        self.book.leave(self)
+        self.owner().leave(self)
 
     def commit(self, actual):
         """Charges `actual` tokens (0 to 2^62) instead of the estimate; the bucket may go into debt.
@@ -93,7 +79,13 @@ cdef class Reservation:
         The same number again changes nothing, another raises `ReservationError`. After the ttl or
         the block the estimate is back already: then `actual` is charged in full, counted as a late
         commit and logged, so that no use is lost."""
-        self.book.commit(self, checked_actual(actual))
+        self.owner().commit(self, checked_actual(actual))
+
+    cdef ReservationBook owner(self):
+        """The book of this reservation. Raises TypeError for one that no bucket has made."""
+        if self.book is None:
+            raise TypeError("reservations come from a bucket: bucket.reserve(key, estimate)")
+        return self.book
 
     cdef int begin(self) except -1:
         if self.state is not _NEW or self.decision is not None:
@@ -123,7 +115,7 @@ cdef class ReservationBook:
     """The reservations that are held, as a heap: each is due no later than those at 2 * place + 1
     and 2 * place + 2."""
 
-    def __init__(self, BucketCore bucket not None):
+    def __cinit__(self, BucketCore bucket not None):
         self.bucket = bucket
         self.forks, self.due, self.tokens = _forks, [], 0
 
@@ -149,6 +141,8 @@ cdef class ReservationBook:
 
     cdef int hold(self, Reservation one, Decision decision) except -1:
         """Begins to hold a reservation, whose estimate was decided on. Raises ReservationDenied."""
+        if decision is None:
+            raise TypeError("a take returned None in place of a Decision")
         one.decision = decision
         if not decision.allowed:
             raise ReservationDenied(

@@ -20,7 +20,7 @@ cdef class AllReservation:
     cdef readonly AllDecision decision
     cdef readonly tuple reservations
 
-    def __init__(self, MultiCore multi not None, acquire, wanted, ttl):
+    def __cinit__(self, MultiCore multi not None, acquire, wanted, ttl):
         """`acquire`: an async function that takes what `multi._asked` has found, in whatever modes,
         and returns its AllDecision. Nothing is taken yet."""
         self.multi, self.acquire = multi, acquire
@@ -90,6 +90,8 @@ cdef class AllReservation:
     cdef int hold(self, AllDecision answer) except -1:
         cdef Decision decision
         cdef Reservation one
+        if answer is None:
+            raise TypeError("a take of all returned None in place of an AllDecision")
         self.decision = answer
         if not answer.allowed:
             raise ReservationDenied(

@@ -39,7 +39,7 @@ cdef class SlotSearch:
     cdef dict first
     """{key: how many places of the order were held when it was last searched}, for some keys."""
 
-    def __init__(self, BucketCore bucket not None):
+    def __cinit__(self, BucketCore bucket not None):
         """`bucket`: the ordinary bucket in which each slot is a key."""
         self.bucket, self.first = bucket, {}
         self.start = (bucket.table.epochs.running >> 1) % bucket_kinds.MAX_SLOTS  # epochs are odd

@@ -95,6 +95,8 @@ cdef class SlotCore:
         """Begins to hold the slot by an allowed decision, and returns itself. `deadline_ns`: the
         local ns at which it ends, if that is not one ttl from now. Raises `SlotDenied`."""
         cdef BucketCore bucket = self.bucket
+        if self.search is None or self.book is None:
+            raise TypeError("slots come from a bucket: bucket.slot(key)")
         cdef int64_t now = clock_ns(bucket.t)
         self.decision = decision
         if not decision.allowed:
@@ -125,8 +127,10 @@ cdef class SlotCore:
         """Is called when a slot that was held has ended; for subclasses."""
 
     cdef bint end(self) except -1:
+        if self.decision is None:
+            return False
         cdef int64_t now = clock_ns(self.bucket.t)
-        if self.decision is None or not self.book.let_go(self, now):
+        if not self.book.let_go(self, now):
             return False
         self.released()
         # Only what this hold still owes: where another node holds the slot as well, the rest

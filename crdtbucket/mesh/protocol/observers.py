@@ -50,9 +50,11 @@ class Observers:
             raise WireError("entries of one who may only look")
         if frame.payload_kind == wire.ENTRIES:
             admits = self._members.introductions.by(OBSERVERS)
+            evicted = self._evicted()
             merged = _merge(self._table, self._roster, frame, admits)
             self._merger.count(merged, OBSERVERS, now)
-            result = merged.merged, merged.refused_columns, merged.dropped
+            without_room = merged.dropped + self._evicted() - evicted
+            result = merged.merged, merged.refused_columns, without_room
             values: dict[str, Any] = {"merge_result": result}
         else:
             values = _look_up(self._table, self._roster, frame)
@@ -68,6 +70,11 @@ class Observers:
                 **values,
             )
         )
+
+    def _evicted(self) -> int:
+        """The keys that were evicted although they owed something."""
+        count: int = self._table.stats()["evicted_indebted"]
+        return count
 
 
 def _look_up(table: Table, roster: Roster, frame: wire.Frame) -> dict[str, Any]:
