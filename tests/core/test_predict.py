@@ -132,6 +132,18 @@ def test_the_window_of_a_rate_begins_with_the_first_call() -> None:
     assert b.bucket.credit("k") == pytest.approx(10 * 200, rel=0.1)
 
 
+def test_a_rate_whose_window_began_after_a_jump_stays_as_it_is() -> None:
+    """The clock jumped to three seconds before the first call, which is noticed a second later."""
+    a, b = peers(2, BucketSpec("b", 1_000, 1_000))
+    b.table.nodes.configure(predict=True)
+    b.table.nodes.set_node(b.node_of(0), a.epoch, True)
+    now = calls_of(a, b, DAY, DAY + 1_000 * MS, 100 * MS, 20)
+    a.table.shift(60_000 * MS, DAY - 33_000 * MS)
+    now = calls_of(a, b, now, now + 1_000 * MS, 100 * MS, 20)
+    b.table.set_time(now + 10_500 * MS)
+    assert b.bucket.credit("k") == pytest.approx(10 * 200, rel=0.1)
+
+
 @pytest.mark.parametrize("claims", [2, 1_000])
 def test_a_silent_peer_is_granted_no_more_for_asking_more(claims: int) -> None:
     """Beside its two refill rates this node's tenth of one is a twenty-first of what is shared."""

@@ -318,6 +318,13 @@ MUTATIONS = (
         suite("simulated/test_demand", "pass_in_overload"),
     ),
     Mutation(
+        "small_calls_get_a_reserve_for_large_ones_that_are_over",
+        "core",
+        "(rested && cold->reserve > most)",
+        "(rested && cold->reserve < 0)",
+        suite("simulated/test_demand", "all_has_refilled"),
+    ),
+    Mutation(
         "one_call_stands_for_a_slow_round",
         "core",
         "    return larger(FAST_NS, (double)t->h->near_ns / FAST_PART);",
@@ -577,6 +584,34 @@ MUTATIONS = (
         "            t->cold[i].taken_until += ns;\n",
         "            t->cold[i].taken_until += 0;\n",
         suite("core/test_apart", "heard_again"),
+    ),
+    Mutation(
+        "nobody_asked_in_the_time_that_a_clock_jumped_over",
+        "core",
+        "            shift_rates(&t->cold[i], ns, since, now);\n",
+        "            (void)since;\n",
+        suite("simulated/test_clock_steps", "keeps_its_share"),
+    ),
+    Mutation(
+        "a_clock_jumped_before_the_first_call_that_is_not_averaged",
+        "core",
+        "    if (cold->rated_ns < since) {\n",
+        "    if (cold->rated_ns < 0) {\n",
+        suite("simulated/test_clock_steps", "keeps_its_share"),
+    ),
+    Mutation(
+        "a_rate_is_that_of_the_time_since_a_jump",
+        "core",
+        "whole = larger(seen, 1.0 - (1.0 - weight) * exp(jumped));",
+        "whole = seen;",
+        suite("simulated/test_clock_steps", "keeps_its_share"),
+    ),
+    Mutation(
+        "a_jump_counts_in_rates_that_began_after_it",
+        "core",
+        "    if (weight <= 1.0 - before)\n        return;",
+        "    if (weight <= 0.0 - before)\n        return;",
+        suite("core/test_predict", "began_after_a_jump"),
     ),
     Mutation(
         "a_refund_of_a_peer_is_charged_when_the_next_silence_ends",

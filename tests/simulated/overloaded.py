@@ -139,7 +139,15 @@ class Overloaded:
             return 0.0
         lately = window.since / SECOND < self._plan.seconds + REMEMBERED_S
         uneven = any(self._uneven(phase) for phase in self._plan.phases)
+        uneven |= self._unseen() * UNEVEN > (UNEVEN - 1) * window.since / SECOND
         return SHARE_UNEVEN if lately and uneven else SHARE
+
+    def _unseen(self) -> float:
+        """The longest time (s) that passed for the others while a machine stood still together with
+        its clock. Without it this node's rate is that of a shorter time: two seconds in which all
+        were asked for as much, and forty in which nobody was, are two seconds to it."""
+        still = (event.args for event in self._plan.events if event.what == "still")
+        return max((seconds for _, seconds in still), default=0.0)
 
     def _uneven(self, phase: Phase) -> bool:
         plan, most = self._plan, FEW * self._plan.cost * len(self._plan.nodes)

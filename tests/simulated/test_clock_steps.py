@@ -11,6 +11,7 @@ from tests.simulated.run import play
 
 SLOW = BucketSpec("b", 100, 2)
 """Full after 50 s, so that a jump of a minute fills it."""
+OVERLOAD = dict.fromkeys("ABC", 100.0)
 
 
 def in_overload(forget_after: float = 900.0, spec: BucketSpec = SLOW) -> SimulatedMesh:
@@ -75,6 +76,24 @@ def test_peers_that_are_cut_off_are_not_forgotten_because_a_clock_jumped() -> No
     assert allowed <= spec.capacity + 0.5 * 20 * spec.rate_per_second
     mesh.advance(100.0)
     assert mesh["A"].node.links["B"].forgotten  # they are so in time
+
+
+@pytest.mark.parametrize(
+    ("seconds", "rests", "asked"), [(10, 0, 0), (10, 1, 0), (60, 0, 0), (60, 0, 20), (600, 0, 20)]
+)
+def test_a_node_whose_clock_jumped_keeps_its_share(
+    seconds: float, rests: float, asked: float
+) -> None:
+    """Else the jump counts as time in which nobody asked it, and in an overload it gets less than
+    the others for two minutes. `rests`: for so long nobody asks before it. `asked`: of each node,
+    each second until it is noticed."""
+    mesh = mesh_of(3)
+    drive(mesh, dict.fromkeys("ABC", 20.0), 10)
+    mesh.advance(rests)
+    jump(mesh, "A", seconds)
+    drive(mesh, dict.fromkeys("ABC", asked), 6)
+    given = {name: allowed for name, (allowed, _, _) in drive(mesh, OVERLOAD, 10).items()}
+    assert min(given.values()) >= 0.9 * max(given.values()), given
 
 
 @pytest.mark.parametrize("cut", [False, True], ids=["linked", "cut off"])

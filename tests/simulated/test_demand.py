@@ -216,6 +216,17 @@ def test_calls_of_the_whole_bucket_pass_in_overload(gossip_interval: float) -> N
     assert 20 <= sum(map(sum, passed.values())) <= 31 + 3
 
 
+def test_what_large_calls_were_kept_from_is_not_given_to_small_ones_once_all_has_refilled() -> None:
+    """All ask for the whole bucket, five times a second, and some of them have a reserve for that
+    when it is over. Then all ask for single tokens at the same moment: that reserve would give some
+    of them the whole bucket each, whatever the others are predicted to take."""
+    mesh = mesh_of(5, BucketSpec("b", 100, 100), latency=0.08)
+    large_calls(mesh, 10, 0.2, 100)
+    mesh.advance(1.2)
+    passed = [node.take_burst("b", "k", 100) for node in mesh.nodes.values()]
+    assert max(passed) <= 1.3 * min(passed), passed
+
+
 def test_one_call_of_a_peer_does_not_count_for_many_where_rounds_are_slow() -> None:
     """A rate over the last 50 ms would stand until the next round, three seconds later."""
     mesh = mesh_of(4, BucketSpec("b", 1000, 100), gossip_interval=3.0)

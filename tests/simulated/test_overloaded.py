@@ -14,24 +14,29 @@ from crdtbucket.testing import SimulatedNode
 from tests.simulated.drawing import draw
 from tests.simulated.network import Network
 from tests.simulated.oracle import Oracle
-from tests.simulated.overloaded import Overloaded
-from tests.simulated.plan import Plan
-from tests.simulated.run import Run
+from tests.simulated.overloaded import SHARE, SHARE_UNEVEN, Overloaded
+from tests.simulated.plan import Event, Plan
+from tests.simulated.run import Run, play
 from tests.simulated.test_faults import SEEDS
 from tests.simulated.view import Broken, View
 
 MANY, LEAST = 12, 0.6
 Burst = Callable[..., int]
+Wrong = Callable[[SimulatedNode, Burst, int, int], int]
 
 
 LOWERED = 1786438
 """A limit is lowered, and a process that begins afterwards can hold less debt than the others."""
+STOOD_STILL = 2300129
+"""A machine stands still together with its clock for most of the run."""
 
 
-def overloaded(capacity: int, raised: str = "", owed: int = 0) -> Overloaded:
-    """`raised`: nodes with a raised ceiling of debt. A owes so many tokens."""
+def overloaded(capacity: int, raised: str = "", owed: int = 0, still: float = 0.0) -> Overloaded:
+    """`raised`: nodes with a raised ceiling of debt. A owes so many tokens. `still`: for so many
+    seconds the machine of B stood still, as the plan has it."""
     nodes, linked = ("A", "B", "C"), (("A", "B"), ("A", "C"), ("B", "C"))
-    plan = replace(draw(0), nodes=nodes, linked=linked, events=(), gossip_interval=0.1)
+    events = (Event(0.0, "still", ("B", still)),) if still else ()
+    plan = replace(draw(0), nodes=nodes, linked=linked, events=events, gossip_interval=0.1)
     mesh = Network("ABC", [BucketSpec("main", capacity, 50)], linked=["AB", "AC", "BC"], seed=1)
     for name in raised:
         mesh.nodes[name].bucket("main").define(mesh.specs[0], min_debt=owed)
@@ -82,11 +87,7 @@ WRONG = (all_denied, half_for_one, twice_the_limit)
 class Planted:
     """Whether it is there may be changed."""
 
-    def __init__(
-        self,
-        monkeypatch: pytest.MonkeyPatch,
-        wrong: Callable[[SimulatedNode, Burst, int, int], int],
-    ) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, wrong: Wrong) -> None:
         self.on, take_burst = True, SimulatedNode.take_burst
 
         def take(node: SimulatedNode, bucket: str, key: str, calls: int, cost: int = 1) -> int:
@@ -99,9 +100,7 @@ class Planted:
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_a_mesh_that_does_not_keep_to_it(
-    wrong: Callable[[SimulatedNode, Burst, int, int], int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_mesh_that_does_not_keep_to_it(wrong: Wrong, monkeypatch: pytest.MonkeyPatch) -> None:
     found = overloaded(100)
     Planted(monkeypatch, wrong)
     with pytest.raises(Broken, match="overloaded"):
@@ -118,6 +117,22 @@ def test_who_can_hold_less_debt_gets_more_until_that_has_refilled(
     Planted(monkeypatch, none_for_one)
     with pytest.raises(Broken, match="are the mean"):
         overloaded(100, "ABC", 1000).check()
+
+
+def test_less_than_an_even_part_is_due_beside_a_machine_that_has_seen_a_shorter_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    play(STOOD_STILL)
+    for still, least in ((0.0, SHARE), (1.0, SHARE), (40.0, SHARE_UNEVEN)):
+        found = overloaded(100, still=still)
+        assert found._share(found._window(BucketSpec("main", 100, 50), 0)) == least
+    Planted(monkeypatch, none_for_one)
+    with pytest.raises(Broken, match="are the mean"):
+        found.check()
+
+
+def test_a_mesh_shares_evenly_after_calls_of_the_whole_bucket_and_a_jump() -> None:
+    play(2300758)
 
 
 def fits(plan: Plan) -> bool:
@@ -170,7 +185,7 @@ def is_noticed(plan: Plan, planted: Planted) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize("wrong", WRONG)
 def test_what_is_wrong_from_a_reload_on_is_noticed(
-    wrong: Callable[[SimulatedNode, Burst, int, int], int], monkeypatch: pytest.MonkeyPatch
+    wrong: Wrong, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In most plans: in some a part is kept for nodes that may still run, some buckets fill too
     slowly, and some hold too few calls to be shared evenly."""

@@ -122,8 +122,9 @@ cdef class Table:
     def shift(self, int64_t ns, int64_t since=0):
         """Moves the levels with a clock that jumped by `ns` against those of the peers, so that
         debts stay what they were, but not above their ceiling. Peers that were last seen before the
-        local ns `since`, which is the time to which the clock jumped or a little less, have been
-        silent for `ns` less, and takes that are refilled before it are refilled `ns` later."""
+        local ns `since`, the middle of what the clock jumped over, have been silent for `ns` less,
+        and takes that are refilled before it are refilled `ns` later. The time that the clock
+        jumped over does not count in the rates at which this node is asked."""
         self.memory.enter()
         shift_all(self.t, ns, since, clock_ns(self.t))
         self.memory.leave()

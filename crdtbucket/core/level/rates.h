@@ -98,6 +98,26 @@ static void average(table_t *t, uint32_t e, int64_t now, weights_t *round)
     cold->rated_ns = now;
 }
 
+/* The clock jumped forward by `ns`, with `since` in the middle of that. The slow rate becomes what
+ * it would be without the jump, if as much was asked for before it as after. */
+static void shift_rates(cold_t *cold, int64_t ns, int64_t since, int64_t now)
+{
+    if (cold->rated_ns < since) {
+        cold->rated_ns = cold->rated_ns + ns < now ? cold->rated_ns + ns : now;
+        return;
+    }
+    /* The weight that all before the jump has at the last averaging; what came later has the
+     * rest. */
+    double weight = cold->weight, jumped = smaller(40.0, (double)ns / SLOW_NS),
+           before = exp(smaller(0.0, (double)(since + ns / 2 - cold->rated_ns)) / SLOW_NS);
+    if (weight <= 1.0 - before)
+        return; /* the window began after the jump */
+    double seen = larger(SEEN_LEAST, larger(weight + before * expm1(-jumped), 1.0 - before)),
+           whole = larger(seen, 1.0 - (1.0 - weight) * exp(jumped));
+    cold->slow *= (float)(whole / seen);
+    cold->weight = (float)whole;
+}
+
 /* What is left of averages after a silence of `ns`; nearly all keys of a round have had the same.
  */
 typedef struct {

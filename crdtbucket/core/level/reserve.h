@@ -23,14 +23,18 @@ GLANCES static inline double reserve_rate(const table_t *t, const cold_t *cold,
 }
 
 /* The tokens that the reserve holds now. It grows up to what a call of `cost` needs. What it has
- * grown to for a larger cost stays, since rounds are shorter than the time that takes. */
+ * grown to for a larger cost stays, since rounds are shorter than the time that takes, until the
+ * key has rested for as long as the bucket takes to fill. By then nobody waits for it any more, and
+ * smaller calls would take all of it before other nodes know. */
 GLANCES static inline double reserve_tokens(const table_t *t, uint32_t e, const definition_t *d,
                                             double slow_claims, double cost, int64_t now)
 {
     const cold_t *cold = &t->cold[e];
     double most = reserve_most(t, d, cost);
     double rate = reserve_rate(t, cold, d, slow_claims);
-    double kept = (cold->reserve < 0 ? most : cold->reserve) - (double)admitted_since(&t->hot[e]);
+    int rested = t->h->averaged_ns - cold->rated_ns > d->full_ns;
+    double grown = cold->reserve < 0 || (rested && cold->reserve > most) ? most : cold->reserve;
+    double kept = grown - (double)admitted_since(&t->hot[e]);
     double held = kept + rate * (double)(now - cold->rated_ns) / 1e9;
     return smaller(larger(most, kept), larger(0.0, held));
 }

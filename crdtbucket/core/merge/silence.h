@@ -119,7 +119,7 @@ static void shift_silences(table_t *t, int64_t ns, int64_t since, int64_t now)
 
 /* The clock jumped by `ns` against those of the peers. Levels stay where they were, but none is
  * beyond the ceiling of debt, so that no number of jumps in a row overflows. `since`: as in
- * `shift_silences`. */
+ * `shift_silences` and `shift_rates`. */
 static void shift_all(table_t *t, int64_t ns, int64_t since, int64_t now)
 {
     if (ns > 0) {
@@ -135,6 +135,8 @@ static void shift_all(table_t *t, int64_t ns, int64_t since, int64_t now)
         int64_t base = LOAD(hot->base), net = entry_net(t, (uint32_t)i);
         if (debt_units(d, base, net, now) > cap_units(d))
             base_move(t, hot, base, base_for(d, cap_units(d), net, now));
+        if (ns > 0)
+            shift_rates(&t->cold[i], ns, since, now);
         int64_t taken = t->cold[i].taken_until;
         /* What would be refilled after the jump anyway may have been noted since then. */
         if (taken && (ns < 0 || taken < since))

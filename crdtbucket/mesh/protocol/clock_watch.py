@@ -138,8 +138,8 @@ class OwnClock:
         return sum(moved for at, moved in self._gaps if at > since and moved > 0)
 
     def jumped(self) -> int:
-        """When it last moved forward, at the latest: later than all that was noted before, and
-        earlier than all that came afterwards. 0 where it has not."""
+        """The middle of what it last jumped over, at the latest: later than all that was noted
+        before, and earlier than all that came afterwards. 0 where it has not."""
         return max((at - moved // 2 for at, moved in self._seen if moved > 0), default=0)
 
     def explains(self, by: int) -> bool:
