@@ -10,6 +10,7 @@ from crdtbucket._core import BucketCore, BucketReplica, Decision, Table
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.field_checks import MAX_SPAN_NS, MAX_TOKENS
 from crdtbucket.strong.doubted_charges import DoubtedCharges
+from crdtbucket.strong.redis.shares import Division
 
 FINEST = 1000
 """Parts of a token that the quota counts in, so that odd ratios stay exact enough."""
@@ -29,9 +30,6 @@ class Quota:
     The quota is also charged for what the other modes admit, so a switch of modes grants nothing
     twice, and for costs that are settled. Tokens of these that come back may be granted again: they
     were not used, so what all nodes use together stays within the limit.
-
-    `nodes` is among how many the limit is divided now, and `usual` the number without the doubt of
-    a newcomer, which is smaller while others may still have its share; None: the same number.
     """
 
     def __init__(
@@ -76,70 +74,65 @@ class Quota:
         self._nodes = 0
         self._price_ratio = (0, 1)
 
-    def take(
-        self, key: str | bytes, cost: int, nodes: int, usual: int | None = None
-    ) -> Decision | None:
-        """The decision on `cost` tokens among `nodes` nodes; None when the share never holds so
-        many. Its `remaining` is in parts of a token, times 1 / share."""
-        price = self._price(cost, nodes)
-        if price > self._core.spec.capacity or cost * nodes > self._spec.capacity:
+    def take(self, key: str | bytes, cost: int, among: Division) -> Decision | None:
+        """The decision on `cost` tokens; None when the share never holds so many. Its `remaining`
+        is in parts of a token, times 1 / share."""
+        price = self._price(cost, among.nodes)
+        if price > self._core.spec.capacity or cost * among.nodes > self._spec.capacity:
             return None
-        self._open(key, nodes, usual)
+        self._open(key, among)
         share = self._core.take(key, price)
         if share.allowed:
-            self._note(key, cost, usual)
+            self._note(key, cost, among)
         return share
 
-    def refund(
-        self, decision: Decision, key: str | bytes, cost: int, usual: int | None = None
-    ) -> None:
+    def refund(self, decision: Decision, key: str | bytes, cost: int, among: Division) -> None:
         """Takes back what another rule denied."""
         if self._core.refund(decision):
-            self._note(key, -cost, usual)
+            self._note(key, -cost, among)
 
-    def debt_ns(self, key: str | bytes, nodes: int) -> int:
+    def debt_ns(self, key: str | bytes, among: Division) -> int:
         """The debt (ns) that leaves as many whole tokens in the whole bucket as are left in the
-        share of a key among `nodes` nodes."""
-        capacity = self._spec.capacity
+        share of a key."""
+        capacity, nodes = self._spec.capacity, among.nodes
         left = self._core.peek(key, 1).remaining // self._token_price(nodes)
         q, p = self._spec.emission
         return (capacity - (min(left, capacity) if nodes <= capacity else 0)) * q // p
 
-    def policy(self, nodes: int) -> tuple[int, int]:
-        """The whole tokens that the share of one node among `nodes` holds at most, and the time
-        (ns) in which it fills."""
-        spec, shares = self._spec, self._token_price(nodes) / self._parts
+    def policy(self, among: Division) -> tuple[int, int]:
+        """The whole tokens that the share of one node holds at most, and the time (ns) in which it
+        fills."""
+        spec, nodes = self._spec, among.nodes
+        shares = self._token_price(nodes) / self._parts
         tokens = self._core.spec.capacity // self._token_price(nodes)
         tokens = tokens if nodes <= spec.capacity else 0
         return tokens, math.ceil(tokens * shares * spec.interval_ns / spec.refill_rate)
 
-    def charge(self, key: str | bytes, cost: int, nodes: int, usual: int | None = None) -> None:
+    def charge(self, key: str | bytes, cost: int, among: Division) -> None:
         """Counts tokens that another mode admitted; an empty share stays empty."""
-        self._open(key, nodes, usual)
-        self._core.settle(key, min(self._price(cost, nodes), self._core.spec.capacity))
-        self._note(key, cost, usual)
+        self._open(key, among)
+        self._core.settle(key, min(self._price(cost, among.nodes), self._core.spec.capacity))
+        self._note(key, cost, among)
 
-    def give_back(
-        self, key: str | bytes, tokens: int, nodes: int, usual: int | None = None
-    ) -> None:
+    def give_back(self, key: str | bytes, tokens: int, among: Division) -> None:
         """Gives tokens back at the price among the usual number of nodes, since they may have been
         charged before the doubt; a share is never more than full."""
-        self._open(key, nodes, usual)
-        more, each = self._price_ratio_among(nodes if usual is None else usual)
+        self._open(key, among)
+        more, each = self._price_ratio_among(among.usual)
         BucketReplica(self._core).give_back(key, min(tokens * more // each, MAX_TOKENS))
-        self._note(key, -tokens, usual)
+        self._note(key, -tokens, among)
 
-    def _open(self, key: str | bytes, nodes: int, usual: int | None) -> None:
+    def _open(self, key: str | bytes, among: Division) -> None:
         """Before a change of a key's debt: it begins to be doubted, or ends."""
-        if usual is not None and nodes > usual:
+        if among.nodes > among.usual:
             self._doubted.begin(self._table, self._core, key)
         elif self._doubted:
             self._doubted.end(self._table, self._core, key)
 
-    def _note(self, key: str | bytes, tokens: int, usual: int | None) -> None:
+    def _note(self, key: str | bytes, tokens: int, among: Division) -> None:
         """Tokens of a key were charged, or given back (below 0)."""
-        if self._doubted and usual is not None:
-            self._doubted.add(self._table, self._core, key, self._price(tokens, usual))
+        if self._doubted:
+            self._doubted.add(self._table, self._core, key, self._price(tokens, among.usual))
 
     def _price(self, cost: int, nodes: int) -> int:
         parts, tokens = self._price_ratio_among(nodes)

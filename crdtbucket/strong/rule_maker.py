@@ -13,8 +13,8 @@ from crdtbucket.strong.doubted_charges import DoubtedCharges
 from crdtbucket.strong.quota import Quota
 from crdtbucket.strong.redis.redis_config import RedisConfig
 from crdtbucket.strong.redis.regions import Regions
-from crdtbucket.strong.redis.registry import WantedShare
 from crdtbucket.strong.redis.replicated import FORGET_AFTER_MS, arguments_of
+from crdtbucket.strong.redis.shares import WantedShare
 from crdtbucket.strong.store_rules import Rules, SlotRules, check_strong_slots
 
 

@@ -23,6 +23,7 @@ from crdtbucket.strong.previous_epoch import PreviousEpoch
 from crdtbucket.strong.redis.redis_config import RedisConfig
 from crdtbucket.strong.redis.regions import Regions
 from crdtbucket.strong.redis.script import MOST_TOKENS
+from crdtbucket.strong.redis.shares import Division
 from crdtbucket.strong.rule_maker import RuleMaker
 from crdtbucket.strong.store import Store
 from crdtbucket.strong.store_names import StoreNames
@@ -138,8 +139,7 @@ class StrongSide:
                 self._table, roster, self._node, self.config.prefix.encode(), self._region_of
             ),
             self._rules,
-            nodes=self._sharing,
-            usual=partial(self._sharing, doubt=False),
+            division=self._division,
             on_unsettled=self._wake,
         )
         # Without a mesh a process knows nothing of the others, and would give out the whole limit.
@@ -252,10 +252,11 @@ class StrongSide:
         known = 1 if self._machine is None else self._machine.members.known()
         return known if self.store is None else max(known, self.store.registry.processes)
 
-    def _sharing(self, doubt: bool = True) -> int:
+    def _division(self) -> Division:
         """Among how many processes a limit is divided while Redis is unreachable."""
         known = 1 if self._machine is None else self._machine.members.known()
-        return known if self.store is None else self.store.registry.sharing(known, doubt)
+        store = self.store
+        return Division(known, known) if store is None else store.registry.division(known)
 
     def _warn_of_strangers(self, store: Store) -> None:
         how = self.rule_maker.degradation

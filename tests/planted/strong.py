@@ -23,8 +23,8 @@ MUTATIONS = (
         "what_no_quota_holds_is_told_to_wait_for_a_refill",
         "strong",
         "            denial = deny(bucket, key, cost, Mode.FALLBACK, NS_PER_SECOND)\n"
-        "            return show_debt(denial, quota.debt_ns(key, nodes))\n",
-        "            debt = quota.debt_ns(key, nodes)\n"
+        "            return show_debt(denial, quota.debt_ns(key, among))\n",
+        "            debt = quota.debt_ns(key, among)\n"
         "            return deny(bucket, key, cost, Mode.FALLBACK, NS_PER_SECOND, debt)\n",
         suite("strong/test_local_decisions", "used_up"),
     ),
@@ -174,7 +174,7 @@ MUTATIONS = (
     Mutation(
         "denials_in_fallback_show_the_whole_bucket",
         "strong",
-        "debt = max(opened[5], quota.debt_ns(key, nodes))",
+        "debt = max(opened[5], quota.debt_ns(key, among))",
         "debt = opened[5]",
         suite("strong/test_quota", "left_of_the_quota"),
     ),
@@ -286,35 +286,35 @@ MUTATIONS = (
     Mutation(
         "the_price_of_a_newcomers_first_calls_stays",
         "strong",
-        "        if usual is not None and nodes > usual:\n",
+        "        if among.nodes > among.usual:\n",
         "        if False:\n",
         suite("strong/test_one_redis", "before_others_know_a_newcomer"),
     ),
     Mutation(
         "a_newcomers_first_calls_at_the_usual_price",
         "strong",
-        "self._core.settle(key, min(self._price(cost, nodes), self._core.spec.capacity))",
-        "self._core.settle(key, min(self._price(cost, usual or nodes), self._core.spec.capacity))",
+        "self._core.settle(key, min(self._price(cost, among.nodes), self._core.spec.capacity))",
+        "self._core.settle(key, min(self._price(cost, among.usual), self._core.spec.capacity))",
         suite("strong/test_one_redis", "while_others_may_have_its_share"),
     ),
     Mutation(
         "a_refund_in_the_doubt_at_the_price_of_the_doubt",
         "strong",
-        "self._price_ratio_among(nodes if usual is None else usual)",
-        "self._price_ratio_among(nodes)",
+        "self._price_ratio_among(among.usual)",
+        "self._price_ratio_among(among.nodes)",
         suite("strong/test_quota", "a_refund_in_the_doubt"),
     ),
     Mutation(
         "what_a_quota_grants_in_the_doubt_is_given_back_after_it",
         "strong",
-        "        if share.allowed:\n            self._note(key, cost, usual)\n",
+        "        if share.allowed:\n            self._note(key, cost, among)\n",
         "",
         suite("strong/test_quota", "granted_in_the_doubt"),
     ),
     Mutation(
         "a_denied_call_in_the_doubt_stays_in_the_usual_debt",
         "strong",
-        "            self._note(key, -cost, usual)\n",
+        "            self._note(key, -cost, among)\n",
         "            pass\n",
         suite("strong/test_quota", "granted_in_the_doubt"),
     ),
@@ -363,7 +363,7 @@ MUTATIONS = (
     Mutation(
         "a_token_for_each_of_too_many",
         "strong",
-        " or cost * nodes > self._spec.capacity",
+        " or cost * among.nodes > self._spec.capacity",
         "",
         suite("strong/test_quota", "one_for_each"),
     ),
@@ -384,7 +384,7 @@ MUTATIONS = (
     Mutation(
         "an_allowed_call_of_the_quota_shows_what_is_left_of_the_bucket",
         "strong",
-        "return show_debt(decision, quota.debt_ns(key, nodes))",
+        "return show_debt(decision, quota.debt_ns(key, among))",
         "return show_debt(decision, 0)",
         suite("strong/test_local_decisions", "the_next_call_gets"),
     ),

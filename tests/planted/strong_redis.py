@@ -563,8 +563,8 @@ MUTATIONS = (
     Mutation(
         "blind_to_the_expected_nodes",
         "strong",
-        "nodes = max(known, self.processes, wish.least)",
-        "nodes = max(known, self.processes)",
+        "usual = max(known, self.processes, wish.least)",
+        "usual = max(known, self.processes)",
         suite("strong/test_one_redis", "share_of_the_expected"),
     ),
     Mutation(

@@ -15,6 +15,7 @@ from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from crdtbucket.strong.controller.degradation import Degradation
 from crdtbucket.strong.quota import Quota
 from crdtbucket.strong.redis.script import Arguments
+from crdtbucket.strong.redis.shares import ALONE
 from crdtbucket.strong.store import Store
 from crdtbucket.strong.store_rules import Rules
 from tests.strong.backends import TimedModel
@@ -207,7 +208,7 @@ def test_a_quota_keeps_what_it_charged_through_changes() -> None:
     for change in range(6):
         quota = Quota(table, (plain, odd)[change % 2], Fraction(1, 10), fleet=False)
         if change < 2:
-            quota.charge("k", 10, 1)
-        decision = quota.take("k", 1, 1)
+            quota.charge("k", 10, ALONE)
+        decision = quota.take("k", 1, ALONE)
         assert decision is not None
         assert not decision

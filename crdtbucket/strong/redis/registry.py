@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib.resources import files
 
 from crdtbucket._core import Table
@@ -22,6 +21,7 @@ from crdtbucket.strong.redis.redis_connection import RedisConnection, ask
 from crdtbucket.strong.redis.regions import Regions
 from crdtbucket.strong.redis.replicated import arguments_of
 from crdtbucket.strong.redis.resp import RedisErrorReply
+from crdtbucket.strong.redis.shares import NOTHING, Division, WantedShare
 
 SOURCE = files("crdtbucket.strong.redis").joinpath("registry.lua").read_text(encoding="utf-8")
 BEAT_NS = 5 * NS_PER_SECOND
@@ -34,25 +34,8 @@ FORGOTTEN_S = 3_600
 Redis' clock must have changed."""
 WHOLE = 1_000_000_000
 """The sum of all shares."""
-NOTHING = 2**62
-"""A number of processes so large that no share is left for each."""
 PROBED = BucketSpec("probe", 1_000, 1_000)
 PROBE_MS = 60_000
-
-
-@dataclass(frozen=True)
-class WantedShare:
-    """The share of every limit that a process would grant while Redis is unreachable."""
-
-    ratio: float = 0.1
-    """The share that its settings give it."""
-    fleet: bool = False
-    """Whether that is the share of all processes together."""
-    least: int = 1
-    """The least number of processes that it assumes."""
-    group: int = 0
-    """A number for the processes that grant one share together, as they share a table of quotas; 0:
-    this process alone."""
 
 
 class Registry:
@@ -105,14 +88,18 @@ class Registry:
         """Seconds until this process has to write itself into the list again."""
         return max(0, self._due - self._table.now()) / NS_PER_SECOND
 
-    def sharing(self, known: int, doubt: bool = True) -> int:
-        """The number of processes among which every limit is divided when Redis is gone; `known`:
-        nodes of the mesh. It is larger than the true number while other processes do not know this
-        one yet, since they would grant its part; without `doubt` it never is.
-        """
+    def division(self, known: int) -> Division:
+        """Among how many processes every limit is divided when Redis is gone; `known`: nodes of the
+        mesh. This process is in doubt while others do not know it yet, since they would grant its
+        part."""
         wish = self._wish()
-        nodes = max(known, self.processes, wish.least)
-        if self._granted is None or not doubt:
+        usual = max(known, self.processes, wish.least)
+        return Division(self._doubted(usual), usual)
+
+    def _doubted(self, nodes: int) -> int:
+        """The number of processes, or a larger one while that leaves a share of which others may
+        still grant a part."""
+        if self._granted is None:
             return nodes
         share, asked = self._granted
         most = round(asked.ratio * WHOLE)

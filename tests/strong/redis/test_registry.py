@@ -20,14 +20,8 @@ from crdtbucket.strong.redis import registry as module
 from crdtbucket.strong.redis import script, topology
 from crdtbucket.strong.redis.access import Access
 from crdtbucket.strong.redis.redis_connection import RedisConnection, ask
-from crdtbucket.strong.redis.registry import (
-    BEAT_NS,
-    FORGOTTEN_S,
-    GONE_S,
-    NOTHING,
-    Registry,
-    WantedShare,
-)
+from crdtbucket.strong.redis.registry import BEAT_NS, FORGOTTEN_S, GONE_S, Registry
+from crdtbucket.strong.redis.shares import NOTHING, WantedShare
 from tests.strong.fake_server import fake, friendly
 from tests.strong.redis_server import Server
 
@@ -108,7 +102,7 @@ async def test_who_leaves_is_not_counted(connection: RedisConnection) -> None:
     await other.leave(connection)
     await beat(connection, one)
     assert one.processes == 1
-    assert one.sharing(1) == 1
+    assert one.division(1).nodes == 1
 
 
 async def test_who_is_silent_is_not_counted_and_then_forgotten(connection: RedisConnection) -> None:
@@ -150,7 +144,7 @@ async def test_a_beat_is_due_every_five_seconds(connection: RedisConnection) -> 
 
 def granted(one: Registry, ratio: Fraction, *, fleet: bool) -> Fraction:
     """The share of every limit that a process grants, by the rule of the quota."""
-    nodes = one.sharing(1)
+    nodes = one.division(1).nodes
     if nodes == NOTHING:  # the price of one token is more than any bucket holds
         return Fraction(0)
     return ratio / nodes if fleet else min(ratio, Fraction(1, nodes))
@@ -224,7 +218,7 @@ async def test_a_share_is_given_up_when_peers_know_of_the_change_and_not_before(
     await beat(connection, one, other)
     await lose_the_answer(connection, one)  # it goes on with all
     await beat(connection, other)
-    assert (one.sharing(1), other.sharing(1)) == (1, NOTHING)
+    assert (one.division(1).nodes, other.division(1).nodes) == (1, NOTHING)
 
 
 async def test_shares_are_even_once_all_know_of_each_other(
@@ -233,10 +227,10 @@ async def test_shares_are_even_once_all_know_of_each_other(
     at = prefix()
     several = [Registry(at, "web", table(), lambda: WantedShare(0.1)) for _ in range(12)]
     await beat(connection, *several)
-    assert [one.sharing(1) for one in several[10:]] == [NOTHING, NOTHING]
+    assert [one.division(1).nodes for one in several[10:]] == [NOTHING, NOTHING]
     for _ in range(3):
         await beat(connection, *several)
-    assert {one.sharing(1) for one in several} == {12}
+    assert {one.division(1).nodes for one in several} == {12}
 
 
 async def test_processes_that_share_their_quotas_are_one(connection: RedisConnection) -> None:
@@ -251,12 +245,12 @@ async def test_processes_that_share_their_quotas_are_one(connection: RedisConnec
     several = [one for host in hosts for one in host]
     for _ in range(3):
         await beat(connection, *several)
-    assert {(one.processes, one.sharing(1)) for one in several} == {(2, 2)}
+    assert {(one.processes, one.division(1).nodes) for one in several} == {(2, 2)}
     for one in hosts[1]:
         await one.leave(connection)
     for _ in range(2):
         await beat(connection, *hosts[0])
-    assert {one.sharing(1) for one in hosts[0]} == {1}
+    assert {one.division(1).nodes for one in hosts[0]} == {1}
 
 
 async def test_who_gives_up_a_share_writes_that_at_once(connection: RedisConnection) -> None:
@@ -265,13 +259,13 @@ async def test_who_gives_up_a_share_writes_that_at_once(connection: RedisConnect
     await beat(connection, one)
     assert not one.due()
     await beat(connection, other)
-    assert other.sharing(1) == NOTHING
+    assert other.division(1).nodes == NOTHING
     await beat(connection, one)
-    assert one.sharing(1) == 2
+    assert one.division(1).nodes == 2
     assert one.due()
     await beat(connection, one, other)
     assert not one.due()
-    assert (one.sharing(1), other.sharing(1)) == (2, 2)
+    assert (one.division(1).nodes, other.division(1).nodes) == (2, 2)
 
 
 @pytest.mark.parametrize("fleet", [False, True])
@@ -279,11 +273,11 @@ async def test_as_many_are_reckoned_with_as_are_expected(
     connection: RedisConnection, fleet: bool
 ) -> None:
     one = Registry(prefix(), "a", table(), lambda: WantedShare(0.5, fleet, 20))
-    assert one.sharing(1) == 20  # before Redis was ever met
-    assert one.sharing(30) == 30
+    assert one.division(1).nodes == 20  # before Redis was ever met
+    assert one.division(30).nodes == 30
     await beat(connection, one)
     assert one.processes == 1
-    assert (one.sharing(1), one.sharing(30)) == (20, 30)
+    assert (one.division(1).nodes, one.division(30).nodes) == (20, 30)
 
 
 # ---- processes that hash otherwise ----
