@@ -120,6 +120,13 @@ MUTATIONS = (
         suite("strong/controller/test_webhook_target", "resolved_when"),
     ),
     Mutation(
+        "a_share_that_is_raised_without_redis_is_granted",
+        "strong",
+        "        if share >= fair:\n",
+        "        if share:\n",
+        suite("strong/redis/test_registry", "raised_without_redis"),
+    ),
+    Mutation(
         "quotas_count_one_region",
         "strong",
         "return self.here if self._elsewhere is None else self.here + self._elsewhere()",

@@ -69,7 +69,7 @@ class Registry:
         self._elsewhere = elsewhere
         self._probe = arguments_of(PROBED, 0, regions, PROBE_MS)
         self._print = fingerprint(table.hash_key)
-        self._granted: tuple[int, WantedShare] | None = None
+        self._granted: int | None = None
         self._shown = b""
         self._complained = ""
         self._due = 0
@@ -94,20 +94,20 @@ class Registry:
         part."""
         wish = self._wish()
         usual = max(known, self.processes, wish.least)
-        return Division(self._doubted(usual), usual)
+        return Division(self._doubted(usual, wish), usual)
 
-    def _doubted(self, nodes: int) -> int:
+    def _doubted(self, nodes: int, wish: WantedShare) -> int:
         """The number of processes, or a larger one while that leaves a share of which others may
-        still grant a part."""
+        still grant a part. A share that is wished since Redis was last asked is no larger than the
+        one that Redis has granted."""
         if self._granted is None:
             return nodes
-        share, asked = self._granted
-        most = round(asked.ratio * WHOLE)
-        fair = most // nodes if asked.fleet else min(most, WHOLE // nodes)
+        share, most = self._granted, round(wish.ratio * WHOLE)
+        fair = most // nodes if wish.fleet else min(most, WHOLE // nodes)
         if share >= fair:
             return nodes
         # The number of processes that gives a share which is not larger, by the rule of the quota.
-        return max(nodes, -(-(most if asked.fleet else WHOLE) // share)) if share else NOTHING
+        return max(nodes, -(-(most if wish.fleet else WHOLE) // share)) if share else NOTHING
 
     async def beat(self, connection: RedisConnection) -> bool:
         """Writes this process to the list and counts the others. Returns whether that went well; a
@@ -142,7 +142,7 @@ class Registry:
         return script.owner_name(self._table.epochs.running, self.node)
 
     async def _show(self, connection: RedisConnection) -> None:
-        wish, using = self._wish(), 0 if self._granted is None else self._granted[0]
+        wish, using = self._wish(), self._granted or 0
         field = self._field
         if self._shown not in (b"", field):  # the field of an earlier epoch, which grants nothing
             await ask(connection, "HDEL", self.name, self._shown)
@@ -157,7 +157,7 @@ class Registry:
         if self._granted is not None and share < using:
             # Processes that wait for the share of this one get it as soon as this is written.
             self._due = self._table.now()
-        self._granted = share, wish
+        self._granted = share
         self.conflict = self._reason(first, other) if first else ""
 
     def _reason(self, first: bytes, other: bytes) -> str:

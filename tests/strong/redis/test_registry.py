@@ -8,6 +8,7 @@ import itertools
 import logging
 from collections.abc import AsyncIterator
 from fractions import Fraction
+from functools import partial
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -161,7 +162,7 @@ wishes = st.builds(
 @given(
     st.lists(wishes, min_size=1, max_size=14),
     st.lists(
-        st.tuples(st.integers(0, 13), st.sampled_from(["beat", "beat", "lost", "leave"])),
+        st.tuples(st.integers(0, 13), st.sampled_from(["beat", "beat", "lost", "leave", "reload"])),
         max_size=60,
     ),
 )
@@ -169,14 +170,15 @@ wishes = st.builds(
 def test_all_shares_together_are_never_more_than_the_whole(
     server: Server, asked: list[WantedShare], ops: list[tuple[int, str]]
 ) -> None:
-    """This holds at any moment, whatever answers are lost; it counts all that ever came and have
-    not left."""
+    """This holds at any moment, whatever answers are lost and settings are reloaded; it counts all
+    that ever came and have not left."""
 
     async def run() -> None:
         connection = await RedisConnection.open(Address(server.host, server.port), Access(), 5.0)
-        at, several = prefix(), []
-        for number, wish in enumerate(asked):
-            several.append(Registry(at, f"n{number}", table(), lambda wish=wish: wish))
+        at, several, wishes = prefix(), [], list(asked)
+        for number in range(len(asked)):
+            wish = partial(wishes.__getitem__, number)
+            several.append(Registry(at, f"n{number}", table(), wish))
         there: set[int] = set()
         try:
             for place, what in ops:
@@ -187,13 +189,15 @@ def test_all_shares_together_are_never_more_than_the_whole(
                     several[number] = Registry(at, f"n{number}", table(), one._wish)
                     there.discard(number)
                     continue
-                if what == "beat":
+                if what == "reload":
+                    wishes[number] = asked[(asked.index(wishes[number]) + 1) % len(asked)]
+                elif what == "beat":
                     await beat(connection, one)
                     there.add(number)
                 else:
                     await lose_the_answer(connection, one)
                 shares = [
-                    granted(several[i], Fraction(str(asked[i].ratio)), fleet=asked[i].fleet)
+                    granted(several[i], Fraction(str(wishes[i].ratio)), fleet=wishes[i].fleet)
                     for i in there
                 ]
                 assert sum(shares) <= 1
@@ -231,6 +235,32 @@ async def test_shares_are_even_once_all_know_of_each_other(
     for _ in range(3):
         await beat(connection, *several)
     assert {one.division(1).nodes for one in several} == {12}
+
+
+@pytest.mark.parametrize("fleet", [False, True])
+async def test_a_share_that_is_raised_without_redis_waits_for_redis(
+    connection: RedisConnection, fleet: bool
+) -> None:
+    """The first one does not know of the other one yet, which came after its beat."""
+    at, ratio = prefix(), 0.1
+    one, other = (
+        Registry(at, name, table(), lambda: WantedShare(ratio, fleet)) for name in ("a", "b")
+    )
+
+    def together() -> Fraction:
+        return sum(
+            (granted(each, Fraction(str(ratio)), fleet=fleet) for each in (one, other)), Fraction(0)
+        )
+
+    await beat(connection, one, other)
+    before = together()
+    ratio = 1.0
+    assert together() <= min(1, before + Fraction(1, 10**6))
+    for _ in range(3):
+        await beat(connection, one, other)
+    assert together() == 1
+    ratio = 0.01
+    assert together() <= Fraction(2, 100)
 
 
 async def test_processes_that_share_their_quotas_are_one(connection: RedisConnection) -> None:
