@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import math
+from dataclasses import replace
 from fractions import Fraction
 
 from crdtbucket._core import BucketCore, BucketReplica, Decision, Table
+from crdtbucket.errors import CrdtbucketError
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.field_checks import MAX_SPAN_NS, MAX_TOKENS
-from crdtbucket.strong.doubted_charges import DoubtedCharges
 from crdtbucket.strong.redis.shares import Division
 
 FINEST = 1000
@@ -30,21 +31,18 @@ class Quota:
     The quota is also charged for what the other modes admit, so a switch of modes grants nothing
     twice, and for costs that are settled. Tokens of these that come back may be granted again: they
     were not used, so what all nodes use together stays within the limit.
+
+    While other processes may still grant the share of this one, it is smaller, and a token costs
+    more parts. That price must not outlast the doubt: where the share is nothing, one token costs
+    all parts. So the doubt has a second bucket, which is asked only then; the first one is always
+    charged the usual price, and alone counts after the doubt. Processes that share the table have
+    both in common.
     """
 
-    def __init__(
-        self,
-        table: Table,
-        spec: BucketSpec,
-        ratio: Fraction,
-        *,
-        fleet: bool,
-        doubted: DoubtedCharges | None = None,
-    ) -> None:
+    def __init__(self, table: Table, spec: BucketSpec, ratio: Fraction, *, fleet: bool) -> None:
         """`table`: a table for quotas only, whose counts no peer gets; a later quota of the same
         bucket in it goes on from what this one has charged. `ratio`: above 0, at most 1; `fleet`:
-        the ratio is that of all nodes together, not of each. `doubted`: of all quotas of this
-        bucket in the table."""
+        the ratio is that of all nodes together, not of each."""
         # Fewer parts where the core could not count so many, in all or in a second.
         most = MAX_TOKENS // max(spec.capacity, spec.refill_rate)
         self._parts = min(FINEST, most, spec.interval_ns // spec.refill_rate)
@@ -57,7 +55,7 @@ class Quota:
             BucketSpec(
                 # If tokens now have a different number of parts, a debt in the old parts is
                 # meaningless.
-                spec.name if self._parts == FINEST else _odd_name(spec.key, self._parts),
+                spec.name if self._parts == FINEST else _odd_name(spec.key, f"{self._parts}"),
                 max(spec.capacity * self._parts, one),
                 rate,
                 f"{spec.interval_ns}ns",
@@ -66,8 +64,7 @@ class Quota:
             ),
         )
         self._table = table
-        self._doubted = DoubtedCharges() if doubted is None else doubted
-        self._doubted.clear()  # an earlier definition may have refilled at another rate
+        self._doubted: BucketCore | None = None
         self._spec = spec
         self._ratio = ratio
         self._fleet = fleet
@@ -80,22 +77,28 @@ class Quota:
         price = self._price(cost, among.nodes)
         if price > self._core.spec.capacity or cost * among.nodes > self._spec.capacity:
             return None
-        self._open(key, among)
-        share = self._core.take(key, price)
-        if share.allowed:
-            self._note(key, cost, among)
+        if not among.doubted:
+            return self._core.take(key, price)
+        doubted = self._in_doubt(key)
+        small = doubted.take(key, price)
+        if not small.allowed:
+            return small
+        share = self._core.take(key, self._price(cost, among.usual))
+        if not share.allowed:  # a process that is in no doubt was quicker
+            doubted.refund(small)
         return share
 
     def refund(self, decision: Decision, key: str | bytes, cost: int, among: Division) -> None:
         """Takes back what another rule denied."""
-        if self._core.refund(decision):
-            self._note(key, -cost, among)
+        if self._core.refund(decision) and among.doubted:
+            self._return(self._in_doubt(key), key, cost, among.nodes)
 
     def debt_ns(self, key: str | bytes, among: Division) -> int:
         """The debt (ns) that leaves as many whole tokens in the whole bucket as are left in the
         share of a key."""
         capacity, nodes = self._spec.capacity, among.nodes
-        left = self._core.peek(key, 1).remaining // self._token_price(nodes)
+        core = self._in_doubt(key) if among.doubted else self._core
+        left = core.peek(key, 1).remaining // self._token_price(nodes)
         q, p = self._spec.emission
         return (capacity - (min(left, capacity) if nodes <= capacity else 0)) * q // p
 
@@ -110,29 +113,34 @@ class Quota:
 
     def charge(self, key: str | bytes, cost: int, among: Division) -> None:
         """Counts tokens that another mode admitted; an empty share stays empty."""
-        self._open(key, among)
-        self._core.settle(key, min(self._price(cost, among.nodes), self._core.spec.capacity))
-        self._note(key, cost, among)
+        most = self._core.spec.capacity
+        if among.doubted:
+            self._in_doubt(key).settle(key, min(self._price(cost, among.nodes), most))
+        self._core.settle(key, min(self._price(cost, among.usual), most))
 
     def give_back(self, key: str | bytes, tokens: int, among: Division) -> None:
         """Gives tokens back at the price among the usual number of nodes, since they may have been
         charged before the doubt; a share is never more than full."""
-        self._open(key, among)
-        more, each = self._price_ratio_among(among.usual)
-        BucketReplica(self._core).give_back(key, min(tokens * more // each, MAX_TOKENS))
-        self._note(key, -tokens, among)
+        if among.doubted:
+            self._return(self._in_doubt(key), key, tokens, among.usual)
+        self._return(self._core, key, tokens, among.usual)
 
-    def _open(self, key: str | bytes, among: Division) -> None:
-        """Before a change of a key's debt: it begins to be doubted, or ends."""
-        if among.nodes > among.usual:
-            self._doubted.begin(self._table, self._core, key)
-        elif self._doubted:
-            self._doubted.end(self._table, self._core, key)
+    def _return(self, core: BucketCore, key: str | bytes, tokens: int, nodes: int) -> None:
+        more, each = self._price_ratio_among(nodes)
+        BucketReplica(core).give_back(key, min(tokens * more // each, MAX_TOKENS))
 
-    def _note(self, key: str | bytes, tokens: int, among: Division) -> None:
-        """Tokens of a key were charged, or given back (below 0)."""
-        if self._doubted:
-            self._doubted.add(self._table, self._core, key, self._price(tokens, among.usual))
+    def _in_doubt(self, key: str | bytes) -> BucketCore:
+        """The bucket of the doubt, in which the key owes at least what it owes without one."""
+        if self._doubted is None:
+            name = _odd_name(self._spec.key, f"in doubt {self._parts}")
+            try:
+                self._doubted = BucketCore(self._table, replace(self._core.spec, name=name))
+            except CrdtbucketError:  # the table has no room for it
+                return self._core  # so calls in the doubt cost more for as long as that refills
+        lacking = self._doubted.peek(key, 1).remaining - self._core.peek(key, 1).remaining
+        if lacking > 0:
+            self._doubted.settle(key, lacking)
+        return self._doubted
 
     def _price(self, cost: int, nodes: int) -> int:
         parts, tokens = self._price_ratio_among(nodes)
@@ -156,5 +164,5 @@ def share_among(nodes: int, ratio: Fraction, *, fleet: bool) -> Fraction:
     return ratio / nodes if fleet else min(ratio, Fraction(1, nodes))
 
 
-def _odd_name(bucket: str, parts: int) -> str:
-    return f"{parts} {hashlib.blake2b(bucket.encode(), digest_size=16).hexdigest()}"
+def _odd_name(bucket: str, what: str) -> str:
+    return f"{what} {hashlib.blake2b(bucket.encode(), digest_size=16).hexdigest()}"

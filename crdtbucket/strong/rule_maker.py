@@ -9,7 +9,6 @@ from functools import partial
 from crdtbucket.limiter.tables import Tables
 from crdtbucket.spec.bucket_spec import BucketSpec, OnOutage
 from crdtbucket.strong.controller.degradation import Degradation
-from crdtbucket.strong.doubted_charges import DoubtedCharges
 from crdtbucket.strong.quota import Quota
 from crdtbucket.strong.redis.redis_config import RedisConfig
 from crdtbucket.strong.redis.regions import Regions
@@ -35,7 +34,6 @@ class RuleMaker:
         self.degradation = degradation
         self._shared = tables.file is not None
         self._quotas = tables.quotas
-        self._doubted: dict[str, DoubtedCharges] = {}
         self._replicated = regions is not None
         self._arguments = partial(
             arguments_of,
@@ -49,8 +47,7 @@ class RuleMaker:
     def of(self, spec: BucketSpec, max_debt: int) -> Rules:
         """The rules of a definition of tokens. Raises `InvalidSpec` for one that the script cannot
         compute."""
-        doubted = self._doubted.setdefault(spec.key, DoubtedCharges())
-        quota = Quota(self._quotas, spec, self._ratio, fleet=self._fleet, doubted=doubted)
+        quota = Quota(self._quotas, spec, self._ratio, fleet=self._fleet)
         return Rules(self._arguments(spec, max_debt), self._on_outage(spec), quota)
 
     def of_slots(self, spec: BucketSpec) -> SlotRules:

@@ -17,8 +17,6 @@ from crdtbucket.shared.table_file import open_table
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.field_checks import MAX_TOKENS
 from crdtbucket.spec.mode import Mode
-from crdtbucket.strong import doubted_charges
-from crdtbucket.strong.doubted_charges import DoubtedCharges
 from crdtbucket.strong.local_decisions import NODES_NS, LocalDecisions
 from crdtbucket.strong.quota import Quota
 from crdtbucket.strong.redis.script import Arguments
@@ -420,9 +418,11 @@ def test_what_the_quota_granted_in_the_doubt_counts_after_it() -> None:
     shares = [node.quota.take("k", 5, among(4, 2)) for _ in range(4)]
     assert [bool(share) for share in shares] == [True, True, True, False]
     assert shares[2] is not None
-    node.quota.refund(shares[2], "k", 5, among(2))
-    node.quota.refund(shares[2], "k", 5, among(2))  # nothing
-    assert node.drain_usual(100, nodes=2) == 50 - 20
+    node.quota.refund(shares[2], "k", 5, among(4, 2))
+    node.quota.refund(shares[2], "k", 5, among(4, 2))  # nothing
+    node.quota.give_back("k", 2, among(4, 2))  # at half that price: it may be from before the doubt
+    assert [bool(node.quota.take("k", cost, among(4, 2))) for cost in (7, 6)] == [False, True]
+    assert node.drain_usual(100, nodes=2) == 50 - (10 + 15 - 5 - 2 + 6)
 
 
 def test_a_doubt_that_is_found_over_late_gives_back_nothing_that_was_charged_since() -> None:
@@ -440,40 +440,55 @@ def test_a_refund_in_the_doubt_gives_back_no_more_than_was_charged_before_it() -
     assert node.drain_usual(100) == 41
 
 
-def test_a_definition_that_comes_in_the_doubt_corrects_nothing_at_its_own_rate() -> None:
-    table, doubted = Table(max_keys=16, virtual=True), DoubtedCharges()
-    quota = Quota(table, spec_of(100, 1, "1h"), Fraction(1), fleet=False, doubted=doubted)
-    quota.charge("k", 50, among(NOTHING, 1))
-    table.set_time(SECOND)
-    later = Quota(table, spec_of(100, 100), Fraction(1), fleet=False, doubted=doubted)
-    assert not doubted
-    share = later.take("k", 100, among(1, 1))
-    assert share is not None
-    assert not share.allowed
+def test_a_definition_that_comes_in_the_doubt_goes_on_from_what_was_charged() -> None:
+    table = Table(max_keys=16, virtual=True)
+    quota = Quota(table, spec_of(100, 1, "1h"), Fraction(1), fleet=False)
+    quota.charge("k", 30, among(2, 1))
+    later = Quota(table, spec_of(100, 100), Fraction(1), fleet=False)
+    assert not later.take("k", 21, among(2, 1))
+    assert later.take("k", 20, among(2, 1))
+    assert not later.take("k", 51, among(1))
+    assert later.take("k", 50, among(1))
 
 
-def test_no_more_keys_are_remembered_in_the_doubt_than_a_bound(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(doubted_charges, "MOST_KEYS", 2)
-    node = Node(spec_of(90, 1, "1h"), Fraction(1))
-    for key in "abc":
-        node.quota.charge(key, 1, among(NOTHING, 1))
-    assert [node.drain_usual(90, key=key) for key in "abc"] == [0, 89, 89]
+def test_what_was_charged_before_a_doubt_counts_in_it() -> None:
+    node = Node(spec_of(100, 1, "1h"), Fraction(1))
+    for left in (35, 17):  # a later doubt goes on from what was charged between the two
+        node.quota.charge("k", 30, among(1))
+        assert not node.quota.take("k", left + 1, among(2, 1))
+        assert node.quota.take("k", 5, among(2, 1))
 
 
-def test_in_a_shared_table_nothing_is_given_back(tmp_path: Path) -> None:
-    """Another process may have charged the key, which an empty quota does not show."""
-    file = SharedFile(str(tmp_path / "quotas"))
+def test_where_the_table_has_no_room_for_the_doubt_its_price_stays() -> None:
+    node = Node(spec_of(100, 1, "1h"), Fraction(1))
+    for number in range(node.table.definitions.free):
+        BucketCore(node.table, BucketSpec(f"other-{number}", 1, 1))
+    node.quota.charge("k", 10, among(4, 2))
+    assert node.quota.take("k", 1, among(4, 2))
+    node.quota.give_back("k", 0, among(4, 2))
+    assert node.drain_usual(100, nodes=2) == (100 - 6 * 11) // 2
+
+
+def test_processes_with_one_table_have_the_doubt_in_common(tmp_path: Path) -> None:
+    """Each of them charges the key, in the doubt and after it."""
+    files = [SharedFile(str(tmp_path / "quotas")) for _ in range(2)]
     try:
-        table = open_table(file, max_keys=16, hash_key=None, owner="node")
-        quota = Quota(table, spec_of(90, 1, "1h"), Fraction(1), fleet=False)
-        quota.charge("k", 1, among(NOTHING, 1))
-        share = quota.take("k", 1, among(1, 1))
-        assert share is not None
-        assert not share.allowed
+        tables = [open_table(file, max_keys=64, hash_key=None, owner="node") for file in files]
+        spec = spec_of(90, 1, "1h")
+        one, other = (Quota(table, spec, Fraction(1), fleet=False) for table in tables)
+        one.charge("k", 1, among(NOTHING, 1))
+        assert one.take("k", 1, among(NOTHING, 1)) is None
+        other.charge("k", 4, among(3, 1))
+        assert not other.take("k", 1, among(3, 1))  # nothing was left when the doubt began
+        other.charge("more", 4, among(3, 1))
+        assert one.take("more", 26, among(3, 1))
+        assert not other.take("more", 1, among(3, 1))
+        for quota, key, left in ((one, "k", 85), (other, "more", 60)):
+            assert not quota.take(key, left + 1, among(1))
+            assert quota.take(key, left, among(1))
     finally:
-        file.close()
+        for file in files:
+            file.close()
 
 
 @given(
@@ -510,6 +525,5 @@ def test_the_doubt_changes_no_debt_after_it(
                 other.quota.charge("k", cost, among(1))
             else:
                 one.quota.refund(share, "k", cost, among(1))
-    one.quota.give_back("k", 0, among(1, 1))  # ends the doubt
     left, right = (each.quota._core.peek("k", 1).remaining for each in (one, other))
     assert right - 2 * len(calls) <= left <= right

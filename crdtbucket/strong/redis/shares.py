@@ -33,6 +33,11 @@ class Division:
     """The number without the doubt of a newcomer: less than `nodes` while others may still have its
     share, and else the same."""
 
+    @property
+    def doubted(self) -> bool:
+        """Whether this node is in the doubt of a newcomer."""
+        return self.nodes > self.usual
+
 
 ALONE = Division(1, 1)
 """The division of a node that is the only one."""
