@@ -11,6 +11,7 @@ from crdtbucket._core import BucketCore, BucketReplica, Decision, Table
 from crdtbucket.errors import CrdtbucketError
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.field_checks import MAX_SPAN_NS, MAX_TOKENS
+from crdtbucket.strong.kept_quotas import KeptQuotas
 from crdtbucket.strong.redis.shares import Division
 
 FINEST = 1000
@@ -39,10 +40,19 @@ class Quota:
     both in common.
     """
 
-    def __init__(self, table: Table, spec: BucketSpec, ratio: Fraction, *, fleet: bool) -> None:
+    def __init__(
+        self,
+        table: Table,
+        spec: BucketSpec,
+        ratio: Fraction,
+        *,
+        fleet: bool,
+        kept: KeptQuotas | None = None,
+    ) -> None:
         """`table`: a table for quotas only, whose counts no peer gets; a later quota of the same
         bucket in it goes on from what this one has charged. `ratio`: above 0, at most 1; `fleet`:
-        the ratio is that of all nodes together, not of each."""
+        the ratio is that of all nodes together, not of each. `kept`: what is known of earlier
+        processes of this node."""
         # Fewer parts where the core could not count so many, in all or in a second.
         most = MAX_TOKENS // max(spec.capacity, spec.refill_rate)
         self._parts = min(FINEST, most, spec.interval_ns // spec.refill_rate)
@@ -64,6 +74,7 @@ class Quota:
             ),
         )
         self._table = table
+        self._kept = KeptQuotas(table, "") if kept is None else kept
         self._doubted: BucketCore | None = None
         self._spec = spec
         self._ratio = ratio
@@ -78,7 +89,7 @@ class Quota:
         if price > self._core.spec.capacity or cost * among.nodes > self._spec.capacity:
             return None
         if not among.doubted:
-            return self._core.take(key, price)
+            return self._opened(key).take(key, price)
         doubted = self._in_doubt(key)
         small = doubted.take(key, price)
         if not small.allowed:
@@ -97,7 +108,7 @@ class Quota:
         """The debt (ns) that leaves as many whole tokens in the whole bucket as are left in the
         share of a key."""
         capacity, nodes = self._spec.capacity, among.nodes
-        core = self._in_doubt(key) if among.doubted else self._core
+        core = self._in_doubt(key) if among.doubted else self._opened(key)
         left = core.peek(key, 1).remaining // self._token_price(nodes)
         q, p = self._spec.emission
         return (capacity - (min(left, capacity) if nodes <= capacity else 0)) * q // p
@@ -116,18 +127,24 @@ class Quota:
         most = self._core.spec.capacity
         if among.doubted:
             self._in_doubt(key).settle(key, min(self._price(cost, among.nodes), most))
-        self._core.settle(key, min(self._price(cost, among.usual), most))
+        self._opened(key).settle(key, min(self._price(cost, among.usual), most))
 
     def give_back(self, key: str | bytes, tokens: int, among: Division) -> None:
         """Gives tokens back at the price among the usual number of nodes, since they may have been
         charged before the doubt; a share is never more than full."""
         if among.doubted:
             self._return(self._in_doubt(key), key, tokens, among.usual)
-        self._return(self._core, key, tokens, among.usual)
+        self._return(self._opened(key), key, tokens, among.usual)
 
     def _return(self, core: BucketCore, key: str | bytes, tokens: int, nodes: int) -> None:
         more, each = self._price_ratio_among(nodes)
         BucketReplica(core).give_back(key, min(tokens * more // each, MAX_TOKENS))
+
+    def _opened(self, key: str | bytes) -> BucketCore:
+        """The bucket of what is usual, in which the key owes what earlier processes may have
+        granted."""
+        self._kept.open_key(self._core, key)
+        return self._core
 
     def _in_doubt(self, key: str | bytes) -> BucketCore:
         """The bucket of the doubt, in which the key owes at least what it owes without one."""
@@ -137,7 +154,8 @@ class Quota:
                 self._doubted = BucketCore(self._table, replace(self._core.spec, name=name))
             except CrdtbucketError:  # the table has no room for it
                 return self._core  # so calls in the doubt cost more for as long as that refills
-        lacking = self._doubted.peek(key, 1).remaining - self._core.peek(key, 1).remaining
+        usual = self._opened(key).peek(key, 1)
+        lacking = self._doubted.peek(key, 1).remaining - usual.remaining
         if lacking > 0:
             self._doubted.settle(key, lacking)
         return self._doubted

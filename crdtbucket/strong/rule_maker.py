@@ -9,6 +9,7 @@ from functools import partial
 from crdtbucket.limiter.tables import Tables
 from crdtbucket.spec.bucket_spec import BucketSpec, OnOutage
 from crdtbucket.strong.controller.degradation import Degradation
+from crdtbucket.strong.kept_quotas import KeptQuotas
 from crdtbucket.strong.quota import Quota
 from crdtbucket.strong.redis.redis_config import RedisConfig
 from crdtbucket.strong.redis.regions import Regions
@@ -25,15 +26,17 @@ class RuleMaker:
         config: RedisConfig,
         degradation: Degradation,
         tables: Tables,
+        kept: KeptQuotas,
         regions: Regions | None,
         forget_after_ms: int | None,
     ) -> None:
-        """`regions`: of a replicated Redis. `forget_after_ms`: silence after which a node, or a
-        whole region, no longer counts among those that share the limits; None for a limiter without
-        a mesh."""
+        """`kept`: the quotas of earlier processes. `regions`: of a replicated Redis.
+        `forget_after_ms`: silence after which a node, or a whole region, no longer counts among
+        those that share the limits; None for a limiter without a mesh."""
         self.degradation = degradation
         self._shared = tables.file is not None
         self._quotas = tables.quotas
+        self._kept = kept
         self._replicated = regions is not None
         self._arguments = partial(
             arguments_of,
@@ -47,7 +50,7 @@ class RuleMaker:
     def of(self, spec: BucketSpec, max_debt: int) -> Rules:
         """The rules of a definition of tokens. Raises `InvalidSpec` for one that the script cannot
         compute."""
-        quota = Quota(self._quotas, spec, self._ratio, fleet=self._fleet)
+        quota = Quota(self._quotas, spec, self._ratio, fleet=self._fleet, kept=self._kept)
         return Rules(self._arguments(spec, max_debt), self._on_outage(spec), quota)
 
     def of_slots(self, spec: BucketSpec) -> SlotRules:

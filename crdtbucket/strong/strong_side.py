@@ -18,6 +18,7 @@ from crdtbucket.strong.controller.degradation import Degradation
 from crdtbucket.strong.controller.mode_controller import Change, Controller
 from crdtbucket.strong.controller.notice import ModeNotice
 from crdtbucket.strong.controller.webhook import Webhook
+from crdtbucket.strong.kept_quotas import KeptQuotas, warn_of_a_start
 from crdtbucket.strong.ledger import Ledger
 from crdtbucket.strong.previous_epoch import PreviousEpoch
 from crdtbucket.strong.redis.redis_config import RedisConfig
@@ -57,7 +58,11 @@ class StrongSide:
         """The regions of a replicated Redis."""
         if config.active_active:
             self.regions = Regions(region, config.regions)
-        self.rule_maker = RuleMaker(config, degradation, tables, self.regions, forget_after_ms)
+        self.kept_quotas = KeptQuotas(tables.quotas, node)
+        """The quotas of earlier processes of this node, and of this one at its end."""
+        self.rule_maker = RuleMaker(
+            config, degradation, tables, self.kept_quotas, self.regions, forget_after_ms
+        )
         self.wanted_share = self.rule_maker.wanted_share
         self.config = config
         """The settings of Redis, of which a reload may change the credentials."""
@@ -162,7 +167,8 @@ class StrongSide:
                 entries_without_store=ledger.unsettled.push, region_without_store=self._is_silent
             )
         await self.store.start()
-        self._warn_of_strangers(self.store)
+        if self._rules.quotas and not self.store.registry.seen:
+            warn_of_a_start(self.rule_maker.degradation, kept=self.kept_quotas.kept)
         for bucket in self._buckets:
             bucket.attach(self.store)
 
@@ -257,19 +263,6 @@ class StrongSide:
         known = 1 if self._machine is None else self._machine.members.known()
         store = self.store
         return Division(known, known) if store is None else store.registry.division(known)
-
-    def _warn_of_strangers(self, store: Store) -> None:
-        how = self.rule_maker.degradation
-        if store.registry.seen or how.expected_nodes is not None or not self._rules.quotas:
-            return
-        ratio = float(how.fallback_ratio)
-        LOG.warning(
-            "Redis has not said how many processes share the limits. While it is unreachable, each "
-            "process that starts now may grant %g of every limit, and more than %d of them grant "
-            "too much. Set expected_nodes to the number of processes",
-            ratio,
-            int(1 / ratio),
-        )
 
     def worst_mode_changed(self, mode: Mode) -> None:
         """All strong buckets get this mode, and the mesh learns whether the store can be
