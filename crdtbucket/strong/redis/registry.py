@@ -71,6 +71,9 @@ class Registry:
         self._print = fingerprint(table.hash_key)
         self._granted: int | None = None
         self._shown = b""
+        self._answered_at: int | None = None
+        self._lost_until = -(2**62)
+        """Until when (local ns) others may be missing in the list, and still use their shares."""
         self._complained = ""
         self._due = 0
 
@@ -142,18 +145,19 @@ class Registry:
         return script.owner_name(self._table.epochs.running, self.node)
 
     async def _show(self, connection: RedisConnection) -> None:
-        wish, using = self._wish(), self._granted or 0
+        wish, using, now = self._wish(), self._granted or 0, self._table.now()
         field = self._field
-        if self._shown not in (b"", field):  # the field of an earlier epoch, which grants nothing
-            await ask(connection, "HDEL", self.name, self._shown)
-        self._shown = field
+        since = -1 if self._answered_at is None else (now - self._answered_at) // NS_PER_SECOND
+        since = -2 if now < self._lost_until else since
         group = f"{wish.group or self._table.epochs.running:016x}"
         numbers = (using, wish.least, round(wish.ratio * WHOLE), int(wish.fleet), GONE_S)
-        more = (FORGOTTEN_S, group, self.processes - self.here)
-        words = (SOURCE, 1, self.name, field, self._print, *numbers, *more)
+        more = (FORGOTTEN_S, group, self.processes - self.here, self._shown or field, since)
+        words = (SOURCE, 1, self.name, field, self._print, *numbers, *more, self.here)
         reply = await ask(connection, "EVAL", *words)
-        self.here, share, first, other = _checked(reply)
-        self.seen = True
+        self.here, share, first, other, lost = _checked(reply)
+        self.seen, self._shown, self._answered_at = True, field, now
+        if lost:
+            self._lost_until = now + GONE_S * NS_PER_SECOND
         if self._granted is not None and share < using:
             # Processes that wait for the share of this one get it as soon as this is written.
             self._due = self._table.now()
@@ -177,12 +181,12 @@ class Registry:
         return self._probe, script.ScriptCall(name, 1, owner, 0, 1, 0, 0, 0, None)
 
 
-def _checked(reply: object) -> tuple[int, int, bytes, bytes]:
+def _checked(reply: object) -> tuple[int, int, bytes, bytes, int]:
     """The answer of the script. Raises `RedisReplyError` for anything else."""
-    if isinstance(reply, list) and len(reply) == 4:
-        processes, share, first, other = reply
-        numbers = type(processes) is int and type(share) is int
+    if isinstance(reply, list) and len(reply) == 5:
+        processes, share, first, other, lost = reply
+        numbers = all(type(one) is int for one in (processes, share, lost))
         texts = all(isinstance(one, bytes) and len(one) <= 1_024 for one in (first, other))
         if numbers and texts and processes >= 1 and 0 <= share <= WHOLE:
-            return processes, share, first, other
+            return processes, share, first, other, lost
     raise RedisReplyError(f"the list of processes was answered with {clipped(reply)}")

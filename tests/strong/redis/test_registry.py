@@ -16,13 +16,14 @@ from hypothesis import strategies as st
 
 from crdtbucket._core import Table
 from crdtbucket.base.address import Address
+from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.hashing import key_of
 from crdtbucket.strong.redis import registry as module
 from crdtbucket.strong.redis import script, topology
 from crdtbucket.strong.redis.access import Access
 from crdtbucket.strong.redis.redis_connection import RedisConnection, ask
 from crdtbucket.strong.redis.registry import BEAT_NS, FORGOTTEN_S, GONE_S, Registry
-from crdtbucket.strong.redis.shares import NOTHING, WantedShare
+from crdtbucket.strong.redis.shares import NOTHING, Division, WantedShare
 from tests.strong.fake_server import fake, friendly
 from tests.strong.redis_server import Server
 
@@ -211,7 +212,9 @@ async def lose_the_answer(connection: RedisConnection, one: Registry) -> None:
     """The script runs, and its answer is lost."""
     before = dict(vars(one))
     await beat(connection, one)
-    vars(one).update({name: before[name] for name in ("_granted", "here", "seen")})
+    vars(one).update(
+        {name: before[name] for name in ("_granted", "here", "seen", "_shown", "_answered_at")}
+    )
 
 
 async def test_a_share_is_given_up_when_peers_know_of_the_change_and_not_before(
@@ -235,6 +238,49 @@ async def test_shares_are_even_once_all_know_of_each_other(
     for _ in range(3):
         await beat(connection, *several)
     assert {one.division(1).nodes for one in several} == {12}
+
+
+@pytest.mark.parametrize("shift", [None, -120, FORGOTTEN_S + 120])
+async def test_a_list_that_redis_has_lost_or_whose_clock_jumps_gives_nobody_a_larger_share(
+    connection: RedisConnection, shift: int | None
+) -> None:
+    """`shift`: of the times in the list (s); None: Redis lost it. The other one is cut off, and
+    goes on with its half; nothing is kept for it when it was silent for a minute."""
+    at, clock = prefix(), table()
+    one = Registry(at, "a", clock, lambda: WantedShare(1.0))
+    other = Registry(at, "b", table(), lambda: WantedShare(1.0))
+    for _ in range(3):
+        await beat(connection, one, other)
+    if shift is None:
+        await ask(connection, "DEL", one.name)
+    else:
+        for field, (seen, *rest) in (await fields(connection, one)).items():
+            text = b" ".join((b"%d" % (int(seen) + shift), *rest))
+            await ask(connection, "HSET", one.name, field, text)
+    for now in (0, 25, 50):
+        clock.set_time(now * NS_PER_SECOND)
+        await beat(connection, one)
+        assert [each.division(1) for each in (one, other)] == [Division(2, 2)] * 2
+    for now in (GONE_S, GONE_S + 5):
+        clock.set_time(now * NS_PER_SECOND)
+        await beat(connection, one)
+    assert one.division(1) == Division(1, 1)
+
+
+async def test_an_epoch_that_ends_frees_its_share_for_the_next_one_alone(
+    connection: RedisConnection,
+) -> None:
+    at, clock = prefix(), table()
+    one = Registry(at, "a", clock, lambda: WantedShare(1.0))
+    await beat(connection, one)
+    clock.epochs.open(4711)
+    await beat(connection, one)
+    assert one.division(1) == Division(1, 1)
+    clock.epochs.open(4713)
+    await lose_the_answer(connection, one)
+    await beat(connection, one)
+    assert one.division(1) == Division(1, 1)
+    assert list(await fields(connection, one)) == [one._field]
 
 
 @pytest.mark.parametrize("fleet", [False, True])
@@ -360,15 +406,16 @@ WRONG = {
     "empty": b"*0\r\n",
     "null": b"*-1\r\n",
     "a_number": b":1\r\n",
-    "short": answered(b":1", b":1", EMPTY),
-    "long": answered(b":1", b":1", EMPTY, EMPTY, EMPTY),
-    "no_processes": answered(b":0", b":1", EMPTY, EMPTY),
-    "more_than_the_whole": answered(b":1", b":1000000001", EMPTY, EMPTY),
-    "negative_share": answered(b":1", b":-1", EMPTY, EMPTY),
-    "text_for_a_number": answered(b"$1\r\n1", b":1", EMPTY, EMPTY),
-    "number_for_a_text": answered(b":1", b":1", b":1", EMPTY),
-    "null_for_a_text": answered(b":1", b":1", b"$-1", EMPTY),
-    "long_text": answered(b":1", b":1", b"$1025\r\n" + b"x" * 1025, EMPTY),
+    "short": answered(b":1", b":1", EMPTY, EMPTY),
+    "long": answered(b":1", b":1", EMPTY, EMPTY, b":0", b":0"),
+    "no_processes": answered(b":0", b":1", EMPTY, EMPTY, b":0"),
+    "more_than_the_whole": answered(b":1", b":1000000001", EMPTY, EMPTY, b":0"),
+    "negative_share": answered(b":1", b":-1", EMPTY, EMPTY, b":0"),
+    "text_for_a_number": answered(b"$1\r\n1", b":1", EMPTY, EMPTY, b":0"),
+    "number_for_a_text": answered(b":1", b":1", b":1", EMPTY, b":0"),
+    "text_for_the_last": answered(b":1", b":1", EMPTY, EMPTY, EMPTY),
+    "null_for_a_text": answered(b":1", b":1", b"$-1", EMPTY, b":0"),
+    "long_text": answered(b":1", b":1", b"$1025\r\n" + b"x" * 1025, EMPTY, b":0"),
     "loading": b"-LOADING it loads\r\n",
     "replica": b"-READONLY no\r\n",
     "garbage": b"\x00\x01\r\n",
