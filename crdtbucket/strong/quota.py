@@ -48,11 +48,12 @@ class Quota:
         *,
         fleet: bool,
         kept: KeptQuotas | None = None,
+        name: str = "",
     ) -> None:
         """`table`: a table for quotas only, whose counts no peer gets; a later quota of the same
         bucket in it goes on from what this one has charged. `ratio`: above 0, at most 1; `fleet`:
         the ratio is that of all nodes together, not of each. `kept`: what is known of earlier
-        processes of this node."""
+        processes of this node. `name`: of another quota of the same bucket."""
         # Fewer parts where the core could not count so many, in all or in a second.
         most = MAX_TOKENS // max(spec.capacity, spec.refill_rate)
         self._parts = min(FINEST, most, spec.interval_ns // spec.refill_rate)
@@ -60,12 +61,13 @@ class Quota:
         # At least the parts that one token costs, if the core can count that far.
         longest = MAX_SPAN_NS * rate // spec.interval_ns - 1
         one = min(math.ceil(self._parts / ratio), longest, MAX_TOKENS)
+        own = f"{name}{self._parts}"
         self._core = BucketCore(
             table,
             BucketSpec(
                 # If tokens now have a different number of parts, a debt in the old parts is
                 # meaningless.
-                spec.name if self._parts == FINEST else _odd_name(spec.key, f"{self._parts}"),
+                spec.name if own == f"{FINEST}" else _odd_name(spec.key, own),
                 max(spec.capacity * self._parts, one),
                 rate,
                 f"{spec.interval_ns}ns",
@@ -99,19 +101,25 @@ class Quota:
             doubted.refund(small)
         return share
 
-    def refund(self, decision: Decision, key: str | bytes, cost: int, among: Division) -> None:
-        """Takes back what another rule denied."""
-        if self._core.refund(decision) and among.doubted:
+    def refund(self, decision: Decision, key: str | bytes, cost: int, among: Division) -> bool:
+        """Takes back what another rule denied. Returns whether that was not done before."""
+        returned = self._core.refund(decision) > 0
+        if returned and among.doubted:
             self._return(self._in_doubt(key), key, cost, among.nodes)
+        return returned
 
     def debt_ns(self, key: str | bytes, among: Division) -> int:
         """The debt (ns) that leaves as many whole tokens in the whole bucket as are left in the
         share of a key."""
+        q, p = self._spec.emission
+        return (self._spec.capacity - self._left(key, among)) * q // p
+
+    def _left(self, key: str | bytes, among: Division) -> int:
+        """The whole tokens that are left in the share of a key."""
         capacity, nodes = self._spec.capacity, among.nodes
         core = self._in_doubt(key) if among.doubted else self._opened(key)
         left = core.peek(key, 1).remaining // self._token_price(nodes)
-        q, p = self._spec.emission
-        return (capacity - (min(left, capacity) if nodes <= capacity else 0)) * q // p
+        return min(left, capacity) if nodes <= capacity else 0
 
     def policy(self, among: Division) -> tuple[int, int]:
         """The whole tokens that the share of one node holds at most, and the time (ns) in which it
@@ -149,7 +157,7 @@ class Quota:
     def _in_doubt(self, key: str | bytes) -> BucketCore:
         """The bucket of the doubt, in which the key owes at least what it owes without one."""
         if self._doubted is None:
-            name = _odd_name(self._spec.key, f"in doubt {self._parts}")
+            name = _odd_name(self._core.spec.key, "in doubt")
             try:
                 self._doubted = BucketCore(self._table, replace(self._core.spec, name=name))
             except CrdtbucketError:  # the table has no room for it
@@ -174,6 +182,59 @@ class Quota:
             share = share_among(nodes, self._ratio, fleet=self._fleet)
             self._nodes, self._price_ratio = nodes, (self._parts / share).as_integer_ratio()
         return self._price_ratio
+
+
+class CandidateQuota(Quota):
+    """The quota of the keys that a roll-out has moved to a new definition, which may hold less.
+
+    It grants what the quota of the definition in force grants as well, and charges both. So what
+    a key was granted before it was moved counts, and so does what it is granted now if the roll-out
+    is taken back, or ends.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        spec: BucketSpec,
+        ratio: Fraction,
+        *,
+        fleet: bool,
+        kept: KeptQuotas | None,
+        in_force: Quota,
+    ) -> None:
+        """`in_force`: the quota of the definition in force, with the same settings."""
+        super().__init__(table, spec, ratio, fleet=fleet, kept=kept, name="candidate ")
+        self._in_force = in_force
+
+    def take(self, key: str | bytes, cost: int, among: Division) -> Decision | None:
+        share = super().take(key, cost, among)
+        if share is None or not share.allowed:
+            return share
+        other = self._in_force.take(key, cost, among)
+        if other is not None and other.allowed:
+            return share
+        super().refund(share, key, cost, among)
+        return other
+
+    def refund(self, decision: Decision, key: str | bytes, cost: int, among: Division) -> bool:
+        returned = super().refund(decision, key, cost, among)
+        if returned:
+            self._in_force.give_back(key, cost, among)
+        return returned
+
+    def policy(self, among: Division) -> tuple[int, int]:
+        return min(super().policy(among), self._in_force.policy(among))
+
+    def charge(self, key: str | bytes, cost: int, among: Division) -> None:
+        super().charge(key, cost, among)
+        self._in_force.charge(key, cost, among)
+
+    def give_back(self, key: str | bytes, tokens: int, among: Division) -> None:
+        super().give_back(key, tokens, among)
+        self._in_force.give_back(key, tokens, among)
+
+    def _left(self, key: str | bytes, among: Division) -> int:
+        return min(super()._left(key, among), self._in_force._left(key, among))
 
 
 def share_among(nodes: int, ratio: Fraction, *, fleet: bool) -> Fraction:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
@@ -10,7 +11,7 @@ from crdtbucket.limiter.tables import Tables
 from crdtbucket.spec.bucket_spec import BucketSpec, OnOutage
 from crdtbucket.strong.controller.degradation import Degradation
 from crdtbucket.strong.kept_quotas import KeptQuotas
-from crdtbucket.strong.quota import Quota
+from crdtbucket.strong.quota import CandidateQuota, Quota
 from crdtbucket.strong.redis.redis_config import RedisConfig
 from crdtbucket.strong.redis.regions import Regions
 from crdtbucket.strong.redis.replicated import FORGET_AFTER_MS, arguments_of
@@ -47,10 +48,13 @@ class RuleMaker:
         # Kept, because every decision asks for it.
         self._wanted: tuple[Degradation, int, WantedShare] | None = None
 
-    def of(self, spec: BucketSpec, max_debt: int) -> Rules:
-        """The rules of a definition of tokens. Raises `InvalidSpec` for one that the script cannot
-        compute."""
-        quota = Quota(self._quotas, spec, self._ratio, fleet=self._fleet, kept=self._kept)
+    def of(self, spec: BucketSpec, max_debt: int, in_force: Rules | None = None) -> Rules:
+        """The rules of a definition of tokens. `in_force`: those of the definition to which it is
+        the candidate. Raises `InvalidSpec` for one that the script cannot compute."""
+        kind: Callable[..., Quota] = Quota
+        if in_force is not None:
+            kind = partial(CandidateQuota, in_force=in_force.quota)
+        quota = kind(self._quotas, spec, self._ratio, fleet=self._fleet, kept=self._kept)
         return Rules(self._arguments(spec, max_debt), self._on_outage(spec), quota)
 
     def of_slots(self, spec: BucketSpec) -> SlotRules:

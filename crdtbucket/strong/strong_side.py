@@ -93,10 +93,10 @@ class StrongSide:
         if bucket.spec.slots is not None:
             self._rules.slots[bucket] = self.rule_maker.of_slots(bucket.spec)
         else:
-            candidate = None
+            rules, candidate = self.rule_maker.of(bucket.spec, bucket.max_debt), None
             if bucket.candidate is not None:
-                candidate = self.rule_maker.of(bucket.candidate, bucket.candidate_max_debt)
-            self._rules.follow(bucket, self.rule_maker.of(bucket.spec, bucket.max_debt), candidate)
+                candidate = self.rule_maker.of(bucket.candidate, bucket.candidate_max_debt, rules)
+            self._rules.follow(bucket, rules, candidate)
         if bucket not in self._buckets:
             self._buckets.append(bucket)
             if self.store is not None:

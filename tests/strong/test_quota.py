@@ -18,7 +18,7 @@ from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.field_checks import MAX_TOKENS
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.local_decisions import NODES_NS, LocalDecisions
-from crdtbucket.strong.quota import Quota
+from crdtbucket.strong.quota import CandidateQuota, Quota
 from crdtbucket.strong.redis.script import Arguments
 from crdtbucket.strong.redis.shares import ALONE, NOTHING, Division
 from crdtbucket.strong.store_rules import RuleBook, Rules
@@ -210,6 +210,39 @@ def test_a_share_of_less_than_a_token_in_a_century_gives_nothing() -> None:
     node = Node(spec_of(1, 1, "30d"), Fraction("1e-12"))
     assert node.quota.take("k", 1, among(1)) is None
     node.quota.charge("k", 1, among(1))
+
+
+# -- the candidate of a roll-out
+
+
+@pytest.mark.parametrize("doubted", [False, True])
+def test_a_candidate_grants_what_both_quotas_grant_and_charges_both(doubted: bool) -> None:
+    table, certain = Table(max_keys=64, virtual=True), among(10)
+    divided = among(20, 10) if doubted else certain
+    now = Quota(table, spec_of(1_000, 1, "1h"), TENTH, fleet=False)
+    new = CandidateQuota(table, spec_of(200, 1, "1h"), TENTH, fleet=False, kept=None, in_force=now)
+
+    def left(divided: Division = certain) -> tuple[int, int]:
+        found = (now.debt_ns("k", divided), new.debt_ns("k", divided))
+        return 1_000 - found[0] // (3_600 * SECOND), 200 - found[1] // (3_600 * SECOND)
+
+    assert left() == (100, 20)
+    assert (now.policy(divided)[0], new.policy(divided)[0]) == ((50, 10) if doubted else (100, 20))
+    new.charge("k", 3, divided)
+    share = new.take("k", 4, divided)
+    assert share is not None
+    assert left() == (93, 13)
+    assert left(divided) == ((43, 3) if doubted else (93, 13))
+    assert new.refund(share, "k", 4, divided)
+    assert not new.refund(share, "k", 4, divided)
+    new.give_back("k", 1, divided)
+    assert left() == (98, 18)
+    now.charge("k", 95, among(10))
+    assert left() == (3, 3)
+    assert not new.take("k", 4, divided)
+    assert new.take("k", 11, divided) is None if doubted else not new.take("k", 11, divided)
+    now.give_back("k", 95, among(10))
+    assert left() == (98, 18)
 
 
 # -- parts of a token
