@@ -239,7 +239,7 @@ def _files() -> Iterator[bytes]:
     for order in overrides:
         OverrideFile(str(file)).exchange([order], book)
     yield b"\3" + file.read_bytes()
-    running = pack((1, None))
+    running = pack((1, 3, None))
     yield b"\4" + running
     for _ in range(2):
         _one_process(left := _kept(running))

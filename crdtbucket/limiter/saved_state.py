@@ -112,6 +112,7 @@ class SavedState:
     def _write(self, directory: StateDir, memory: NodeMemory) -> None:
         if self._strong is not None:  # first: a key of it that the snapshot lacks is harmless
             directory.owed.save(self._strong.unsettled_state())
+            self._strong.note_nodes()
         directory.snapshot.save(*memory.snapshot())
 
     def _restore(

@@ -33,6 +33,9 @@ class KeptQuotas:
         self.empty_since: int | None = None
         """When (local ns) every key that the table does not hold had an empty quota; None: never,
         as far as is known."""
+        self.nodes = 1
+        """How many processes shared the limits when that was last noted, here or by an earlier
+        process."""
         self._table = table
         self._node = node
         self._file: CheckedFile | None = None
@@ -51,8 +54,15 @@ class KeptQuotas:
                 self._restore(data)
             except (ValueError, TypeError, MeshError) as error:
                 raise file.damaged(error) from error
-        file.save(pack((FORMAT, None)))
+        file.save(pack((FORMAT, self.nodes, None)))
         self._file = file
+
+    def note(self, nodes: int) -> None:
+        """So many processes share the limits by now: the next process reckons with them until Redis
+        has told it. Writes the file if the number has changed. Raises `MeshError`."""
+        if self._file is not None and nodes != self.nodes:
+            self._file.save(pack((FORMAT, nodes, None)))
+            self.nodes = nodes
 
     def end(self) -> None:
         """Nothing is granted any more: saves the quotas. If that fails, the next process begins
@@ -65,7 +75,7 @@ class KeptQuotas:
             pieces = snapshot.dump(self._table, Roster(self._table, self._node))
             refilled = None if since is None else now - since
             left = (snapshot.this_boot(), now, refilled, b"".join(pieces))
-            file.save(pack((FORMAT, left)))
+            file.save(pack((FORMAT, self.nodes, left)))
         except MeshError as error:
             LOG.error("%s: in an outage of Redis the next process begins with empty quotas", error)
 
@@ -80,10 +90,16 @@ class KeptQuotas:
             core.settle(key, debt)
 
     def _restore(self, data: bytes) -> None:
-        form, left = unpack(data)
+        form, *rest = unpack(data)
         now = self._table.now()
         try:
-            if form != FORMAT or left is None:
+            if form != FORMAT:
+                raise snapshot.OtherFormat("another version has written them")
+            nodes, left = rest
+            if type(nodes) is not int or nodes < 1:
+                raise ValueError("its number of processes is none")
+            self.nodes = nodes
+            if left is None:
                 raise snapshot.OtherFormat("the last process did not end in order")
             boot, made, refilled, saved = left
             if type(made) is not int or type(refilled) not in (int, type(None)):
@@ -105,11 +121,10 @@ class KeptQuotas:
             self.empty_since = now - refilled - (age or 0)
 
 
-def warn_of_a_start(how: Degradation, *, kept: bool) -> None:
-    """A process with quotas starts while Redis is unreachable. `kept`: what earlier processes of
-    this node have granted is known."""
+def warn_of_a_start(how: Degradation, quotas: KeptQuotas) -> None:
+    """A process with quotas starts while Redis is unreachable."""
     ratio = float(how.fallback_ratio)
-    if how.expected_nodes is None:
+    if how.expected_nodes is None and quotas.nodes == 1:
         LOG.warning(
             "Redis has not said how many processes share the limits. While it is unreachable, each "
             "process that starts now may grant %g of every limit, and more than %d of them grant "
@@ -117,7 +132,7 @@ def warn_of_a_start(how: Degradation, *, kept: bool) -> None:
             ratio,
             int(1 / ratio),
         )
-    if not kept:
+    if not quotas.kept:
         LOG.warning(
             "Redis is unreachable, and what earlier processes of this node have granted meanwhile "
             "is not known: each one that starts now may grant its whole quota once more. With "

@@ -134,6 +134,10 @@ class StrongSide:
         rows = tuple((bucket.name_hash, *place, tokens) for (bucket, place), tokens in unsettled)
         return previous_epoch.dump(PreviousEpoch(rows, self.store.servers()))
 
+    def note_nodes(self) -> None:
+        """Has the next process know how many share the limits. Raises `MeshError`."""
+        self.kept_quotas.note(self._nodes())
+
     async def start(self) -> None:
         """Connects to Redis, as far as that is possible."""
         machine = self._machine
@@ -168,7 +172,7 @@ class StrongSide:
             )
         await self.store.start()
         if self._rules.quotas and not self.store.registry.seen:
-            warn_of_a_start(self.rule_maker.degradation, kept=self.kept_quotas.kept)
+            warn_of_a_start(self.rule_maker.degradation, self.kept_quotas)
         for bucket in self._buckets:
             bucket.attach(self.store)
 
@@ -256,12 +260,15 @@ class StrongSide:
     def _nodes(self) -> int:
         """How many processes share the limits, as far as is known."""
         known = 1 if self._machine is None else self._machine.members.known()
-        return known if self.store is None else max(known, self.store.registry.processes)
+        if self.store is not None:
+            known = max(known, self.store.registry.processes)
+            if self.store.registry.seen:
+                return known
+        return max(known, self.kept_quotas.nodes)
 
     def _division(self) -> Division:
         """Among how many processes a limit is divided while Redis is unreachable."""
-        known = 1 if self._machine is None else self._machine.members.known()
-        store = self.store
+        known, store = self._nodes(), self.store
         return Division(known, known) if store is None else store.registry.division(known)
 
     def worst_mode_changed(self, mode: Mode) -> None:

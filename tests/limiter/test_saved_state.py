@@ -183,6 +183,7 @@ def test_the_stats_say_how_old_the_last_snapshot_is_and_why_there_is_no_newer_on
         resume=lambda *_: None,
         unsettled_state=lambda: b"owed",
         tell_what_is_kept=lambda _: None,
+        note_nodes=lambda: None,
         kept_quotas=KeptQuotas(Table(max_keys=16), "a"),
     )
     state = SavedState(table, strong)

@@ -25,7 +25,8 @@ from crdtbucket.strong.kept_quotas import KeptQuotas
 from crdtbucket.strong.quota import Quota
 from crdtbucket.strong.redis.shares import ALONE, Division
 from crdtbucket.strong.strong_side import StrongSide
-from tests.strong.redis_server import EAGER
+from tests.strong.redis_server import EAGER, Server
+from tests.waits import eventually
 
 SECOND = 1_000_000_000
 HOUR = 3_600 * SECOND
@@ -259,6 +260,42 @@ def test_an_empty_quota_is_empty_in_every_way_of_use(
     assert found == [40, 60, 50, 25]
 
 
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_process_knows_how_many_its_predecessor_knew(tmp_path: Path, killed: bool) -> None:
+    path = tmp_path / "quotas"
+    life = Life(path, HOUR)
+    assert life.kept.nodes == 1
+    for nodes in (7, 7, 5):
+        life.kept.note(nodes)
+    if not killed:
+        life.kept.end()
+    for _ in range(2):  # it passes it on, also if it never learns of another number
+        assert Life(path, HOUR).kept.nodes == 5
+
+
+async def test_a_process_that_starts_in_an_outage_counts_those_of_before(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    degraded = Degradation(fallback_ratio=1, modes=DEGRADED.modes)
+    with Server() as server:
+
+        def node(name: str) -> Limiter:
+            mesh = MeshConfig(listen="127.0.0.1:0", state_dir=tmp_path)
+            redis = RedisConfig(url=server.url, deadline=10.0)
+            return Limiter([SPEC], node=name, mesh=mesh, redis=redis, degradation=degraded)
+
+        async with node("a") as first, node("b"), node("c"):
+            registry = first.bucket("b").store.registry  # type: ignore[attr-defined]
+            registry._due = 0
+            await eventually(lambda: registry.here == 3)
+            server.kill()
+        caplog.clear()
+        async with node("a") as again:
+            assert await drain(again) == 330
+            assert again.stats()["strong"]["sharing_nodes"] == 3
+        assert not [one for one in caplog.records if "Set expected_nodes" in one.getMessage()]
+
+
 def test_another_limit_goes_on_from_what_was_granted(
     tmp_path: Path, boot: pytest.MonkeyPatch
 ) -> None:
@@ -274,9 +311,10 @@ def test_another_limit_goes_on_from_what_was_granted(
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"text", pack(1), pack((1,)), pack((1, 2)), pack((1, (BOOT, 1, None))),
-     pack((1, (BOOT, 1, None, b"no snapshot"))), pack((1, (BOOT, "x", 1, b""))),
-     pack((1, (BOOT, 1, 0.5, b""))), pack((1, (BOOT, 1, True, b"")))],
+    [b"", b"text", pack(1), pack((1,)), pack((1, 2)), pack((1, 0, None)), pack((1, 2.5, None)),
+     pack((1, 1, 2)), pack((1, 1, (BOOT, 1, None))), pack((1, 1, (BOOT, 1, None, b"no snapshot"))),
+     pack((1, 1, (BOOT, "x", 1, b""))), pack((1, 1, (BOOT, 1, 0.5, b""))),
+     pack((1, 1, (BOOT, 1, True, b"")))],
 )  # fmt: skip
 def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "quotas"
@@ -289,7 +327,7 @@ def test_the_file_of_another_version_is_one_of_which_nothing_is_known(tmp_path: 
     path = tmp_path / "quotas"
     CheckedFile(path, "").save(pack((2, {"any": 1})))
     assert Life(path, HOUR).grant() == 0
-    CheckedFile(path, "").save(pack((1, (BOOT, 1, None, pack((99, b"another snapshot"))))))
+    CheckedFile(path, "").save(pack((1, 1, (BOOT, 1, None, pack((99, b"another snapshot"))))))
     assert Life(path, HOUR).grant() == 0
 
 
