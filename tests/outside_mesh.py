@@ -12,10 +12,12 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+from crdtbucket._core import Table
 from crdtbucket.base.packing import pack
 from crdtbucket.errors import MeshError, WireError
 from crdtbucket.limiter.override_file import OverrideFile
@@ -34,6 +36,9 @@ from crdtbucket.mesh.state_file import CheckedFile
 from crdtbucket.rollout.staged import Position, Status
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.strong import previous_epoch
+from crdtbucket.strong.kept_quotas import KeptQuotas
+from crdtbucket.strong.quota import Quota
+from crdtbucket.strong.redis.shares import ALONE
 from crdtbucket.testing import SimulatedMesh
 
 NS = 1_000_000_000
@@ -187,13 +192,27 @@ def _overrides(data: bytes) -> None:
     OverrideFile(str(path)).exchange([], OverrideBook(OPERATORS, "mesh"))
 
 
+def _quotas(data: bytes) -> None:
+    _one_process(_kept(data))
+
+
+def _one_process(file: CheckedFile) -> None:
+    """Grants something of a quota, and leaves the rest to the next process."""
+    table = Table(max_keys=16, hash_key=bytes(16))
+    kept = KeptQuotas(table, "a")
+    quota = Quota(table, BucketSpec("b", 9, 1), Fraction(1), fleet=False, kept=kept)
+    kept.begin(file)
+    quota.take("k", 1, ALONE)
+    kept.end()
+
+
 def _kept(data: bytes) -> CheckedFile:
     path = Path(PLACE.name, "kept")
     path.write_bytes(data)
     return CheckedFile(path, "remove it")
 
 
-KEPT = (_restored, _epoch_before, _commands, _overrides)
+KEPT = (_restored, _epoch_before, _commands, _overrides, _quotas)
 
 
 def read_kept(data: bytes) -> None:
@@ -220,6 +239,11 @@ def _files() -> Iterator[bytes]:
     for order in overrides:
         OverrideFile(str(file)).exchange([order], book)
     yield b"\3" + file.read_bytes()
+    running = pack((1, 3, None))
+    yield b"\4" + running
+    for _ in range(2):
+        _one_process(left := _kept(running))
+        yield b"\4" + (running := left.path.read_bytes())
 
 
 MESH = {

@@ -79,6 +79,7 @@ from crdtbucket.strong import resync, supervisor
 from crdtbucket.strong.controller import mode_controller, outage, webhook
 from crdtbucket.strong.quota import Quota
 from crdtbucket.strong.redis import registry
+from crdtbucket.strong.redis.shares import Division
 from crdtbucket.strong.strong_bucket import StrongBucket
 from tests.certificates import Authority
 from tests.chaos.__main__ import PARTS
@@ -578,7 +579,9 @@ async def test_the_arithmetic_of_the_quota(row: list[str]) -> None:
     quota = Quota(table, spec, ratio, fleet="fleet" in row[0])
     for expected in (each, rate):
         given = 0
-        while (decision := quota.take("a", 10, nodes)) is not None and decision.allowed:
+        while (
+            decision := quota.take("a", 10, Division(nodes, nodes))
+        ) is not None and decision.allowed:
             given += 10
         assert given == expected
         table.set_time(table.now() + 1_000_000_000)

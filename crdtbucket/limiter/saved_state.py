@@ -74,6 +74,8 @@ class SavedState:
                     self._strong.resume(owed, directory.directory)
                 except ValueError as error:
                     raise directory.owed.damaged(error) from error
+                if not shared:  # else the quotas are in a file of all processes of the host
+                    self._strong.kept_quotas.begin(directory.quotas)
 
     def save(self) -> None:
         """Saves a snapshot. It takes as long as the disk does. Raises `MeshError`."""
@@ -108,15 +110,19 @@ class SavedState:
             self.give_up()
 
     def give_up(self) -> None:
-        """Gives the directory up as it is. A snapshot that is being saved is finished first."""
+        """Gives the directory up: nothing is granted any more. A snapshot that is being saved is
+        finished first."""
         with self._saving:
             if self.directory is not None:
+                if self._strong is not None:
+                    self._strong.kept_quotas.end()
                 self.directory.close()
                 self.directory = None
 
     def _write(self, directory: StateDir, memory: NodeMemory) -> None:
         if self._strong is not None:  # first: a key of it that the snapshot lacks is harmless
             directory.owed.save(self._strong.unsettled_state())
+            self._strong.note_nodes()
         directory.snapshot.save(*memory.snapshot())
 
     def _restore(

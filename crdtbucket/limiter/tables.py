@@ -82,7 +82,7 @@ class Tables:
         `SharedTableError`."""
         if self._quotas is None:
             if self.file is None:
-                self._quotas = self._private(None)
+                self._quotas = self._private(self._hash_key)
             else:
                 self._quota_file = SharedFile(self.file.path + QUOTA_SUFFIX)
                 self._quotas = self._in_file(self._quota_file, None)

@@ -32,7 +32,7 @@ class OtherFormat(MeshError):
     """A snapshot that another version of the library has written."""
 
 
-def _this_boot() -> bytes:
+def this_boot() -> bytes:
     try:
         return boot_id()
     except OSError as error:  # as when this process may open no more files
@@ -52,7 +52,7 @@ def dump(table: Table, roster: Roster) -> list[bytes]:
             chunks.append(pack(payload))
     first = (FORMAT, table.epochs.running, tables.origins, tables.definitions)
     head = pack_list_head(len(first) + 3) + b"".join(map(pack, first))
-    pieces = [head + pack_list_head(len(chunks)), *chunks, pack((_this_boot(), made))]
+    pieces = [head + pack_list_head(len(chunks)), *chunks, pack((this_boot(), made))]
     return [*pieces, checksum(pieces)]
 
 
@@ -75,7 +75,7 @@ def load(table: Table, roster: Roster, data: bytes, boot: bytes | None = None) -
         tables = wire.check_tables("tables", (1, origins, definitions))
         if table.epochs.running in (epoch, *(one for _, one in tables.origins)):
             raise MeshError("a snapshot of the running epoch cannot be restored")
-        age = _age(made_in, made, _this_boot() if boot is None else boot, table.now())
+        age = age_ns(made_in, made, this_boot() if boot is None else boot, table.now())
         left_out = max(0, len(tables.origins) - CROWDED)
         if left_out:
             text = "of %d epochs in the snapshot the newest %d are kept; what is owed stays"
@@ -99,6 +99,6 @@ def checksum(pieces: Iterable[bytes | memoryview]) -> bytes:
     return pack(crc.to_bytes(4, "big"))
 
 
-def _age(made_in: bytes, made: int, boot: bytes, now: int) -> int | None:
+def age_ns(made_in: bytes, made: int, boot: bytes, now: int) -> int | None:
     """How old (ns) a snapshot is, None when that cannot be known."""
     return now - made if made_in and made_in == boot and made <= now else None

@@ -30,6 +30,8 @@ class StateDir:
         """The node's entries and what it knows of peers, as of a moment; has its own checksum."""
         self.owed = self._file("owed", "put back a copy, or remove it to start without it")
         """The counts that the previous epoch had not yet sent to the common store."""
+        self.quotas = self._file("quotas", "put back a copy, or remove it to start with full ones")
+        """What the previous process has left of its quotas for an outage of the common store."""
         self.rollout = self._file("rollout", "remove it to start with the new version")
         """The roll-out that is under way."""
         self.pins = self._file(

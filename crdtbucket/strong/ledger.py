@@ -22,6 +22,7 @@ from crdtbucket.strong.redis.script import (
     ScriptCall,
     ScriptStatus,
 )
+from crdtbucket.strong.redis.shares import ALONE, Division
 from crdtbucket.strong.slot_ledger import SlotLedger
 from crdtbucket.strong.store_names import StoreNames
 from crdtbucket.strong.store_request import StoreRequest
@@ -44,13 +45,11 @@ class Ledger:
         names: StoreNames,
         rules: RuleBook,
         *,
-        nodes: Callable[[], int] = lambda: 1,
-        usual: Callable[[], int] | None = None,
+        division: Callable[[], Division] = lambda: ALONE,
         on_unsettled: Callable[[], None] = lambda: None,
     ) -> None:
-        """`nodes`: how many nodes share the limits, as far as is known here; `usual`: the same
-        without the doubt of a newcomer, as in `Quota`. `on_unsettled` is called when a key is added
-        to what the store lacks."""
+        """`division`: among how many nodes the limits are divided, as far as is known here.
+        `on_unsettled` is called when a key is added to what the store lacks."""
         self.table = table
         self.names = names
         self.lock = ForkLock()
@@ -58,10 +57,10 @@ class Ledger:
         self.in_flight = RequestsInFlight()
         self.unsettled = Unsettled(table, rules.by_name, on_unsettled)
         """The keys of which the store still lacks counts."""
-        self.slots = SlotLedger(table, self.names, rules.slots, nodes, on_unsettled)
+        self.slots = SlotLedger(table, self.names, rules.slots, division, on_unsettled)
         """The holds on buckets of slots."""
         self._rules = rules
-        self.local = LocalDecisions(rules, nodes, table.now, self.lock, usual)
+        self.local = LocalDecisions(rules, division, table.now, self.lock)
         self._synced: dict[Place, int] = {}
         self.counters = dict.fromkeys(
             ("denied_here", "unclaimed_charges", "settled_keys", "settled_tokens"), 0

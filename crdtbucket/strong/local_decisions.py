@@ -11,6 +11,7 @@ from crdtbucket.base.forks import ForkLock
 from crdtbucket.spec.bucket_spec import OnOutage
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.quota import Quota
+from crdtbucket.strong.redis.shares import ALONE, Division
 from crdtbucket.strong.store_rules import RuleBook, Rules
 
 NODES_NS = 100_000_000
@@ -25,20 +26,17 @@ class LocalDecisions:
     def __init__(
         self,
         rules: RuleBook,
-        nodes: Callable[[], int],
+        division: Callable[[], Division],
         now: Callable[[], int],
         lock: ForkLock,
-        usual: Callable[[], int] | None = None,
     ) -> None:
-        """`nodes`: how many nodes share the limits, as far as is known here; `now`: the time of the
-        table (ns); `lock`: that of the ledger; `usual`: `nodes` without the doubt of a newcomer, as
-        in `Quota`."""
+        """`division`: among how many nodes the limits are divided, as far as is known here; `now`:
+        the time of the table (ns); `lock`: that of the ledger."""
         self._rules = rules
-        self._nodes = nodes
+        self._division = division
         self._now = now
         self._lock = lock
-        self._usual = usual or nodes
-        self._counted = (0, 0)
+        self._counted = ALONE
         self._counted_at = -NODES_NS
 
     def decide(self, bucket: BucketCore, key: str | bytes, cost: int, mode: Mode) -> Decision:
@@ -69,7 +67,7 @@ class LocalDecisions:
         in an outage is not a quota."""
         with self._lock:
             rules = self._rules.of_key(bucket, key)
-            return rules.quota.policy(self._nodes()) if rules.on_outage == "quota" else None
+            return rules.quota.policy(self._division()) if rules.on_outage == "quota" else None
 
     def outage(self, bucket: BucketCore) -> dict[str, Any]:
         """What callers of a bucket get while the store is unreachable: its `rule`; of the rule
@@ -78,12 +76,12 @@ class LocalDecisions:
             rules = self._rules.of(bucket, (0, 0))
             if rules.on_outage != "quota":
                 return {"rule": rules.on_outage}
-            tokens, filled_ns = rules.quota.policy(self._nodes())
+            tokens, filled_ns = rules.quota.policy(self._division())
         return {"rule": "quota", "tokens": tokens, "seconds": filled_ns / NS_PER_SECOND}
 
     def charge(self, rules: Rules, key: str | bytes, cost: int) -> None:
         """Counts in the quota tokens that another rule admitted. Call it under the lock."""
-        rules.quota.charge(key, cost, *self._nodes_lately())
+        rules.quota.charge(key, cost, self._divided_lately())
 
     def charged(self, bucket: BucketCore, key: str | bytes, tokens: int) -> None:
         """Tokens of a key were charged without a decision: they count in its quota."""
@@ -93,13 +91,12 @@ class LocalDecisions:
     def give_back(self, bucket: BucketCore, key: str | bytes, tokens: int) -> None:
         """Takes tokens out of the quota that came back, whatever admitted them."""
         with self._lock:
-            self._rules.of_key(bucket, key).quota.give_back(key, tokens, *self._nodes_lately())
+            self._rules.of_key(bucket, key).quota.give_back(key, tokens, self._divided_lately())
 
-    def _nodes_lately(self) -> tuple[int, int]:
-        """The numbers of nodes, with the doubt of a newcomer and without it."""
+    def _divided_lately(self) -> Division:
         now = self._now()
         if now - self._counted_at >= NODES_NS:
-            self._counted, self._counted_at = (self._nodes(), self._usual()), now
+            self._counted, self._counted_at = self._division(), now
         return self._counted
 
     def _from_quota(
@@ -110,18 +107,18 @@ class LocalDecisions:
         opened = BucketReplica(bucket).open_call(key, cost)
         if opened is None:
             return bucket.take_as(key, cost, Mode.FALLBACK)
-        nodes, usual = self._nodes(), self._usual()
-        share = quota.take(key, cost, nodes, usual)
+        among = self._division()
+        share = quota.take(key, cost, among)
         if share is None:  # the share never holds so many, and nobody knows when Redis is back
             denial = deny(bucket, key, cost, Mode.FALLBACK, NS_PER_SECOND)
-            return show_debt(denial, quota.debt_ns(key, nodes))
+            return show_debt(denial, quota.debt_ns(key, among))
         if not share.allowed:
-            debt = max(opened[5], quota.debt_ns(key, nodes))
+            debt = max(opened[5], quota.debt_ns(key, among))
             return deny(bucket, key, cost, Mode.FALLBACK, share.retry_after_ns, debt)
         decision = bucket.take_as(key, cost, Mode.FALLBACK)
         if not took(decision):
-            quota.refund(share, key, cost, usual)
-        return show_debt(decision, quota.debt_ns(key, nodes))
+            quota.refund(share, key, cost, among)
+        return show_debt(decision, quota.debt_ns(key, among))
 
 
 def deny(

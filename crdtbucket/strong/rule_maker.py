@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
@@ -9,12 +10,12 @@ from functools import partial
 from crdtbucket.limiter.tables import Tables
 from crdtbucket.spec.bucket_spec import BucketSpec, OnOutage
 from crdtbucket.strong.controller.degradation import Degradation
-from crdtbucket.strong.doubted_charges import DoubtedCharges
-from crdtbucket.strong.quota import Quota
+from crdtbucket.strong.kept_quotas import KeptQuotas
+from crdtbucket.strong.quota import CandidateQuota, Quota
 from crdtbucket.strong.redis.redis_config import RedisConfig
 from crdtbucket.strong.redis.regions import Regions
-from crdtbucket.strong.redis.registry import WantedShare
 from crdtbucket.strong.redis.replicated import FORGET_AFTER_MS, arguments_of
+from crdtbucket.strong.redis.shares import WantedShare
 from crdtbucket.strong.store_rules import Rules, SlotRules, check_strong_slots
 
 
@@ -26,16 +27,17 @@ class RuleMaker:
         config: RedisConfig,
         degradation: Degradation,
         tables: Tables,
+        kept: KeptQuotas,
         regions: Regions | None,
         forget_after_ms: int | None,
     ) -> None:
-        """`regions`: of a replicated Redis. `forget_after_ms`: silence after which a node, or a
-        whole region, no longer counts among those that share the limits; None for a limiter without
-        a mesh."""
+        """`kept`: the quotas of earlier processes. `regions`: of a replicated Redis.
+        `forget_after_ms`: silence after which a node, or a whole region, no longer counts among
+        those that share the limits; None for a limiter without a mesh."""
         self.degradation = degradation
         self._shared = tables.file is not None
         self._quotas = tables.quotas
-        self._doubted: dict[str, DoubtedCharges] = {}
+        self._kept = kept
         self._replicated = regions is not None
         self._arguments = partial(
             arguments_of,
@@ -46,11 +48,13 @@ class RuleMaker:
         # Kept, because every decision asks for it.
         self._wanted: tuple[Degradation, int, WantedShare] | None = None
 
-    def of(self, spec: BucketSpec, max_debt: int) -> Rules:
-        """The rules of a definition of tokens. Raises `InvalidSpec` for one that the script cannot
-        compute."""
-        doubted = self._doubted.setdefault(spec.key, DoubtedCharges())
-        quota = Quota(self._quotas, spec, self._ratio, fleet=self._fleet, doubted=doubted)
+    def of(self, spec: BucketSpec, max_debt: int, in_force: Rules | None = None) -> Rules:
+        """The rules of a definition of tokens. `in_force`: those of the definition to which it is
+        the candidate. Raises `InvalidSpec` for one that the script cannot compute."""
+        kind: Callable[..., Quota] = Quota
+        if in_force is not None:
+            kind = partial(CandidateQuota, in_force=in_force.quota)
+        quota = kind(self._quotas, spec, self._ratio, fleet=self._fleet, kept=self._kept)
         return Rules(self._arguments(spec, max_debt), self._on_outage(spec), quota)
 
     def of_slots(self, spec: BucketSpec) -> SlotRules:

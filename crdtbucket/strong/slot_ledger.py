@@ -18,6 +18,7 @@ from crdtbucket.spec.bucket_kinds import SLOT_TOKENS
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.local_decisions import deny, took
 from crdtbucket.strong.redis.script import ScriptStatus
+from crdtbucket.strong.redis.shares import Division
 from crdtbucket.strong.redis.slot_script import SlotAnswer, SlotCall, SlotRow
 from crdtbucket.strong.slot_request import SlotHold, SlotRequest
 from crdtbucket.strong.store_names import StoreNames
@@ -41,16 +42,16 @@ class SlotLedger(RequestLedger):
         table: Table,
         names: StoreNames,
         rules: Mapping[BucketCore, SlotRules],
-        nodes: Callable[[], int],
+        division: Callable[[], Division],
         on_pending: Callable[[], None],
     ) -> None:
-        """`rules`: of each bucket of slots. `nodes`: how many nodes share the limits. `on_pending`
+        """`rules`: of each bucket of slots. `division`: among how many nodes. `on_pending`
         is called when a record in Redis begins to differ from the holds of this node."""
         self.pending: dict[Item, None] = {}
         """Keys whose record in Redis differs from the holds of this node."""
         self._table = table
         self._names = names
-        self._nodes = nodes
+        self._division = division
         self._on_pending = on_pending
         self._rules = rules
         self._numbers = itertools.count(1)
@@ -79,7 +80,7 @@ class SlotLedger(RequestLedger):
         """Slots of a key that this node holds at most in an outage; None when `on_outage` is not
         "quota"."""
         rules = self._rules[bucket]
-        return rules.share(self._nodes()) if rules.on_outage == "quota" else None
+        return rules.share(self._division().nodes) if rules.on_outage == "quota" else None
 
     def outage(self, bucket: BucketCore) -> dict[str, object]:
         """What callers of a bucket get without the store: its `rule`, and for the rule "quota" the
@@ -106,7 +107,7 @@ class SlotLedger(RequestLedger):
             return self._deny(hold, mode, NS_PER_SECOND)
         if rule == "quota":
             own = [one.deadline_ns for one in self._alive(hold.item)]
-            if len(own) >= rules.share(self._nodes()):
+            if len(own) >= rules.share(self._division().nodes):
                 end = min(own, default=hold.deadline_ns)
                 return self._deny(hold, mode, end - self._table.now())
         if rule == "allow":

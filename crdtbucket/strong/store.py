@@ -20,7 +20,8 @@ from crdtbucket.strong.endpoints import ControllerFactory, Endpoints
 from crdtbucket.strong.ledger import Ledger
 from crdtbucket.strong.redis.redis_config import RedisConfig
 from crdtbucket.strong.redis.regions import Regions
-from crdtbucket.strong.redis.registry import Registry, WantedShare
+from crdtbucket.strong.redis.registry import Registry
+from crdtbucket.strong.redis.shares import WantedShare
 from crdtbucket.strong.store_regions import StoreRegions
 from crdtbucket.strong.store_slots import StoreSlots
 from crdtbucket.strong.store_upkeep import StoreUpkeep

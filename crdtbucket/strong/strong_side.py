@@ -18,11 +18,13 @@ from crdtbucket.strong.controller.degradation import Degradation
 from crdtbucket.strong.controller.mode_controller import Change, Controller
 from crdtbucket.strong.controller.notice import ModeNotice
 from crdtbucket.strong.controller.webhook import Webhook
+from crdtbucket.strong.kept_quotas import KeptQuotas, warn_of_a_start
 from crdtbucket.strong.ledger import Ledger
 from crdtbucket.strong.previous_epoch import PreviousEpoch
 from crdtbucket.strong.redis.redis_config import RedisConfig
 from crdtbucket.strong.redis.regions import Regions
 from crdtbucket.strong.redis.script import MOST_TOKENS
+from crdtbucket.strong.redis.shares import Division
 from crdtbucket.strong.rule_maker import RuleMaker
 from crdtbucket.strong.store import Store
 from crdtbucket.strong.store_names import StoreNames
@@ -56,7 +58,11 @@ class StrongSide:
         """The regions of a replicated Redis."""
         if config.active_active:
             self.regions = Regions(region, config.regions)
-        self.rule_maker = RuleMaker(config, degradation, tables, self.regions, forget_after_ms)
+        self.kept_quotas = KeptQuotas(tables.quotas, node)
+        """The quotas of earlier processes of this node, and of this one at its end."""
+        self.rule_maker = RuleMaker(
+            config, degradation, tables, self.kept_quotas, self.regions, forget_after_ms
+        )
         self.wanted_share = self.rule_maker.wanted_share
         self.config = config
         """The settings of Redis, of which a reload may change the credentials."""
@@ -87,10 +93,10 @@ class StrongSide:
         if bucket.spec.slots is not None:
             self._rules.slots[bucket] = self.rule_maker.of_slots(bucket.spec)
         else:
-            candidate = None
+            rules, candidate = self.rule_maker.of(bucket.spec, bucket.max_debt), None
             if bucket.candidate is not None:
-                candidate = self.rule_maker.of(bucket.candidate, bucket.candidate_max_debt)
-            self._rules.follow(bucket, self.rule_maker.of(bucket.spec, bucket.max_debt), candidate)
+                candidate = self.rule_maker.of(bucket.candidate, bucket.candidate_max_debt, rules)
+            self._rules.follow(bucket, rules, candidate)
         if bucket not in self._buckets:
             self._buckets.append(bucket)
             if self.store is not None:
@@ -128,6 +134,10 @@ class StrongSide:
         rows = tuple((bucket.name_hash, *place, tokens) for (bucket, place), tokens in unsettled)
         return previous_epoch.dump(PreviousEpoch(rows, self.store.servers()))
 
+    def note_nodes(self) -> None:
+        """Has the next process know how many share the limits. Raises `MeshError`."""
+        self.kept_quotas.note(self._nodes())
+
     async def start(self) -> None:
         """Connects to Redis, as far as that is possible."""
         machine = self._machine
@@ -138,8 +148,7 @@ class StrongSide:
                 self._table, roster, self._node, self.config.prefix.encode(), self._region_of
             ),
             self._rules,
-            nodes=self._sharing,
-            usual=partial(self._sharing, doubt=False),
+            division=self._division,
             on_unsettled=self._wake,
         )
         # Without a mesh a process knows nothing of the others, and would give out the whole limit.
@@ -162,7 +171,8 @@ class StrongSide:
                 entries_without_store=ledger.unsettled.push, region_without_store=self._is_silent
             )
         await self.store.start()
-        self._warn_of_strangers(self.store)
+        if self._rules.quotas and not self.store.registry.seen:
+            warn_of_a_start(self.rule_maker.degradation, self.kept_quotas)
         for bucket in self._buckets:
             bucket.attach(self.store)
 
@@ -250,25 +260,16 @@ class StrongSide:
     def _nodes(self) -> int:
         """How many processes share the limits, as far as is known."""
         known = 1 if self._machine is None else self._machine.members.known()
-        return known if self.store is None else max(known, self.store.registry.processes)
+        if self.store is not None:
+            known = max(known, self.store.registry.processes)
+            if self.store.registry.seen:
+                return known
+        return max(known, self.kept_quotas.nodes)
 
-    def _sharing(self, doubt: bool = True) -> int:
+    def _division(self) -> Division:
         """Among how many processes a limit is divided while Redis is unreachable."""
-        known = 1 if self._machine is None else self._machine.members.known()
-        return known if self.store is None else self.store.registry.sharing(known, doubt)
-
-    def _warn_of_strangers(self, store: Store) -> None:
-        how = self.rule_maker.degradation
-        if store.registry.seen or how.expected_nodes is not None or not self._rules.quotas:
-            return
-        ratio = float(how.fallback_ratio)
-        LOG.warning(
-            "Redis has not said how many processes share the limits. While it is unreachable, each "
-            "process that starts now may grant %g of every limit, and more than %d of them grant "
-            "too much. Set expected_nodes to the number of processes",
-            ratio,
-            int(1 / ratio),
-        )
+        known, store = self._nodes(), self.store
+        return Division(known, known) if store is None else store.registry.division(known)
 
     def worst_mode_changed(self, mode: Mode) -> None:
         """All strong buckets get this mode, and the mesh learns whether the store can be

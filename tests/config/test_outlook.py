@@ -11,6 +11,7 @@ from crdtbucket._core import Table
 from crdtbucket.config import Config, load_config
 from crdtbucket.config.outlook import Outlook, Share, outlook
 from crdtbucket.strong.quota import Quota
+from crdtbucket.strong.redis.shares import Division
 
 STRONG = "bucket_backend: {connection: {host: h}}, consistency: strong"
 
@@ -40,7 +41,8 @@ def test_the_quota_is_what_a_node_grants_in_an_outage(
     table = Table(max_keys=10_000, virtual=True)
     spec = load(tmp_path, text).buckets[0]
     quota = Quota(table, spec, Fraction(15, 100), fleet=scope == "fleet")
-    granted = max(n for n in range(capacity) if not n or quota.take(f"key-{n}", n, nodes))
+    among = Division(nodes, nodes)
+    granted = max(n for n in range(capacity) if not n or quota.take(f"key-{n}", n, among))
     assert found.quota is not None
     assert found.quota.capacity == granted
     assert found.quota_of_all is not None

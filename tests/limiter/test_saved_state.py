@@ -19,6 +19,7 @@ from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.limiter.saved_state import SavedState
 from crdtbucket.mesh import snapshot
 from crdtbucket.mesh.state_dir import StateDir
+from crdtbucket.strong.kept_quotas import KeptQuotas
 from tests.waits import eventually
 
 SPEC = BucketSpec("api", 300, 1, "1h")
@@ -182,6 +183,8 @@ def test_the_stats_say_how_old_the_last_snapshot_is_and_why_there_is_no_newer_on
         resume=lambda *_: None,
         unsettled_state=lambda: b"owed",
         tell_what_is_kept=lambda _: None,
+        note_nodes=lambda: None,
+        kept_quotas=KeptQuotas(Table(max_keys=16), "a"),
     )
     state = SavedState(table, strong)
 

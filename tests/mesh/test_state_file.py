@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from crdtbucket._core import Table
+from crdtbucket._core import BucketCore, Table
 from crdtbucket.config import Config
 from crdtbucket.errors import MeshError
 from crdtbucket.limiter.saved_state import SavedState
@@ -25,6 +25,7 @@ from crdtbucket.rollout.rollout_store import begun, kept
 from crdtbucket.rollout.staged import Position
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.strong import previous_epoch
+from crdtbucket.strong.kept_quotas import KeptQuotas
 from crdtbucket.strong.previous_epoch import PreviousEpoch
 
 OPERATOR = NodeKey.make()
@@ -46,8 +47,10 @@ def saved(state: StateDir) -> dict[str, Callable[[], object]]:
     Ejections(OPERATORS, "m", state.orders).take(ejection)
     reset = CommandOrder.reset(OPERATOR, "m", "api", "k", 3)
     CommandBook(OPERATORS, "m", state.commands).take(reset)
+    left_by_a_process(state)
     state.begin_epoch(7)
     return {
+        "quotas": lambda: KeptQuotas(Table(max_keys=16), "me").begin(state.quotas),
         "owed": partial(start_of_a_strong_node, state),
         "rollout": partial(begun, NEXT, None, state),
         "pins": partial(peer_keys_of, PINS, "me", state),
@@ -57,8 +60,20 @@ def saved(state: StateDir) -> dict[str, Callable[[], object]]:
     }
 
 
+def left_by_a_process(state: StateDir) -> None:
+    """Its quotas, of which one is charged."""
+    table = Table(max_keys=16)
+    quotas = KeptQuotas(table, "me")
+    quotas.begin(state.quotas)
+    BucketCore(table, BucketSpec("api", 12, 1, "1h")).take("k", 5)
+    quotas.end()
+
+
 def start_of_a_strong_node(state: StateDir) -> None:
-    strong: Any = SimpleNamespace(resume=lambda owed, _: previous_epoch.load(owed))
+    strong: Any = SimpleNamespace(
+        resume=lambda owed, _: previous_epoch.load(owed),
+        kept_quotas=KeptQuotas(Table(max_keys=16), "me"),
+    )
     memory: Any = SimpleNamespace(restore=lambda _: 1)
     state.snapshot.save(b"any")
     one = SavedState(Table(max_keys=16), strong)
@@ -68,7 +83,7 @@ def start_of_a_strong_node(state: StateDir) -> None:
         one.give_up()
 
 
-FILES = ["owed", "rollout", "pins", "orders", "commands", "epoch"]
+FILES = ["owed", "quotas", "rollout", "pins", "orders", "commands", "epoch"]
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -15,6 +15,7 @@ from crdtbucket.mesh.protocol.roster import Roster
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.redis.script import ScriptStatus
+from crdtbucket.strong.redis.shares import Division
 from crdtbucket.strong.redis.slot_script import SlotAnswer, SlotCall
 from crdtbucket.strong.slot_ledger import SlotLedger
 from crdtbucket.strong.slot_request import SlotHold, SlotRequest
@@ -99,8 +100,9 @@ class SlotNode:
         rules: dict[BucketCore, SlotRules] = {self.bucket: self.rules}
         self.due: list[None] = []
         """One item for each time that something had to be settled that was settled before."""
+        among = Division(nodes, nodes)
         self.ledger = SlotLedger(
-            self.table, names, rules, lambda: nodes, lambda: self.due.append(None)
+            self.table, names, rules, lambda: among, lambda: self.due.append(None)
         )
         self.away = False
         self.holding: list[tuple[SlotHold, bool]] = []

@@ -25,6 +25,7 @@ from crdtbucket.strong.redis.script import (
     ScriptStatus,
     owner_name,
 )
+from crdtbucket.strong.redis.shares import Division
 from crdtbucket.strong.store_names import StoreNames
 from crdtbucket.strong.store_request import StoreRequest
 from crdtbucket.strong.store_rules import RuleBook, Rules
@@ -32,6 +33,7 @@ from crdtbucket.strong.store_rules import RuleBook, Rules
 START = 10**12
 EPOCH = 5
 ME, PEER = owner_name(EPOCH, "n"), owner_name(9, "peer")
+TWO = Division(2, 2)
 SPEC = BucketSpec("b", 10, 1, "1s")
 """A token is a second of debt."""
 ALLOWED, DENIED, UNKNOWN = ScriptStatus.ALLOWED, ScriptStatus.DENIED, ScriptStatus.UNKNOWN
@@ -62,7 +64,7 @@ class Book:
                 self.table, Roster(self.table, "n"), "n", region_of=lambda node: f"home of {node}"
             ),
             self.book,
-            nodes=lambda: 2,
+            division=lambda: TWO,
             on_unsettled=self._added,
         )
         self.place = self.bucket.hash("k")
@@ -111,7 +113,7 @@ class Book:
     @property
     def quota_used(self) -> int:
         """Tokens that the quota of two nodes, half of the bucket, is charged for."""
-        return 5 - (10 - self.quota.debt_ns("k", 2) // SECOND)
+        return 5 - (10 - self.quota.debt_ns("k", TWO) // SECOND)
 
     @property
     def pending(self) -> dict[Any, int]:
@@ -478,7 +480,7 @@ def test_requests_for_keys_of_a_candidate_follow_its_rules() -> None:
     settling = book.ledger.settle(*book.item, 3)
     assert settling is not None
     assert (request.rules, settling.rules) == (candidate, candidate)
-    assert book.ledger.local.policy(book.bucket, "k") == book.quota.policy(2)
+    assert book.ledger.local.policy(book.bucket, "k") == book.quota.policy(TWO)
     book.decided(request, ScriptAnswer(ALLOWED, SECOND, 1, 0))
     assert list(book.ledger.unsettled.not_full()) == [[book.item]]
 
@@ -530,7 +532,7 @@ def test_what_is_decided_here_is_settled_later() -> None:
 def test_the_policy_without_the_store_is_that_of_the_quota() -> None:
     deny, quota = Book("deny"), Book("quota")
     assert deny.ledger.local.policy(deny.bucket, "k") is None
-    assert quota.ledger.local.policy(quota.bucket, "k") == quota.quota.policy(2)
+    assert quota.ledger.local.policy(quota.bucket, "k") == quota.quota.policy(TWO)
 
 
 def test_nobody_need_listen_or_know_regions() -> None:

@@ -15,6 +15,7 @@ from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.local_decisions import NODES_NS, LocalDecisions, took
 from crdtbucket.strong.quota import Quota
 from crdtbucket.strong.redis.script import Arguments
+from crdtbucket.strong.redis.shares import Division
 from crdtbucket.strong.store_rules import RuleBook, Rules
 
 START = 10**12
@@ -32,8 +33,11 @@ class Node:
         self.rules = Rules(Arguments(spec, spec.max_debt), on_outage, self.quota)
         self.nodes = 2
         self.book = RuleBook({self.bucket: self.rules})
-        self.local = LocalDecisions(self.book, lambda: self.nodes, self.table.now, ForkLock())
+        self.local = LocalDecisions(self.book, self.division, self.table.now, ForkLock())
         self.set_time(START)
+
+    def division(self) -> Division:
+        return Division(self.nodes, self.nodes)
 
     def set_time(self, now: int) -> None:
         self.table.set_time(now)
@@ -44,7 +48,7 @@ class Node:
 
     def left(self, nodes: int = 2) -> int:
         """Whole tokens that are left of the quota."""
-        return 10 - self.quota.debt_ns("k", nodes) // SECOND
+        return 10 - self.quota.debt_ns("k", Division(nodes, nodes)) // SECOND
 
     @property
     def counts(self) -> tuple[int, ...]:
@@ -165,7 +169,7 @@ def test_the_quota_of_a_key_is_that_of_its_candidate() -> None:
     quota = Quota(Table(max_keys=16, virtual=True), new, Fraction(1), fleet=False)
     rules = Rules(Arguments(new, new.max_debt), "quota", quota)
     node.book.follow(node.bucket, node.rules, rules)
-    assert node.local.policy(node.bucket, "k") == quota.policy(2)
+    assert node.local.policy(node.bucket, "k") == quota.policy(Division(2, 2))
     assert node.decide(10).allowed
     node.book.follow(node.bucket, node.rules)
     assert node.local.policy(node.bucket, "k") is None

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -38,6 +39,7 @@ def limiter(
     node: str,
     mesh: dict[str, Any] | None = None,
     hash_secret: str | None = None,
+    shared: Path | None = None,
     **degradation: Any,
 ) -> Limiter:
     return Limiter(
@@ -45,6 +47,8 @@ def limiter(
         node=node,
         mesh=None if mesh is None else MeshConfig(listen="127.0.0.1:0", **mesh),
         redis=RedisConfig(url=server.url, deadline=10.0, hash_secret=hash_secret),
+        shared=shared,
+        max_keys=1_000,
         degradation=Degradation(modes=MODES, **degradation),
     )
 
@@ -182,14 +186,15 @@ async def test_the_last_to_come_takes_nothing_that_others_may_grant(server: Serv
     assert got == [500, 500, 0, 0]
 
 
-@pytest.mark.parametrize("calls", [1, 3])
+@pytest.mark.parametrize(("calls", "shares"), [(1, False), (3, False), (1, True), (3, True)])
 async def test_calls_before_others_know_a_newcomer_cost_its_quota_no_more_than_later_ones(
-    server: Server, monkeypatch: pytest.MonkeyPatch, calls: int
+    server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, calls: int, shares: bool
 ) -> None:
     monkeypatch.setattr(registry, "BEAT_NS", 3_600_000_000_000)  # the test says when
+    shared = tmp_path / "table" if shares else None
     async with (
         limiter(server, "n1", fallback_ratio=1) as old,
-        limiter(server, "n2", fallback_ratio=1) as new,
+        limiter(server, "n2", fallback_ratio=1, shared=shared) as new,
     ):
         assert [quota_of(one) for one in (old, new)] == [1_000, 0]
         for _ in range(calls):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from crdtbucket import BucketSpec, CostExceedsCapacity, Mode
+from crdtbucket import Bucket, BucketSpec, CostExceedsCapacity, Mode
 from crdtbucket._core import Table
 from crdtbucket.config import Config
 from crdtbucket.rollout.rollout_plan import RolloutPlan, Stage
@@ -15,6 +15,7 @@ from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from crdtbucket.strong.controller.degradation import Degradation
 from crdtbucket.strong.quota import Quota
 from crdtbucket.strong.redis.script import Arguments
+from crdtbucket.strong.redis.shares import ALONE
 from crdtbucket.strong.store import Store
 from crdtbucket.strong.store_rules import Rules
 from tests.strong.backends import TimedModel
@@ -107,6 +108,41 @@ async def test_a_staged_version_says_what_its_keys_get_in_an_outage() -> None:
         limiter.rollout.advance()
         limiter.rollout.advance()
         assert await bucket.acquire("key-0")
+
+
+async def test_keys_of_a_staged_version_that_holds_less_get_its_share_in_an_outage() -> None:
+    """The keys of the version in force get the share of that, and no key gets two."""
+    with Server() as gone:
+        url = gone.url
+    old, new = BucketSpec("b", 1_000, 1, "1h"), BucketSpec("b", 100, 1, "1h")
+    async with opened(url, old) as limiter:
+        bucket = limiter.bucket("b")
+        limiter.reload(config_of(old, version=1))
+        assert await bucket.acquire("before", 5)
+        stages = RolloutPlan((Stage(percent=50), Stage()))
+        limiter.reload(config_of(new, version=2, rollout=stages))
+        keys = [f"key-{number}" for number in range(10)]
+        moved = {key: bucket.on_candidate(bucket.hash(key)[1]) for key in keys}
+        assert set(moved.values()) == {True, False}
+        for key in keys:
+            share = 10 if moved[key] else 100
+            policy = bucket.fallback_policy(key)
+            assert policy is not None
+            assert policy[0] == share
+            assert await drain(bucket, key) == share
+        limiter.rollout.rollback()
+        for key in keys:
+            assert await drain(bucket, key) == (90 if moved[key] else 0)
+        assert await drain(bucket, "before") == 95
+
+
+async def drain(bucket: Bucket, key: str) -> int:
+    """What the quota of a key grants."""
+    granted = 0
+    while decision := await bucket.acquire(key):
+        granted += 1
+    assert decision.remaining == 0
+    return granted
 
 
 async def test_buckets_come_and_go(server: Server) -> None:
@@ -207,7 +243,7 @@ def test_a_quota_keeps_what_it_charged_through_changes() -> None:
     for change in range(6):
         quota = Quota(table, (plain, odd)[change % 2], Fraction(1, 10), fleet=False)
         if change < 2:
-            quota.charge("k", 10, 1)
-        decision = quota.take("k", 1, 1)
+            quota.charge("k", 10, ALONE)
+        decision = quota.take("k", 1, ALONE)
         assert decision is not None
         assert not decision

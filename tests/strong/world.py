@@ -13,6 +13,7 @@ from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.ledger import Ledger
 from crdtbucket.strong.quota import Quota
 from crdtbucket.strong.redis.script import Arguments, ScriptAnswer
+from crdtbucket.strong.redis.shares import Division
 from crdtbucket.strong.store_names import StoreNames
 from crdtbucket.strong.store_request import StoreRequest
 from crdtbucket.strong.store_rules import RuleBook, Rules
@@ -53,7 +54,7 @@ class StrongNode:
             sim.table,
             StoreNames(sim.table, sim.node.roster, sim.name),
             RuleBook({self.bucket: Rules(self.arguments, on_outage, quota)}),
-            nodes=sim.node.members.known,
+            division=lambda: Division(known := sim.node.members.known(), known),
         )
         sim.node.subscribe(entries_without_store=self.ledger.unsettled.push)
         self.in_flight: list[KeyInFlight] = []

@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib.resources import files
 
 from crdtbucket._core import Table
@@ -22,6 +21,7 @@ from crdtbucket.strong.redis.redis_connection import RedisConnection, ask
 from crdtbucket.strong.redis.regions import Regions
 from crdtbucket.strong.redis.replicated import arguments_of
 from crdtbucket.strong.redis.resp import RedisErrorReply
+from crdtbucket.strong.redis.shares import NOTHING, Division, WantedShare
 
 SOURCE = files("crdtbucket.strong.redis").joinpath("registry.lua").read_text(encoding="utf-8")
 BEAT_NS = 5 * NS_PER_SECOND
@@ -34,25 +34,8 @@ FORGOTTEN_S = 3_600
 Redis' clock must have changed."""
 WHOLE = 1_000_000_000
 """The sum of all shares."""
-NOTHING = 2**62
-"""A number of processes so large that no share is left for each."""
 PROBED = BucketSpec("probe", 1_000, 1_000)
 PROBE_MS = 60_000
-
-
-@dataclass(frozen=True)
-class WantedShare:
-    """The share of every limit that a process would grant while Redis is unreachable."""
-
-    ratio: float = 0.1
-    """The share that its settings give it."""
-    fleet: bool = False
-    """Whether that is the share of all processes together."""
-    least: int = 1
-    """The least number of processes that it assumes."""
-    group: int = 0
-    """A number for the processes that grant one share together, as they share a table of quotas; 0:
-    this process alone."""
 
 
 class Registry:
@@ -86,8 +69,11 @@ class Registry:
         self._elsewhere = elsewhere
         self._probe = arguments_of(PROBED, 0, regions, PROBE_MS)
         self._print = fingerprint(table.hash_key)
-        self._granted: tuple[int, WantedShare] | None = None
+        self._granted: int | None = None
         self._shown = b""
+        self._answered_at: int | None = None
+        self._lost_until = -(2**62)
+        """Until when (local ns) others may be missing in the list, and still use their shares."""
         self._complained = ""
         self._due = 0
 
@@ -105,22 +91,26 @@ class Registry:
         """Seconds until this process has to write itself into the list again."""
         return max(0, self._due - self._table.now()) / NS_PER_SECOND
 
-    def sharing(self, known: int, doubt: bool = True) -> int:
-        """The number of processes among which every limit is divided when Redis is gone; `known`:
-        nodes of the mesh. It is larger than the true number while other processes do not know this
-        one yet, since they would grant its part; without `doubt` it never is.
-        """
+    def division(self, known: int) -> Division:
+        """Among how many processes every limit is divided when Redis is gone; `known`: nodes of the
+        mesh. This process is in doubt while others do not know it yet, since they would grant its
+        part."""
         wish = self._wish()
-        nodes = max(known, self.processes, wish.least)
-        if self._granted is None or not doubt:
+        usual = max(known, self.processes, wish.least)
+        return Division(self._doubted(usual, wish), usual)
+
+    def _doubted(self, nodes: int, wish: WantedShare) -> int:
+        """The number of processes, or a larger one while that leaves a share of which others may
+        still grant a part. A share that is wished since Redis was last asked is no larger than the
+        one that Redis has granted."""
+        if self._granted is None:
             return nodes
-        share, asked = self._granted
-        most = round(asked.ratio * WHOLE)
-        fair = most // nodes if asked.fleet else min(most, WHOLE // nodes)
+        share, most = self._granted, round(wish.ratio * WHOLE)
+        fair = most // nodes if wish.fleet else min(most, WHOLE // nodes)
         if share >= fair:
             return nodes
         # The number of processes that gives a share which is not larger, by the rule of the quota.
-        return max(nodes, -(-(most if asked.fleet else WHOLE) // share)) if share else NOTHING
+        return max(nodes, -(-(most if wish.fleet else WHOLE) // share)) if share else NOTHING
 
     async def beat(self, connection: RedisConnection) -> bool:
         """Writes this process to the list and counts the others. Returns whether that went well; a
@@ -155,22 +145,23 @@ class Registry:
         return script.owner_name(self._table.epochs.running, self.node)
 
     async def _show(self, connection: RedisConnection) -> None:
-        wish, using = self._wish(), 0 if self._granted is None else self._granted[0]
+        wish, using, now = self._wish(), self._granted or 0, self._table.now()
         field = self._field
-        if self._shown not in (b"", field):  # the field of an earlier epoch, which grants nothing
-            await ask(connection, "HDEL", self.name, self._shown)
-        self._shown = field
+        since = -1 if self._answered_at is None else (now - self._answered_at) // NS_PER_SECOND
+        since = -2 if now < self._lost_until else since
         group = f"{wish.group or self._table.epochs.running:016x}"
         numbers = (using, wish.least, round(wish.ratio * WHOLE), int(wish.fleet), GONE_S)
-        more = (FORGOTTEN_S, group, self.processes - self.here)
-        words = (SOURCE, 1, self.name, field, self._print, *numbers, *more)
+        more = (FORGOTTEN_S, group, self.processes - self.here, self._shown or field, since)
+        words = (SOURCE, 1, self.name, field, self._print, *numbers, *more, self.here)
         reply = await ask(connection, "EVAL", *words)
-        self.here, share, first, other = _checked(reply)
-        self.seen = True
+        self.here, share, first, other, lost = _checked(reply)
+        self.seen, self._shown, self._answered_at = True, field, now
+        if lost:
+            self._lost_until = now + GONE_S * NS_PER_SECOND
         if self._granted is not None and share < using:
             # Processes that wait for the share of this one get it as soon as this is written.
             self._due = self._table.now()
-        self._granted = share, wish
+        self._granted = share
         self.conflict = self._reason(first, other) if first else ""
 
     def _reason(self, first: bytes, other: bytes) -> str:
@@ -190,12 +181,12 @@ class Registry:
         return self._probe, script.ScriptCall(name, 1, owner, 0, 1, 0, 0, 0, None)
 
 
-def _checked(reply: object) -> tuple[int, int, bytes, bytes]:
+def _checked(reply: object) -> tuple[int, int, bytes, bytes, int]:
     """The answer of the script. Raises `RedisReplyError` for anything else."""
-    if isinstance(reply, list) and len(reply) == 4:
-        processes, share, first, other = reply
-        numbers = type(processes) is int and type(share) is int
+    if isinstance(reply, list) and len(reply) == 5:
+        processes, share, first, other, lost = reply
+        numbers = all(type(one) is int for one in (processes, share, lost))
         texts = all(isinstance(one, bytes) and len(one) <= 1_024 for one in (first, other))
         if numbers and texts and processes >= 1 and 0 <= share <= WHOLE:
-            return processes, share, first, other
+            return processes, share, first, other, lost
     raise RedisReplyError(f"the list of processes was answered with {clipped(reply)}")

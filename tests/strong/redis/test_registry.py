@@ -8,6 +8,7 @@ import itertools
 import logging
 from collections.abc import AsyncIterator
 from fractions import Fraction
+from functools import partial
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,19 +16,14 @@ from hypothesis import strategies as st
 
 from crdtbucket._core import Table
 from crdtbucket.base.address import Address
+from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.hashing import key_of
 from crdtbucket.strong.redis import registry as module
 from crdtbucket.strong.redis import script, topology
 from crdtbucket.strong.redis.access import Access
 from crdtbucket.strong.redis.redis_connection import RedisConnection, ask
-from crdtbucket.strong.redis.registry import (
-    BEAT_NS,
-    FORGOTTEN_S,
-    GONE_S,
-    NOTHING,
-    Registry,
-    WantedShare,
-)
+from crdtbucket.strong.redis.registry import BEAT_NS, FORGOTTEN_S, GONE_S, Registry
+from crdtbucket.strong.redis.shares import NOTHING, Division, WantedShare
 from tests.strong.fake_server import fake, friendly
 from tests.strong.redis_server import Server
 
@@ -108,7 +104,7 @@ async def test_who_leaves_is_not_counted(connection: RedisConnection) -> None:
     await other.leave(connection)
     await beat(connection, one)
     assert one.processes == 1
-    assert one.sharing(1) == 1
+    assert one.division(1).nodes == 1
 
 
 async def test_who_is_silent_is_not_counted_and_then_forgotten(connection: RedisConnection) -> None:
@@ -150,7 +146,7 @@ async def test_a_beat_is_due_every_five_seconds(connection: RedisConnection) -> 
 
 def granted(one: Registry, ratio: Fraction, *, fleet: bool) -> Fraction:
     """The share of every limit that a process grants, by the rule of the quota."""
-    nodes = one.sharing(1)
+    nodes = one.division(1).nodes
     if nodes == NOTHING:  # the price of one token is more than any bucket holds
         return Fraction(0)
     return ratio / nodes if fleet else min(ratio, Fraction(1, nodes))
@@ -167,7 +163,7 @@ wishes = st.builds(
 @given(
     st.lists(wishes, min_size=1, max_size=14),
     st.lists(
-        st.tuples(st.integers(0, 13), st.sampled_from(["beat", "beat", "lost", "leave"])),
+        st.tuples(st.integers(0, 13), st.sampled_from(["beat", "beat", "lost", "leave", "reload"])),
         max_size=60,
     ),
 )
@@ -175,14 +171,15 @@ wishes = st.builds(
 def test_all_shares_together_are_never_more_than_the_whole(
     server: Server, asked: list[WantedShare], ops: list[tuple[int, str]]
 ) -> None:
-    """This holds at any moment, whatever answers are lost; it counts all that ever came and have
-    not left."""
+    """This holds at any moment, whatever answers are lost and settings are reloaded; it counts all
+    that ever came and have not left."""
 
     async def run() -> None:
         connection = await RedisConnection.open(Address(server.host, server.port), Access(), 5.0)
-        at, several = prefix(), []
-        for number, wish in enumerate(asked):
-            several.append(Registry(at, f"n{number}", table(), lambda wish=wish: wish))
+        at, several, wishes = prefix(), [], list(asked)
+        for number in range(len(asked)):
+            wish = partial(wishes.__getitem__, number)
+            several.append(Registry(at, f"n{number}", table(), wish))
         there: set[int] = set()
         try:
             for place, what in ops:
@@ -193,13 +190,15 @@ def test_all_shares_together_are_never_more_than_the_whole(
                     several[number] = Registry(at, f"n{number}", table(), one._wish)
                     there.discard(number)
                     continue
-                if what == "beat":
+                if what == "reload":
+                    wishes[number] = asked[(asked.index(wishes[number]) + 1) % len(asked)]
+                elif what == "beat":
                     await beat(connection, one)
                     there.add(number)
                 else:
                     await lose_the_answer(connection, one)
                 shares = [
-                    granted(several[i], Fraction(str(asked[i].ratio)), fleet=asked[i].fleet)
+                    granted(several[i], Fraction(str(wishes[i].ratio)), fleet=wishes[i].fleet)
                     for i in there
                 ]
                 assert sum(shares) <= 1
@@ -213,7 +212,9 @@ async def lose_the_answer(connection: RedisConnection, one: Registry) -> None:
     """The script runs, and its answer is lost."""
     before = dict(vars(one))
     await beat(connection, one)
-    vars(one).update({name: before[name] for name in ("_granted", "here", "seen")})
+    vars(one).update(
+        {name: before[name] for name in ("_granted", "here", "seen", "_shown", "_answered_at")}
+    )
 
 
 async def test_a_share_is_given_up_when_peers_know_of_the_change_and_not_before(
@@ -224,7 +225,7 @@ async def test_a_share_is_given_up_when_peers_know_of_the_change_and_not_before(
     await beat(connection, one, other)
     await lose_the_answer(connection, one)  # it goes on with all
     await beat(connection, other)
-    assert (one.sharing(1), other.sharing(1)) == (1, NOTHING)
+    assert (one.division(1).nodes, other.division(1).nodes) == (1, NOTHING)
 
 
 async def test_shares_are_even_once_all_know_of_each_other(
@@ -233,10 +234,79 @@ async def test_shares_are_even_once_all_know_of_each_other(
     at = prefix()
     several = [Registry(at, "web", table(), lambda: WantedShare(0.1)) for _ in range(12)]
     await beat(connection, *several)
-    assert [one.sharing(1) for one in several[10:]] == [NOTHING, NOTHING]
+    assert [one.division(1).nodes for one in several[10:]] == [NOTHING, NOTHING]
     for _ in range(3):
         await beat(connection, *several)
-    assert {one.sharing(1) for one in several} == {12}
+    assert {one.division(1).nodes for one in several} == {12}
+
+
+@pytest.mark.parametrize("shift", [None, -120, FORGOTTEN_S + 120])
+async def test_a_list_that_redis_has_lost_or_whose_clock_jumps_gives_nobody_a_larger_share(
+    connection: RedisConnection, shift: int | None
+) -> None:
+    """`shift`: of the times in the list (s); None: Redis lost it. The other one is cut off, and
+    goes on with its half; nothing is kept for it when it was silent for a minute."""
+    at, clock = prefix(), table()
+    one = Registry(at, "a", clock, lambda: WantedShare(1.0))
+    other = Registry(at, "b", table(), lambda: WantedShare(1.0))
+    for _ in range(3):
+        await beat(connection, one, other)
+    if shift is None:
+        await ask(connection, "DEL", one.name)
+    else:
+        for field, (seen, *rest) in (await fields(connection, one)).items():
+            text = b" ".join((b"%d" % (int(seen) + shift), *rest))
+            await ask(connection, "HSET", one.name, field, text)
+    for now in (0, 25, 50):
+        clock.set_time(now * NS_PER_SECOND)
+        await beat(connection, one)
+        assert [each.division(1) for each in (one, other)] == [Division(2, 2)] * 2
+    for now in (GONE_S, GONE_S + 5):
+        clock.set_time(now * NS_PER_SECOND)
+        await beat(connection, one)
+    assert one.division(1) == Division(1, 1)
+
+
+async def test_an_epoch_that_ends_frees_its_share_for_the_next_one_alone(
+    connection: RedisConnection,
+) -> None:
+    at, clock = prefix(), table()
+    one = Registry(at, "a", clock, lambda: WantedShare(1.0))
+    await beat(connection, one)
+    clock.epochs.open(4711)
+    await beat(connection, one)
+    assert one.division(1) == Division(1, 1)
+    clock.epochs.open(4713)
+    await lose_the_answer(connection, one)
+    await beat(connection, one)
+    assert one.division(1) == Division(1, 1)
+    assert list(await fields(connection, one)) == [one._field]
+
+
+@pytest.mark.parametrize("fleet", [False, True])
+async def test_a_share_that_is_raised_without_redis_waits_for_redis(
+    connection: RedisConnection, fleet: bool
+) -> None:
+    """The first one does not know of the other one yet, which came after its beat."""
+    at, ratio = prefix(), 0.1
+    one, other = (
+        Registry(at, name, table(), lambda: WantedShare(ratio, fleet)) for name in ("a", "b")
+    )
+
+    def together() -> Fraction:
+        return sum(
+            (granted(each, Fraction(str(ratio)), fleet=fleet) for each in (one, other)), Fraction(0)
+        )
+
+    await beat(connection, one, other)
+    before = together()
+    ratio = 1.0
+    assert together() <= min(1, before + Fraction(1, 10**6))
+    for _ in range(3):
+        await beat(connection, one, other)
+    assert together() == 1
+    ratio = 0.01
+    assert together() <= Fraction(2, 100)
 
 
 async def test_processes_that_share_their_quotas_are_one(connection: RedisConnection) -> None:
@@ -251,12 +321,12 @@ async def test_processes_that_share_their_quotas_are_one(connection: RedisConnec
     several = [one for host in hosts for one in host]
     for _ in range(3):
         await beat(connection, *several)
-    assert {(one.processes, one.sharing(1)) for one in several} == {(2, 2)}
+    assert {(one.processes, one.division(1).nodes) for one in several} == {(2, 2)}
     for one in hosts[1]:
         await one.leave(connection)
     for _ in range(2):
         await beat(connection, *hosts[0])
-    assert {one.sharing(1) for one in hosts[0]} == {1}
+    assert {one.division(1).nodes for one in hosts[0]} == {1}
 
 
 async def test_who_gives_up_a_share_writes_that_at_once(connection: RedisConnection) -> None:
@@ -265,13 +335,13 @@ async def test_who_gives_up_a_share_writes_that_at_once(connection: RedisConnect
     await beat(connection, one)
     assert not one.due()
     await beat(connection, other)
-    assert other.sharing(1) == NOTHING
+    assert other.division(1).nodes == NOTHING
     await beat(connection, one)
-    assert one.sharing(1) == 2
+    assert one.division(1).nodes == 2
     assert one.due()
     await beat(connection, one, other)
     assert not one.due()
-    assert (one.sharing(1), other.sharing(1)) == (2, 2)
+    assert (one.division(1).nodes, other.division(1).nodes) == (2, 2)
 
 
 @pytest.mark.parametrize("fleet", [False, True])
@@ -279,11 +349,11 @@ async def test_as_many_are_reckoned_with_as_are_expected(
     connection: RedisConnection, fleet: bool
 ) -> None:
     one = Registry(prefix(), "a", table(), lambda: WantedShare(0.5, fleet, 20))
-    assert one.sharing(1) == 20  # before Redis was ever met
-    assert one.sharing(30) == 30
+    assert one.division(1).nodes == 20  # before Redis was ever met
+    assert one.division(30).nodes == 30
     await beat(connection, one)
     assert one.processes == 1
-    assert (one.sharing(1), one.sharing(30)) == (20, 30)
+    assert (one.division(1).nodes, one.division(30).nodes) == (20, 30)
 
 
 # ---- processes that hash otherwise ----
@@ -336,15 +406,16 @@ WRONG = {
     "empty": b"*0\r\n",
     "null": b"*-1\r\n",
     "a_number": b":1\r\n",
-    "short": answered(b":1", b":1", EMPTY),
-    "long": answered(b":1", b":1", EMPTY, EMPTY, EMPTY),
-    "no_processes": answered(b":0", b":1", EMPTY, EMPTY),
-    "more_than_the_whole": answered(b":1", b":1000000001", EMPTY, EMPTY),
-    "negative_share": answered(b":1", b":-1", EMPTY, EMPTY),
-    "text_for_a_number": answered(b"$1\r\n1", b":1", EMPTY, EMPTY),
-    "number_for_a_text": answered(b":1", b":1", b":1", EMPTY),
-    "null_for_a_text": answered(b":1", b":1", b"$-1", EMPTY),
-    "long_text": answered(b":1", b":1", b"$1025\r\n" + b"x" * 1025, EMPTY),
+    "short": answered(b":1", b":1", EMPTY, EMPTY),
+    "long": answered(b":1", b":1", EMPTY, EMPTY, b":0", b":0"),
+    "no_processes": answered(b":0", b":1", EMPTY, EMPTY, b":0"),
+    "more_than_the_whole": answered(b":1", b":1000000001", EMPTY, EMPTY, b":0"),
+    "negative_share": answered(b":1", b":-1", EMPTY, EMPTY, b":0"),
+    "text_for_a_number": answered(b"$1\r\n1", b":1", EMPTY, EMPTY, b":0"),
+    "number_for_a_text": answered(b":1", b":1", b":1", EMPTY, b":0"),
+    "text_for_the_last": answered(b":1", b":1", EMPTY, EMPTY, EMPTY),
+    "null_for_a_text": answered(b":1", b":1", b"$-1", EMPTY, b":0"),
+    "long_text": answered(b":1", b":1", b"$1025\r\n" + b"x" * 1025, EMPTY, b":0"),
     "loading": b"-LOADING it loads\r\n",
     "replica": b"-READONLY no\r\n",
     "garbage": b"\x00\x01\r\n",
