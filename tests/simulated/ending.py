@@ -252,7 +252,7 @@ class Ending:
             return  # it owes what older nodes keep for silent ones
         least = self.books.slowest[place].level(self.mesh.now_ns)
         lag = self.plan.gossip_interval + 4 * self.plan.one_way
-        kept = kept_for_the_dead(self.plan, self.mesh.now_ns / SECOND)
+        kept = kept_for_the_dead(self.plan, self.view.ever_silent, self.mesh.now_ns / SECOND)
         # In overload, both sides charge what each has refilled by itself before a new process was
         # linked.
         kept += self.mesh.unlinked_ns / SECOND

@@ -54,6 +54,9 @@ class View:
         self.first = -1
         """When something first happened, ns."""
         self.gone_silently: set[str] = set()
+        """Nodes that do not run, of which some others cannot know that they have ended."""
+        self.ever_silent: set[str] = set()
+        """All that were among these at some time, also if they have begun again."""
         self._ended: dict[str, int] = {}
         """When nodes ended, ns."""
         self._empty: dict[str, int] = {}
@@ -113,6 +116,7 @@ class View:
             ways = {name for way in args[1] for name in way}
             lately = [name for name, at in self._ended.items() if now - at < ENDED_NS]
             self.gone_silently |= ways.intersection(lately)
+        self.ever_silent |= self.gone_silently
 
     def _goes(self, what: str, name: str, ends: bool = True) -> None:
         now = self.mesh.now_ns
@@ -201,11 +205,26 @@ class View:
 
     def _are_most(self, name: str) -> bool:
         """Whether the nodes that run without this one, which goes now, may declare the dead ones
-        dead: they are more than all whose places are empty, or only one place is."""
+        dead: they are more than all whose places are empty, or only one place is. If this one was
+        all that linked some of them with the others, each part misses the others as well."""
         now, forget = self.mesh.now_ns, self.plan.forget_after * SECOND
-        missing = sum(now - at < forget for at in self._empty.values())
-        up = sum(node.up for other, node in self.mesh.nodes.items() if other != name)
-        return missing <= 1 or up > missing
+        empty = sum(now - at < forget for at in self._empty.values())
+        up = {other for other, node in self.mesh.nodes.items() if node.up} - {name}
+        for one in up:
+            part = self._linked_part(one, up)
+            missing = empty + len(up) - len(part)
+            if missing > 1 and len(part) <= missing:
+                return False
+        return True
+
+    def _linked_part(self, start: str, up: Collection[str]) -> set[str]:
+        """Those of the running nodes `up` to which links lead from this one, cut or not."""
+        found, waiting = {start}, [start]
+        while waiting:
+            more = {one for one in self.mesh.peers(waiting.pop()) if one in up} - found
+            found |= more
+            waiting += more
+        return found
 
     def components(self) -> list[list[str]]:
         """The running nodes in parts; the nodes of a part see each other, perhaps by relays."""
