@@ -243,8 +243,6 @@ class Ending:
             return  # a refund is worth less where the bucket has been full since
         if not self.plan.complete or self.plan.loss[0] or self.plan.has("cut", "pause", "stall"):
             return  # late takes are charged even if they have refilled meanwhile
-        if self.plan.forget_after < 900 and not self.plan.has("save"):
-            return  # what a forgotten node may have taken is charged
         if self.plan.storm and self.plan.has("return"):
             return  # a new process that asks for much owes all that it took before it was linked
         began = {e.args[0] for e in self.plan.events if e.what in ("come", "return")}

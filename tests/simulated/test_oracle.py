@@ -175,21 +175,22 @@ def test_room_is_kept_for_each_that_died_until_it_is_given_up_or_begins_anew(
 
 
 @pytest.mark.parametrize(
-    ("size", "events"),
+    ("size", "forget_after", "events"),
     [
-        (3, (die(500.0, "n1"), die(501.0, "n2"))),
-        (3, (die(700.0, "n1"), die(701.0, "n2"), COMES._replace(at=1200.0))),
+        (3, 900.0, (die(500.0, "n1"), die(501.0, "n2"))),
+        (3, 300.0, (die(500.0, "n1"), die(501.0, "n2"))),
+        (3, 900.0, (die(700.0, "n1"), die(701.0, "n2"), COMES._replace(at=1200.0))),
         # All that links the others with each other is gone.
-        (2, (Event(200.0, "come", ("m0", ("n1",), 0.0)), die(500.0, "n1"))),
+        (2, 900.0, (Event(200.0, "come", ("m0", ("n1",), 0.0)), die(500.0, "n1"))),
     ],
 )
 def test_who_sees_too_few_to_declare_the_dead_dead_owes_what_it_kept_for_them_and_little_more(
-    monkeypatch: pytest.MonkeyPatch, size: int, events: tuple[Event, ...]
+    monkeypatch: pytest.MonkeyPatch, size: int, forget_after: float, events: tuple[Event, ...]
 ) -> None:
     plan = replace(draw(1961292), nodes=names(size), clocks=((0.0, 0.0),) * size, events=events)
     plan = replace(plan, linked=tuple(combinations(plan.nodes, 2)), scattered=0.0)
     plan = replace(plan, phases=(Phase(0.0, 5.0, (0.0, 1.0, 0.0)),), endings=())
-    plan = replace(plan, seconds=1500.0, gossip_interval=10.0)
+    plan = replace(plan, seconds=1500.0, gossip_interval=10.0, forget_after=forget_after)
     assert run(plan).oracle.view.ever_silent
     monkeypatch.setattr(
         "tests.simulated.ending.kept_for_the_dead", lambda *args: 0.7 * kept_for_the_dead(*args)
