@@ -200,13 +200,13 @@ def test_who_sees_too_few_to_declare_the_dead_dead_owes_what_it_kept_for_them_an
 
 
 @pytest.mark.parametrize(("links", "silently"), [("AB BC", {"B"}), ("AB BC AC", set())])
-def test_who_linked_the_others_with_each_other_and_dies_has_gone_silently(
+def test_who_alone_linked_the_others_and_dies_leaves_too_few_to_know(
     links: str, silently: set[str]
 ) -> None:
     mesh = Network("ABC", [draw(0).main], linked=links.split(), seed=1)
     view = View(draw(0), mesh)
     view.happens("die", ("B", True))
-    assert view.gone_silently == silently
+    assert (view.ever_silent, view.gone_silently) == (silently, set())
 
 
 def test_the_take_with_which_a_window_begins_counts_once() -> None:
