@@ -553,16 +553,23 @@ MUTATIONS = (
         "what_room_for_another_peer_hides_is_forgotten",
         "core",
         "    if (UNLIKELY(p.far > 0)) {\n        i128 owed",
-        "    if (UNLIKELY(t->silence_ended > cold->rated_ns))\n        forget_taken(t, e);\n"
+        "    if (UNLIKELY(t->silence_ended > cold->rated_ns))\n        forget_times(t, e);\n"
         "    if (UNLIKELY(p.far > 0)) {\n        i128 owed",
         suite("simulated/test_pauses", "bursts_of_three"),
     ),
     Mutation(
         "takes_of_a_smaller_limit_are_worth_more_under_a_larger_one",
         "core",
-        "    forget_taken(t, e);\n    rewrite_end(t);\n",
+        "    forget_times(t, e);\n    rewrite_end(t);\n",
         "    rewrite_end(t);\n",
         suite("simulated/test_pauses", "larger_limit"),
+    ),
+    Mutation(
+        "what_a_peer_stated_at_another_rate_is_agreed_on",
+        "core",
+        "r->taken_until = r->peer = 0;",
+        "r->taken_until = 0;",
+        suite("mesh/test_guaranteed_share", "slower_limit"),
     ),
     Mutation(
         "what_is_noted_after_a_jump_is_refilled_as_much_later",

@@ -86,12 +86,13 @@ COLD static i128 taken_lately(const table_t *t, uint32_t e, const definition_t *
     return units > 0 ? units : 0;
 }
 
-/* Drops the noted takes, since the definition is another one. */
-static inline void forget_taken(table_t *t, uint32_t e)
+/* Drops the noted takes, and what a peer advertised: both are times at the rate of a definition,
+ * which is another one now. */
+static inline void forget_times(table_t *t, uint32_t e)
 {
     struct remembered *r = remembered_held(t, e);
     if (r)
-        r->taken_until = 0;
+        r->taken_until = r->peer = 0;
 }
 
 /* Notes that tokens came back, which were taken here or by a peer. */

@@ -117,7 +117,7 @@ static void redefine(table_t *t, uint32_t e, uint32_t bucket, int64_t now)
     j->base = base_for(new, units, net_of(j->word), now);
     t->cold[e].behind = 0;
     t->cold[e].owed = 0;
-    forget_taken(t, e);
+    forget_times(t, e);
     rewrite_end(t);
 }
 
