@@ -50,7 +50,7 @@ static i128 predicted_debt(const struct debt_notes *notes, const definition_t *d
 }
 
 /* The notes about the key of this entry; NULL while there are none. */
-static inline struct debt_notes *debt_notes_held(const table_t *t, uint32_t e)
+COLD static struct debt_notes *debt_notes_held(const table_t *t, uint32_t e)
 {
     struct debt_notes *notes =
         t->debt_notes && t->debt_notes_at[e] ? &t->debt_notes[t->debt_notes_at[e]] : NULL;
