@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
 from tests.core.pair import send, send_all
-from tests.core.test_apart import TOKEN, Beside
+from tests.core.test_apart import SPEC, TOKEN, Beside
 
 
 class GivenUp(Beside):
@@ -50,6 +54,19 @@ def test_takes_of_who_was_given_up_are_charged_beyond_what_was_kept_for_it() -> 
     assert apart.owed() == 150
     assert apart.third_takes(80) == 0
     assert apart.third_takes(80) == 160 - (apart.kept - 20)  # 20 have been refilled
+
+
+@pytest.mark.parametrize("faster", [1, 10])
+def test_what_was_kept_for_who_was_given_up_pays_for_no_more_under_a_faster_limit(
+    faster: int,
+) -> None:
+    """It is the same number of tokens, which are refilled sooner."""
+    apart = GivenUp()
+    for peer in (apart.a, apart.b, apart.third):
+        peer.bucket.define(replace(SPEC, refill_rate=faster * SPEC.refill_rate))
+    apart.a.bucket.settle("k", 1)
+    apart.third_takes(160)
+    assert apart.owed() * faster >= 151 + 160 - apart.kept
 
 
 def test_what_was_kept_for_who_was_given_up_is_refilled_like_any_debt() -> None:

@@ -32,6 +32,10 @@ class Alone:
             one.link("A")
         self.mesh.advance(1.0)
 
+    def define(self, rate: int) -> None:
+        self.node.table.set_time(self.others[0].local("A"))
+        self.node.bucket("api").define(BucketSpec("api", C, rate))
+
     def state(self, taken: int, rates: tuple[int, int], debt_ns: int = 1) -> None:
         for one in self.others:
             row = (one.name, one.epoch, 1, taken, 0)
@@ -217,6 +221,23 @@ def test_a_debt_that_came_after_two_peers_agreed_is_not_lowered() -> None:
     assert 9 <= alone.node.peek("api", "k").remaining <= 10
     bad.state("A", alone.key, 1, shown)
     assert alone.node.peek("api", "k").remaining <= 10 + C // 20
+
+
+def test_what_a_peer_stated_under_a_slower_limit_is_no_agreement_under_a_faster_one() -> None:
+    """Some tokens less were as many seconds as a bad one needs to wipe out ten times as much."""
+    alone = Alone(3)
+    honest, hot, bad = alone.others
+    alone.define(2)
+    alone.node.take("api", "k", 10)
+    ((generation, taken, refunded),) = alone.node.bucket("api").columns("k").values()
+    shown = [("A", alone.node.table.epochs.running, generation, taken, refunded)]
+    honest.state("A", alone.key, 1, shown)
+    alone.define(R)
+    shown.append((hot.name, hot.epoch, 1, 90, 0))
+    hot.state("A", alone.key, 10**12, shown)
+    before = alone.node.peek("api", "k").remaining
+    bad.state("A", alone.key, 1, shown)
+    assert before <= alone.node.peek("api", "k").remaining <= before + C // 20
 
 
 @pytest.mark.slow

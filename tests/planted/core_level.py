@@ -567,9 +567,16 @@ MUTATIONS = (
     Mutation(
         "takes_of_a_smaller_limit_are_worth_more_under_a_larger_one",
         "core",
-        "    forget_taken(t, e);\n    rewrite_end(t);\n",
-        "    rewrite_end(t);\n",
+        "    forget_taken(t, e);\n    forget_proposal(t, e);\n    rewrite_end(t);\n",
+        "    forget_proposal(t, e);\n    rewrite_end(t);\n",
         suite("simulated/test_pauses", "larger_limit"),
+    ),
+    Mutation(
+        "what_a_peer_stated_at_another_rate_is_agreed_on",
+        "core",
+        "    forget_proposal(t, e);\n    rewrite_end(t);\n",
+        "    rewrite_end(t);\n",
+        suite("mesh/test_guaranteed_share", "slower_limit"),
     ),
     Mutation(
         "what_is_noted_after_a_jump_is_refilled_as_much_later",

@@ -791,6 +791,13 @@ MUTATIONS = (
         suite("core/test_given_up", "covers_nothing"),
     ),
     Mutation(
+        "what_was_kept_at_another_rate_covers_more",
+        "core",
+        "    if (UNLIKELY(notes->definition_hash != under))",
+        "    if (UNLIKELY(notes->definition_hash != under && !under))",
+        suite("core/test_given_up", "faster_limit"),
+    ),
+    Mutation(
         "what_was_kept_covers_takes_again_and_again",
         "core",
         "    notes->given_up_until -= (int64_t)units_to_ns(d, charged);",

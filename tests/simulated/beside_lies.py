@@ -39,6 +39,9 @@ class Time(NamedTuple):
     state: State
     largest: BucketSpec
     """The largest capacity, rate and debt of all definitions in force."""
+    ceiling: int
+    """The most tokens that a node could owe when it began; a reload keeps a larger ceiling until
+    what was owed before must have refilled."""
     window: Window
     forgiven: int
     """What the nodes had dropped at the ceiling when it began."""
@@ -95,14 +98,15 @@ class BesideLies:
             groups = self._cliques(state) if state.settled else [[name] for name in self._up()]
             largest = self._largest(state)
             window = self._window(largest, max(1, len(groups)))
-            self._time = Time(groups, state, largest, window, self._forgiven())
+            ceiling = self._ceiling(largest)
+            self._time = Time(groups, state, largest, ceiling, window, self._forgiven())
         return self._time
 
     def took(self, tokens: int) -> None:
         """A node admitted calls of the main bucket."""
         if not tokens:
             return
-        groups, state, largest, window, forgiven = self.time
+        groups, state, largest, _, window, forgiven = self.time
         window.give(tokens, self.mesh.now_ns)
         most = window.unseen + self._at_once(self.time)
         most += 0.1 * largest.capacity + self.plan.cost * self._nodes
@@ -152,6 +156,11 @@ class BesideLies:
             max_debt=max(spec.max_debt for spec in specs),
         )
 
+    def _ceiling(self, largest: BucketSpec) -> int:
+        buckets = [self.mesh.nodes[name].buckets["main"] for name in self._up()]
+        kept = max((one.spec.capacity + one.max_debt for one in buckets), default=0)
+        return max(kept, largest.capacity + self.plan.most_debt(largest))
+
     def _cliques(self, state: State) -> list[list[str]]:
         """The running nodes in few groups, in each of which all are connected."""
         groups: list[list[str]] = []
@@ -187,15 +196,14 @@ class BesideLies:
         """What nodes believe at once of debts that are said to be lower, what they take out of the
         room that they keep for silent members, and what those have that forgive more."""
         plan, spec, groups = self.plan, time.largest, len(time.groups)
-        ceiling = spec.capacity + plan.most_debt(spec)
         # A process that has met nobody else believes the only other member as it believes two.
         alone = not (time.state.settled and groups == 1) and plan.has("come", "return")
         several = plan.bad > 1 or len(plan.nodes) == 1 or alone
         nodes = [self.mesh.nodes[name] for name in self._up()]
         room = max((node.buckets["main"].credit("key") for node in nodes), default=0.0)
         smaller = sum(one.capacity for one in time.state.specs) - spec.capacity
-        each = plan.bad / FIFTHS * spec.capacity + min(ceiling, room) + max(0, smaller)
-        return groups * each + several * self._nodes * ceiling
+        each = plan.bad / FIFTHS * spec.capacity + min(time.ceiling, room) + max(0, smaller)
+        return groups * each + several * self._nodes * time.ceiling
 
     def _forgiven(self) -> int:
         up = (self.mesh.nodes[name] for name in self._up())

@@ -1,35 +1,44 @@
-"""What the other nodes charge for nodes that died without an end of their connections."""
+"""What the other nodes charge for nodes that died, until they are given up."""
 
 from __future__ import annotations
 
-from tests.simulated.plan import Plan
+from collections.abc import Collection
+
+from tests.simulated.plan import Event, Plan
 from tests.simulated.view import ENDED_NS
 
-SECOND = 10**9
+ENDED = ENDED_NS / 10**9
+"""Seconds until all others know of a node that has ended, if they are enough."""
 
 
-def kept_for_the_dead(plan: Plan, now: float) -> float:
+def kept_for_the_dead(plan: Plan, silently: Collection[str], now: float) -> float:
     """For how long (s) dead nodes were thought to be running, if they have been given up or have
     started again since: what they may have taken in that time is charged. All nodes that are silent
     at a time are thought to take no more than the limit together.
 
-    Nobody knows when such a process ended. What the others keep for it, its next process owes: it
-    may have been taken until that one began.
+    `silently`: the nodes of which some others could not know that they had ended. Nobody knows when
+    such a process ended. What the others keep for it, its next process owes: it may have been taken
+    until that one began.
     """
     total = until = 0.0
     deaths = [event for event in plan.events if event.what == "die"]
     for event in sorted(deaths, key=lambda event: event.at):
-        name, ends = event.args
-        given_up = event.at + ENDED_NS / SECOND
-        known = min(event.at + plan.forget_after, _returns(plan, name, event.at))
-        if not ends and known <= now:
-            given_up = max(given_up, known)
+        given_up = event.at + ENDED
+        if event.args[0] in silently:
+            given_up = max(given_up, _given_up(plan, event, now))
         total += max(0.0, given_up - max(until, event.at))
         until = max(until, given_up)
     return total
 
 
-def _returns(plan: Plan, name: str, after: float) -> float:
-    """When a node starts again, s."""
-    returns = (event for event in plan.events if event.what == "return" and event.args[0] == name)
-    return min((event.at for event in returns if event.at > after), default=float("inf"))
+def _given_up(plan: Plan, death: Event, now: float) -> float:
+    """When (s) a node that went silently was given up or began again, if that was before now. If
+    its connections ended, but too few were left to declare it dead, they may do so as soon as
+    others begin."""
+    name, ends = death.args
+    begun = [e for e in plan.events if e.what in ("come", "return") and death.at < e.at <= now]
+    again = [e.at for e in begun if e.args[0] == name]
+    known = min([death.at + plan.forget_after, *again])
+    if known <= now:
+        return known
+    return max((e.at + ENDED for e in begun if ends), default=0.0)

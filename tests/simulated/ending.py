@@ -243,8 +243,6 @@ class Ending:
             return  # a refund is worth less where the bucket has been full since
         if not self.plan.complete or self.plan.loss[0] or self.plan.has("cut", "pause", "stall"):
             return  # late takes are charged even if they have refilled meanwhile
-        if self.plan.forget_after < 900 and not self.plan.has("save"):
-            return  # what a forgotten node may have taken is charged
         if self.plan.storm and self.plan.has("return"):
             return  # a new process that asks for much owes all that it took before it was linked
         began = {e.args[0] for e in self.plan.events if e.what in ("come", "return")}
@@ -252,7 +250,7 @@ class Ending:
             return  # it owes what older nodes keep for silent ones
         least = self.books.slowest[place].level(self.mesh.now_ns)
         lag = self.plan.gossip_interval + 4 * self.plan.one_way
-        kept = kept_for_the_dead(self.plan, self.mesh.now_ns / SECOND)
+        kept = kept_for_the_dead(self.plan, self.view.ever_silent, self.mesh.now_ns / SECOND)
         # In overload, both sides charge what each has refilled by itself before a new process was
         # linked.
         kept += self.mesh.unlinked_ns / SECOND

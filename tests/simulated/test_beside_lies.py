@@ -122,6 +122,25 @@ def test_what_is_said_again_and_again_gives_out_a_fifth(
     run(plan)
 
 
+@pytest.mark.parametrize(("keeps", "beyond"), [(True, True), (False, False)])
+def test_two_that_lie_give_out_the_ceiling_that_a_reload_keeps(keeps: bool, beyond: bool) -> None:
+    """A bucket of 100 is lowered to 10, and until what was owed is paid, 200 may be owed of it
+    instead of 20."""
+    lower = Event(1.0, "reload", (BucketSpec("main", 10, 2), 0.1, keeps, 1, 0.0))
+    plan = replace(
+        draw(1, plain=tuple(DIMENSIONS)),
+        events=(lower, *(Event(2.0 + i / 16, "lie", ("debts", i)) for i in range(160))),
+        seconds=12.0,
+        main=BucketSpec("main", 100, 20),
+        phases=(Phase(0.0, 5.0, (0.34, 0.33, 0.33)),),
+        bad=2,
+        endings=(),
+    )
+    oracle = run(plan).oracle
+    assert isinstance(oracle, Bounded)
+    assert (oracle.limit.time.window.beyond > 3 * 20 + 30) is beyond
+
+
 def test_each_set_of_definitions_in_force_has_a_time_of_its_own() -> None:
     """The nodes get another one a second apart."""
     played, oracle = after("a reload", 0.5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from itertools import combinations
 
 import pytest
 from hypothesis import given
@@ -16,8 +17,8 @@ from tests.simulated.deaths import kept_for_the_dead
 from tests.simulated.drawing import DIMENSIONS, draw
 from tests.simulated.ending import Ending
 from tests.simulated.network import Network
-from tests.simulated.plan import Event, Phase
-from tests.simulated.run import Run, play
+from tests.simulated.plan import Event, Phase, names
+from tests.simulated.run import Run, play, run
 from tests.simulated.service import Service
 from tests.simulated.truth import IdealBucket, LateBucket
 from tests.simulated.view import ENDED_NS, Broken, View
@@ -140,26 +141,72 @@ def die(at: float, name: str, *, ends: bool = True) -> Event:
     return Event(at, "die", (name, ends))
 
 
+RETURNS = Event(30.0, "return", ("n0", False))
+COMES = Event(30.0, "come", ("m0", ("n0",), 0.0))
+
+
 @pytest.mark.parametrize(
-    ("events", "kept"),
+    ("events", "silently", "kept"),
     [
-        ((), 0.0),
-        ((die(10.0, "n0"),), ENDED),
-        ((die(10.0, "n0"), die(50.0, "n1")), 2 * ENDED),
-        ((die(10.0, "n0"), die(11.0, "n1")), 1.0 + ENDED),
-        ((die(10.0, "n0", ends=False),), 60.0),
-        ((die(10.0, "n0", ends=False), die(20.0, "n1")), 60.0),
-        ((die(10.0, "n0", ends=False), Event(30.0, "return", ("n0", False))), 20.0),
-        ((die(10.0, "n0", ends=False), Event(11.0, "return", ("n0", False))), ENDED),
-        ((die(10.0, "n0"), Event(30.0, "return", ("n0", False))), ENDED),
-        ((die(60.0, "n0", ends=False),), ENDED),  # it is not forgotten yet
+        ((), "", 0.0),
+        ((die(10.0, "n0"),), "", ENDED),
+        ((die(10.0, "n0"), die(50.0, "n1")), "", 2 * ENDED),
+        ((die(10.0, "n0"), die(11.0, "n1")), "", 1.0 + ENDED),
+        ((die(10.0, "n0", ends=False),), "n0", 60.0),
+        ((die(10.0, "n0", ends=False), die(20.0, "n1")), "n0", 60.0),
+        ((die(10.0, "n0", ends=False), RETURNS), "n0", 20.0),
+        ((die(10.0, "n0", ends=False), RETURNS._replace(at=11.0)), "n0", ENDED),
+        ((die(10.0, "n0"), RETURNS), "", ENDED),
+        ((die(60.0, "n0", ends=False),), "n0", ENDED),  # it is not forgotten yet
+        # Too few were left to declare them dead, until another one comes.
+        ((die(10.0, "n0"), die(11.0, "n1")), "n0 n1", 61.0),
+        ((die(60.0, "n0"), die(61.0, "n1")), "n0 n1", 1.0 + ENDED),
+        ((die(10.0, "n0"), die(11.0, "n1"), COMES), "n0 n1", 61.0),
+        ((die(10.0, "n0"), die(11.0, "n1"), RETURNS), "n0 n1", 61.0),
+        ((die(60.0, "n0"), die(61.0, "n1"), COMES._replace(at=80.0)), "n0 n1", 20.0 + ENDED),
+        ((die(60.0, "n0", ends=False), COMES._replace(at=80.0)), "n0", ENDED),
     ],
 )
 def test_room_is_kept_for_each_that_died_until_it_is_given_up_or_begins_anew(
-    events: tuple[Event, ...], kept: float
+    events: tuple[Event, ...], silently: str, kept: float
 ) -> None:
     plan = replace(draw(0), events=events, forget_after=60.0)
-    assert kept_for_the_dead(plan, 100.0) == pytest.approx(kept)
+    assert kept_for_the_dead(plan, silently.split(), 100.0) == pytest.approx(kept)
+
+
+@pytest.mark.parametrize(
+    ("size", "forget_after", "events"),
+    [
+        (3, 900.0, (die(500.0, "n1"), die(501.0, "n2"))),
+        (3, 300.0, (die(500.0, "n1"), die(501.0, "n2"))),
+        (3, 900.0, (die(700.0, "n1"), die(701.0, "n2"), COMES._replace(at=1200.0))),
+        # All that links the others with each other is gone.
+        (2, 900.0, (Event(200.0, "come", ("m0", ("n1",), 0.0)), die(500.0, "n1"))),
+    ],
+)
+def test_who_sees_too_few_to_declare_the_dead_dead_owes_what_it_kept_for_them_and_little_more(
+    monkeypatch: pytest.MonkeyPatch, size: int, forget_after: float, events: tuple[Event, ...]
+) -> None:
+    plan = replace(draw(1961292), nodes=names(size), clocks=((0.0, 0.0),) * size, events=events)
+    plan = replace(plan, linked=tuple(combinations(plan.nodes, 2)), scattered=0.0)
+    plan = replace(plan, phases=(Phase(0.0, 5.0, (0.0, 1.0, 0.0)),), endings=())
+    plan = replace(plan, seconds=1500.0, gossip_interval=10.0, forget_after=forget_after)
+    assert run(plan).oracle.view.ever_silent
+    monkeypatch.setattr(
+        "tests.simulated.ending.kept_for_the_dead", lambda *args: 0.7 * kept_for_the_dead(*args)
+    )
+    with pytest.raises(Broken, match="history"):
+        run(plan)
+
+
+@pytest.mark.parametrize(("links", "silently"), [("AB BC", {"B"}), ("AB BC AC", set())])
+def test_who_alone_linked_the_others_and_dies_leaves_too_few_to_know(
+    links: str, silently: set[str]
+) -> None:
+    mesh = Network("ABC", [draw(0).main], linked=links.split(), seed=1)
+    view = View(draw(0), mesh)
+    view.happens("die", ("B", True))
+    assert (view.ever_silent, view.gone_silently) == (silently, set())
 
 
 def test_the_take_with_which_a_window_begins_counts_once() -> None:

@@ -54,6 +54,10 @@ class View:
         self.first = -1
         """When something first happened, ns."""
         self.gone_silently: set[str] = set()
+        """Nodes that do not run, of which some others cannot know that they have ended."""
+        self.ever_silent: set[str] = set()
+        """All that were among these at some time, also if they have begun again; and those that
+        alone linked others, of which one part sees too few to declare them dead."""
         self._ended: dict[str, int] = {}
         """When nodes ended, ns."""
         self._empty: dict[str, int] = {}
@@ -113,6 +117,7 @@ class View:
             ways = {name for way in args[1] for name in way}
             lately = [name for name, at in self._ended.items() if now - at < ENDED_NS]
             self.gone_silently |= ways.intersection(lately)
+        self.ever_silent |= self.gone_silently
 
     def _goes(self, what: str, name: str, ends: bool = True) -> None:
         now = self.mesh.now_ns
@@ -129,6 +134,9 @@ class View:
         }
         if what == "die":
             self._ended[name] = now
+            up = self._up_without(name)
+            if not all(self._are_most(name, self._linked_part(one, up)) for one in up):
+                self.ever_silent.add(name)
 
     def _begins(self, name: str) -> None:
         if self._empty:
@@ -199,13 +207,27 @@ class View:
         up = {other for other, node in self.mesh.nodes.items() if node.up}
         return up - gone <= told
 
-    def _are_most(self, name: str) -> bool:
+    def _are_most(self, name: str, part: Collection[str] | None = None) -> bool:
         """Whether the nodes that run without this one, which goes now, may declare the dead ones
-        dead: they are more than all whose places are empty, or only one place is."""
+        dead: they are more than all whose places are empty, or only one place is. `part`: those
+        that see each other, if these miss the other ones as well."""
         now, forget = self.mesh.now_ns, self.plan.forget_after * SECOND
-        missing = sum(now - at < forget for at in self._empty.values())
-        up = sum(node.up for other, node in self.mesh.nodes.items() if other != name)
-        return missing <= 1 or up > missing
+        empty, up = sum(now - at < forget for at in self._empty.values()), self._up_without(name)
+        seen = len(up if part is None else part)
+        missing = empty + len(up) - seen
+        return missing <= 1 or seen > missing
+
+    def _up_without(self, name: str) -> set[str]:
+        return {other for other, node in self.mesh.nodes.items() if node.up} - {name}
+
+    def _linked_part(self, start: str, up: Collection[str]) -> set[str]:
+        """Those of the running nodes `up` to which links lead from this one, cut or not."""
+        found, waiting = {start}, [start]
+        while waiting:
+            more = {one for one in self.mesh.peers(waiting.pop()) if one in up} - found
+            found |= more
+            waiting += more
+        return found
 
     def components(self) -> list[list[str]]:
         """The running nodes in parts; the nodes of a part see each other, perhaps by relays."""

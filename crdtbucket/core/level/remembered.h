@@ -61,4 +61,13 @@ static i128 uncounted_units(const struct remembered *r, const definition_t *d)
     return (i128)r->uncounted * d->p;
 }
 
+/* Drops what a peer advertised, since that is a time at the rate of a definition, which is another
+ * one now. */
+static inline void forget_proposal(table_t *t, uint32_t e)
+{
+    struct remembered *r = remembered_held(t, e);
+    if (r)
+        r->peer = 0;
+}
+
 #endif

@@ -7,6 +7,7 @@
 #include "definitions.h"
 #include "over_admission.h"
 #include "predict.h"
+#include "remembered.h"
 #include "taken.h"
 #include "units.h"
 
@@ -118,6 +119,7 @@ static void redefine(table_t *t, uint32_t e, uint32_t bucket, int64_t now)
     t->cold[e].behind = 0;
     t->cold[e].owed = 0;
     forget_taken(t, e);
+    forget_proposal(t, e);
     rewrite_end(t);
 }
 

@@ -7,9 +7,10 @@
 #include "../memory/mapping.h"
 
 /* Notes about the debt of one key, which few keys need: which part of it no column explains, what
- * it leaves out, and who may give some of it back. They belong to the key that has this hash. */
+ * it leaves out, and who may give some of it back. They belong to the key that has this hash, under
+ * this definition: times in which tokens are refilled say nothing at another rate. */
 struct debt_notes {
-    uint64_t hash_lo;
+    uint64_t hash_lo, definition_hash;
     /* Until this local ns a part of the debt is only predicted: it was kept for nodes that were
      * given up, and no column shows it. Each peer gives them up at another moment. */
     int64_t predicted_until;
@@ -17,7 +18,7 @@ struct debt_notes {
      * real takes are charged only as far as they are more. */
     int64_t given_up_until;
     /* Until this local ns peers may owe less for no other reason than that entries under another
-     * definition have raised the debt here, which they never lower. */
+     * definition have raised the debt here, which they never lower. It outlasts the definition. */
     int64_t mixed_until;
     /* What `hide_refilled` in refilled.h notes of the debt that it hides. */
     i128 hidden_sum;
@@ -49,11 +50,16 @@ static i128 predicted_debt(const struct debt_notes *notes, const definition_t *d
 }
 
 /* The notes about the key of this entry; NULL while there are none. */
-static inline struct debt_notes *debt_notes_held(const table_t *t, uint32_t e)
+COLD static struct debt_notes *debt_notes_held(const table_t *t, uint32_t e)
 {
     struct debt_notes *notes =
         t->debt_notes && t->debt_notes_at[e] ? &t->debt_notes[t->debt_notes_at[e]] : NULL;
-    return notes && notes->hash_lo == t->hot[e].hash_lo ? notes : NULL;
+    if (!notes || notes->hash_lo != t->hot[e].hash_lo)
+        return NULL;
+    uint64_t under = t->definitions[t->hot[e].bucket].definition_hash;
+    if (UNLIKELY(notes->definition_hash != under))
+        *notes = (struct debt_notes){notes->hash_lo, under, .mixed_until = notes->mixed_until};
+    return notes;
 }
 
 /* The same, and begins them where there are none. There is room for those of every entry, which
@@ -76,7 +82,7 @@ COLD static struct debt_notes *debt_notes_of(table_t *t, uint32_t e)
     struct debt_notes *notes = &t->debt_notes[t->debt_notes_at[e]];
     if (notes->hash_lo != t->hot[e].hash_lo)
         *notes = (struct debt_notes){.hash_lo = t->hot[e].hash_lo};
-    return notes;
+    return debt_notes_held(t, e);
 }
 
 /* The bytes that these notes and `remembered` take. They lie in the memory of the process that
