@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from crdtbucket.spec.bucket_spec import BucketSpec
@@ -113,6 +115,43 @@ def test_a_generation_that_a_relay_invents_hides_nobody_whom_an_honest_one_sees(
             total += mesh[name].take_burst("api", "k", R // 5, 1)
         mesh.advance(0.2)
     assert total <= 1.1 * (C + R * SECONDS)
+
+
+def test_a_generation_that_a_relay_invented_costs_nothing_once_that_relay_is_gone() -> None:
+    """Of a star without its hub. The hub seemed to lack it, with each entry anew, so for good the
+    leaves got no more than their guaranteed share of a light load."""
+    mesh = Network("ABH", [SPEC], linked=[("A", "H"), ("B", "H")], latency=0.01, seed=1)
+    mesh.advance(2.0)
+    bad, key = HostileMember(mesh, ("api", "k")), mesh["A"].bucket("api").hash("k")
+    bad.link("A", "B")
+    for name, other in ("AB", "BA"):
+        mesh[name].take("api", "k", 1)
+        bad.state(name, key, 1, [(other, mesh[other].table.epochs.running, 2**20, 2**40, 0)])
+    bad.end()
+    passed = []
+    for _ in range(120):
+        passed.append([mesh[name].take_burst("api", "k", 1) for name in "AB"])
+        mesh.advance(0.25)
+    assert passed[-40:] == [[1, 1]] * 40
+
+
+def test_generations_that_are_invented_along_a_chain_give_nothing_out() -> None:
+    """No node knows by itself what all take: each has to owe what its neighbours owe and lack, also
+    in columns of which they have another generation. Without that they admitted 1.4 limits."""
+    names, total = "ABCDE", 0
+    spec = BucketSpec("api", R, R)
+    mesh = Network(names, [spec], linked=pairwise(names), latency=0.01, seed=1)
+    mesh.advance(2.0)
+    bad, key = HostileMember(mesh, ("api", "k")), mesh["A"].bucket("api").hash("k")
+    bad.link(*names)
+    epochs = {name: mesh[name].table.epochs.running for name in names}
+    for _ in range(50):
+        for i, name in enumerate(names):
+            far = [other for j, other in enumerate(names) if abs(i - j) > 1]
+            bad.state(name, key, 1, [(other, epochs[other], 2**30, 1, 0) for other in far])
+            total += mesh[name].take_burst("api", "k", 2)
+        mesh.advance(0.2)
+    assert total <= 1.1 * 11 * R
 
 
 FALSE = {"a later generation": (1000, 2000), "more takes": (1, 300)}

@@ -940,9 +940,30 @@ MUTATIONS = (
     Mutation(
         "a_generation_that_a_relay_invents_hides_takes",
         "core",
-        "g->older |= shows_older(",
-        "g->older |= 0 * shows_older(",
+        "        g->older = 1;",
+        "        g->older = 0;",
         suite("mesh/test_bad_relays", "generation_that_a_relay"),
+    ),
+    Mutation(
+        "a_generation_that_a_relay_invented_is_lacked_for_ever",
+        "core",
+        "g->lacks - g->lacks_credited - g->lacks_newer;",
+        "g->lacks - g->lacks_credited;",
+        suite("mesh/test_bad_relays", "costs_nothing_once"),
+    ),
+    Mutation(
+        "what_an_older_generation_shows_is_owed_without_what_is_lacked",
+        "core",
+        "(unsent && lacks > 0 ?",
+        "(unsent && lacks < 0 ?",
+        suite("mesh/test_bad_relays", "along_a_chain"),
+    ),
+    Mutation(
+        "who_has_acknowledged_all_seems_to_lack_other_generations",
+        "core",
+        "(unsent && lacks > 0 ?",
+        "(lacks > 0 ?",
+        suite("simulated/test_beside_lies", "behind_a_relay"),
     ),
     Mutation(
         "who_was_silent_says_what_is_owed",

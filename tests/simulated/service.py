@@ -47,7 +47,7 @@ class Service:
         self.denied_unheard = 0
         """Calls that `one` admits and that were held back for nodes whose burst was not seen to
         end."""
-        self._unheard = Unheard(plan, self.lag)
+        self._unheard = Unheard(plan, mesh, self.lag)
         self.true = IdealBucket(plan.main, 2**53)
         self.window: Window | None = None
         self.learned: int | None = None
@@ -128,12 +128,14 @@ class Service:
         self.light.charge(self._parted.took(node.name, allowed * cost, now), now)
         self.calls += calls
         self.offered += calls * cost
+        self._unheard.asked(node.name, calls * cost, now)
         unheard = self._unheard.denies(node.name, self.one, calls, cost, now)
-        self.denied_unheard += min(calls - allowed, unheard)
+        unheard = min(calls - allowed, unheard)
+        self.denied_unheard += unheard
         self.denied_by_one += calls - self.one.admits(calls, cost, now)
         if not self._starting(node):
             self.denied += calls - allowed
-        self._check_within(node, calls, cost, allowed)
+        self._check_within(node, calls, cost, allowed, unheard)
         if self._changes and now >= self._changes[0]:
             self.view.disturbed = max(self.view.disturbed, self._changes.pop(0))
             self._close()
@@ -191,9 +193,12 @@ class Service:
 
     # ---- rules ----
 
-    def _check_within(self, node: SimulatedNode, calls: int, cost: int, allowed: int) -> None:
+    def _check_within(
+        self, node: SimulatedNode, calls: int, cost: int, allowed: int, unheard: int
+    ) -> None:
         """Demand within the limit is not denied while the mesh is connected, except by a node that
-        has just started without memory."""
+        has just started without memory, and except for so many calls (`unheard`) that are held back
+        for nodes whose burst was not seen to end."""
         now = self.mesh.now_ns
         for missing in self._missing.values():
             self.light.charge(missing.offers(now), now)
@@ -207,7 +212,7 @@ class Service:
             return
         if not self.view.connected() or now < self._recovers():
             return
-        self.denied_within += calls - allowed
+        self.denied_within += calls - allowed - unheard
         if self.denied_within > self._may_deny():
             self.view.broken(
                 "denied",

@@ -199,3 +199,9 @@ def test_what_is_said_of_each_other_to_processes_that_never_met_gives_nothing_ou
     monkeypatch.setattr(EntryMerger, "_answers_since", lambda *_: None)
     with pytest.raises(Broken, match=r"^limit: "):
         play(seed)
+
+
+def test_what_was_said_of_nodes_behind_a_relay_has_refilled_once_nobody_asks_any_more() -> None:
+    """Of the nodes of a chain, each knows generations of two others that a member has invented.
+    What a neighbour showed of an older one was charged with each pass of anti-entropy."""
+    play(2001367)

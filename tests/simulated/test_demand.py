@@ -310,6 +310,17 @@ def test_who_is_cut_off_in_a_burst_is_left_what_it_may_take(predict: bool) -> No
     assert beyond <= 2 if predict else beyond >= 20
 
 
+@pytest.mark.parametrize(("after", "passed"), [(0.29, 6), (0.32, 1), (0.42, 6)])
+def test_a_burst_that_is_seen_late_is_expected_to_go_on_until_the_next_round(
+    after: float, passed: int
+) -> None:
+    mesh = mesh_of(2, BucketSpec("b", 100, 100), latency=0.3, jitter=0.0)
+    mesh.advance(2.0)
+    assert mesh["A"].take_burst("b", "k", 20) == 20
+    mesh.advance(after)
+    assert mesh["B"].take_burst("b", "k", 6, 5) == passed
+
+
 @pytest.mark.parametrize("rate", [3, 10])
 def test_a_bucket_of_a_single_token_gives_it_soon_after_an_overload(rate: int) -> None:
     """Later than twenty seconds nothing of it is in the way, however little is remembered."""

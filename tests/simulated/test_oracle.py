@@ -376,6 +376,37 @@ def test_calls_are_denied_for_who_may_go_on_with_a_burst_after_a_cut(
         service._check_as_one()
 
 
+@pytest.mark.parametrize(
+    ("asked", "after", "expects"),
+    [
+        (3, 0.6, DOES),
+        # What it may have taken leaves enough; and the next round showed that it took no more.
+        (1, 0.6, pytest.raises(Broken, match="denied")),
+        (3, 0.8, pytest.raises(Broken, match="denied")),
+    ],
+)
+def test_calls_are_denied_for_a_burst_that_a_slow_way_does_not_show_to_end(
+    asked: int, after: float, expects: AbstractContextManager[object]
+) -> None:
+    """B is asked for 15 of 100 tokens at once. Half a second later A denies 25 of 30, until it gets
+    the next round of B."""
+    plan = replace(draw(0), nodes=("A", "B"), linked=(("A", "B"),), loss=(0.0, 0.0, 0.0), cost=5)
+    plan = replace(plan, latency=0.01, jitter=0.0, gossip_interval=0.1, clocks=((0.0, 0.0),) * 2)
+    plan = replace(plan, main=BucketSpec("main", 100, 100), arrivals=("random", 0.0), events=())
+    plan = replace(plan, slow=((("B", "A"), 0.5),), storm=None)
+    mesh = Network(plan.nodes, [plan.main], linked=plan.linked, slow=plan.slow, latency=0.01)
+    service = Service(plan, mesh, View(plan, mesh))
+    mesh.advance(1.0)
+    service.took(mesh["B"], asked, 5, asked)
+    mesh.advance(after)
+    with expects:
+        service.took(mesh["A"], 6, 5, 1)
+
+
+def test_a_light_load_on_slow_ways_is_denied_no_more_than_that() -> None:
+    play(2401878)
+
+
 @pytest.mark.parametrize(("cut", "beyond"), [(True, 0), (False, 60)])
 def test_what_counts_as_refilled_after_a_cut_may_be_given_again(cut: bool, beyond: int) -> None:
     """A node that owes 40 gives the other 60, when 100 are owed in truth."""

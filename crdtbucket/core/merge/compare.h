@@ -41,12 +41,13 @@ typedef struct {
     int64_t lacks_credited, refilled;
     int64_t lacks_refunds; /* refunds that the sender lacks, on columns that are not this node's */
     uint32_t raised_count;
-    uint32_t refused;  /* columns of others that rise by less than the sender advertises */
-    uint32_t capped;   /* columns of the sender that rise by more than is charged */
-    uint32_t ahead;    /* columns left out, of a generation that no eviction explains */
-    int64_t uncounted; /* of `capped`: tokens that are not charged */
-    int64_t earlier;   /* tokens of rises that the present definition does not explain */
-    int older;         /* the sender has an older generation of a column, see `shows_older` */
+    uint32_t refused;    /* columns of others that rise by less than the sender advertises */
+    uint32_t capped;     /* columns of the sender that rise by more than is charged */
+    uint32_t ahead;      /* columns left out, of a generation that no eviction explains */
+    int64_t uncounted;   /* of `capped`: tokens that are not charged */
+    int64_t earlier;     /* tokens of rises that the present definition does not explain */
+    int older;           /* the sender has an older generation of a column, see `shows_older` */
+    int64_t lacks_newer; /* of `lacks`: the newer generations of these columns */
     /* The fields above are cleared for each entry. */
     int mixed; /* the sender has another definition, so the one here does not bound its rises */
     /* The columns that rise, with their new values. They stand in the journal, for a repair. */
@@ -163,8 +164,10 @@ static void compare_column(table_t *t, uint32_t e, const merge_context_t *m, con
         add_lacking(m, d, x->origin, gain(&mine, x), g);
         h->shown[at] = 1;
     }
-    if (UNLIKELY(held && x->generation < mine.generation))
-        g->older |= shows_older(t, m, x->origin, now);
+    if (UNLIKELY(held && x->generation < mine.generation) && shows_older(t, m, x->origin, now)) {
+        g->older = 1;
+        add_tokens(&g->lacks_newer, gain(&mine, x));
+    }
     if (held && LIKELY(!corrects)
         && (x->generation < mine.generation
             || (same_generation && x->taken <= mine.taken && x->refunded <= mine.refunded)))

@@ -173,6 +173,8 @@ static int merge_levels(table_t *t, uint32_t e, const wire_entry_t *w, const wir
                      : UNBOUNDED,
          advertised = stated + (UNLIKELY(hidden > far) ? hidden - far : 0),
          after = merged_debt(d, debt, advertised, stated, g, m, wd, rest, apart);
+    if (UNLIKELY(g->older))
+        after = owed_by_older(t, e, d, g, advertised, after);
     if (UNLIKELY(far > 0))
         note_brought(t, e, d, m, g, stated + hidden, now);
     if (UNLIKELY(g->earlier > 0))

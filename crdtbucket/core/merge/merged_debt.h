@@ -110,9 +110,8 @@ static i128 merged_debt(const definition_t *d, i128 debt, i128 advertised, i128 
         out = debt + token_units(d, g->brings_held) - g->charged_before
               + (lacking < advertised ? lacking : advertised);
     } else {
-        /* A frame that was under way for long brings takes, but its debt is out of date. One
-         * that shows an older generation may include takes that are hidden here, see sender.h. */
-        out = (count < adopt && !g->older) || m->late ? count : adopt;
+        /* A frame that was under way for long brings takes, but its debt is out of date. */
+        out = count < adopt || m->late ? count : adopt;
         out = apart < out ? apart : out;
     }
     if (UNLIKELY(m->keeps_credit && m->newer) && w->same) {
@@ -129,6 +128,20 @@ static i128 merged_debt(const definition_t *d, i128 debt, i128 advertised, i128 
             out = least - rest;
     }
     return out;
+}
+
+/* The debt after the merge of an entry that shows an older generation of a column than is held
+ * here, in units: `after`, but at least what the sender owes and lacks. A relay may have invented
+ * the newer generation, and then it hides takes here which the sender knows (see `shows_older`),
+ * but the sender does not lack it. Once every link has acknowledged what this node has counted, the
+ * sender lacks nothing, whatever it shows of columns whose generations differ. */
+COLD static i128 owed_by_older(const table_t *t, uint32_t e, const definition_t *d,
+                               const comparison_t *g, i128 advertised, i128 after)
+{
+    int unsent = (LOAD(t->hot[e].flags) & ENTRY_IN_LOG) || is_attempted(t, e);
+    int64_t lacks = g->lacks - g->lacks_credited - g->lacks_newer;
+    i128 least = advertised + (unsent && lacks > 0 ? token_units(d, lacks) : 0);
+    return after < least && !g->mixed ? least : after;
 }
 
 /* While room is kept for silent peers, notes what an entry brings that was surely taken lately: all
