@@ -325,6 +325,13 @@ MUTATIONS = (
         suite("simulated/test_demand", "all_has_refilled"),
     ),
     Mutation(
+        "a_round_cuts_the_reserve_after_a_call_that_passed",
+        "core",
+        "        if (!floor && cost_class(n) > LOAD(hot->wanted))",
+        "        if (v.wait_ns > 0 && !floor && cost_class(n) > LOAD(hot->wanted))",
+        suite("simulated/test_demand", "grows_again"),
+    ),
+    Mutation(
         "one_call_stands_for_a_slow_round",
         "core",
         "    return larger(FAST_NS, (double)t->h->near_ns / FAST_PART);",

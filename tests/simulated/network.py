@@ -63,6 +63,9 @@ class Network(Ways):
         """Nodes whose host is gone: nothing there says that a process has ended."""
         self.open: dict[Way, Connection] = {}
         """The connection of the first node of a way with the second, as the first one sees it."""
+        self.timed_out: set[Way] = set()
+        """Ways whose first node gave up its connection with the second one, since that was silent;
+        they have no other connection yet."""
         self.newest: dict[Way, tuple[Connection, int]] = {}
         """Of each way, the connection of the newest frame that has arrived, and when it was sent
         (ns)."""
@@ -282,6 +285,7 @@ class Network(Ways):
                 self._lose(there, here, self.open.get((there, here)))
                 return False
             self.open[here, there] = line
+            self.timed_out.discard((here, there))
         self._linked_at_last(first, second)
         return True
 
@@ -325,6 +329,8 @@ class Network(Ways):
         if line is None or self.open.get((here, there)) is not line:
             return
         del self.open[here, there]
+        if by_silence:
+            self.timed_out.add((here, there))
         node = self.nodes[here]
         if node.up:
             node.node.disconnected(there, self._at(here), ended=not by_silence)

@@ -227,6 +227,15 @@ def test_what_large_calls_were_kept_from_is_not_given_to_small_ones_once_all_has
     assert max(passed) <= 1.3 * min(passed), passed
 
 
+@pytest.mark.parametrize(("size", "cost"), [(2, 100), (4, 50)])
+def test_the_reserve_grows_again_after_a_call_that_passed(size: int, cost: int) -> None:
+    """At half of the limit, where a call needs most of the bucket and comes between two rounds."""
+    mesh = mesh_of(size, BucketSpec("b", 100, 100), gossip_interval=10.0)
+    large_calls(mesh, 40, 4, cost)
+    passed = large_calls(mesh, 120, 4, cost)
+    assert all(all(of_one) for of_one in passed.values()), passed
+
+
 def test_one_call_of_a_peer_does_not_count_for_many_where_rounds_are_slow() -> None:
     """A rate over the last 50 ms would stand until the next round, three seconds later."""
     mesh = mesh_of(4, BucketSpec("b", 1000, 100), gossip_interval=3.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, count
 
 import pytest
 from hypothesis import given
@@ -17,7 +17,7 @@ from tests.simulated.deaths import kept_for_the_dead
 from tests.simulated.drawing import DIMENSIONS, draw
 from tests.simulated.ending import Ending
 from tests.simulated.network import Network
-from tests.simulated.plan import Event, Phase, names
+from tests.simulated.plan import Event, Phase, Plan, names
 from tests.simulated.run import Run, play, run
 from tests.simulated.service import Service
 from tests.simulated.truth import IdealBucket, LateBucket
@@ -466,3 +466,24 @@ def test_who_gets_nothing_while_others_do_is_starved(
     monkeypatch.setattr(SimulatedNode, "take_burst", take)
     with looked:
         run.play()
+
+
+def in_step(seconds: float) -> Plan:
+    """In 2002067 a call of the whole bucket comes whenever that has just refilled. By a travel time
+    it has not on the node that is asked, which is asked again after two more refills."""
+    return replace(draw(2002067), seconds=seconds)
+
+
+def test_calls_in_step_are_denied_by_a_travel_time() -> None:
+    Run(in_step(750.0)).play()
+
+
+def test_no_more_than_every_other_call_in_step_is_denied(monkeypatch: pytest.MonkeyPatch) -> None:
+    take_burst, number = SimulatedNode.take_burst, count()
+
+    def take(node: SimulatedNode, bucket: str, key: str, calls: int, cost: int = 1) -> int:
+        return 0 if next(number) % 4 else take_burst(node, bucket, key, calls, cost)
+
+    monkeypatch.setattr(SimulatedNode, "take_burst", take)
+    with pytest.raises(Broken, match="given"):
+        Run(replace(in_step(750.0), events=())).play()

@@ -65,8 +65,11 @@ def test_later_a_node_that_does_not_predict_such_a_member_is_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     plan = draw(SEEN_BY_RELAYS)
-    stall, *rest = plan.events
-    plan = replace(plan, events=(stall._replace(at=LEARNS), *rest))
+    stall, die, flow, come = plan.events
+    short = stall._replace(at=LEARNS, args=(3.0, 3.0, stall.args[2]))
+    # The one that comes does so when the others know of the death.
+    later = (short, die, flow._replace(at=LEARNS + 6.0), come._replace(at=30.0))
+    plan = replace(plan, events=later, seconds=42.0)
     run(plan)
     monkeypatch.setattr(UnlinkedMembers, "seen", lambda *args: None)
     with pytest.raises(Broken, match="denied: n2"):

@@ -59,7 +59,7 @@ class View:
         """All that were among these at some time, also if they have begun again; and those that
         alone linked others, of which one part sees too few to declare them dead."""
         self._ended: dict[str, int] = {}
-        """When nodes ended, ns."""
+        """When it is known that nodes have ended without a goodbye, ns."""
         self._empty: dict[str, int] = {}
         """Members that have died, and since when (ns) their places are empty, oldest first. One
         that comes under a new name takes the oldest place."""
@@ -97,6 +97,8 @@ class View:
         now = self.mesh.now_ns
         if what in ("save", "add", "spend", "limit"):
             return
+        if what == "leave" and self._goodbye_fails(*args):
+            what, args = "die", (*args, True)
         if self.first < 0:
             self.first = now
         if what in ("cut", "mend"):
@@ -110,30 +112,42 @@ class View:
             self.mistaken = max(self.mistaken, over)
         self.disturbed = max(self.disturbed, over)
         if what in ("die", "leave"):
-            self._goes(what, args[0], *args[1:])
+            self._goes(what, over, *args)
         elif what in ("come", "return"):
             self._begins(args[0])
-        if what == "cut" and args[0] != "resets":  # from then on no host refuses dials
-            ways = {name for way in args[1] for name in way}
-            lately = [name for name, at in self._ended.items() if now - at < ENDED_NS]
-            self.gone_silently |= ways.intersection(lately)
+        if what in ("cut", "stall") and args[0] != "resets":
+            ways = args[1] if what == "cut" else args[2]
+            self._nobody_answers(what, {name for way in ways for name in way}, over)
         self.ever_silent |= self.gone_silently
 
-    def _goes(self, what: str, name: str, ends: bool = True) -> None:
+    def _nobody_answers(self, what: str, ways: set[str], until: int) -> None:
+        """From now on no dial between these nodes is refused; of a stall, until this time (ns)."""
+        lately = ways.intersection(self._lately)
+        if what == "cut":
+            self.gone_silently |= lately
+        elif lately:
+            self.disturbed = max(self.disturbed, until + ENDED_NS)
+            self._ended |= dict.fromkeys(lately, until + ENDED_NS)
+
+    @property
+    def _lately(self) -> list[str]:
+        """Nodes that have just ended, and are not given up yet."""
+        return [name for name, known in self._ended.items() if self.mesh.now_ns < known]
+
+    def _goes(self, what: str, known: int, name: str, ends: bool = True) -> None:
+        """`known`: the time (ns) at which its peers know of it, if they can."""
         now = self.mesh.now_ns
         if what == "die":
             self._empty[name] = now
         few = not self._are_most(name)
         if (what == "die" and few) or not self._end_is_known(name, ends):
             self.gone_silently.add(name)
-        # Nodes that have just ended are not given up yet, and the one that goes now will relay no
-        # end.
-        lately = [other for other, at in self._ended.items() if now - at < ENDED_NS]
+        # The one that goes now will relay no end.
         self.gone_silently |= {
-            other for other in lately if few or not self._end_is_known(other, next_to_go=name)
+            other for other in self._lately if few or not self._end_is_known(other, next_to_go=name)
         }
         if what == "die":
-            self._ended[name] = now
+            self._ended[name] = known
             up = self._up_without(name)
             if not all(self._are_most(name, self._linked_part(one, up)) for one in up):
                 self.ever_silent.add(name)
@@ -188,13 +202,22 @@ class View:
             return round(sum(args[1:]) * SECOND)
         if what == "stall":
             return round((args[0] + args[1]) * SECOND)
-        if what == "die" or (what == "leave" and self.plan.loss[0]):  # a goodbye may be lost
-            return ENDED_NS
+        if what == "die" or (what == "leave" and self._goodbye_fails(*args)):
+            return self.mesh.held_until(args[0]) - self.mesh.now_ns + ENDED_NS
         return SILENT_NS if what == "cut" and args[0] == "times out" else 0
+
+    def _goodbye_fails(self, name: str) -> bool:
+        """Whether the goodbye of this node may be lost, or come too late to count, or whether a
+        running peer has no connection by which it could come."""
+        if self.plan.loss[0] or self.mesh.held_until(name) > self.mesh.now_ns:
+            return True
+        peers = (one for one in self.mesh.peers(name) if self.mesh.nodes[one].up)
+        return any((peer, name) not in self.mesh.open for peer in peers)
 
     def _end_is_known(self, name: str, ends: bool = True, *, next_to_go: str = "") -> bool:
         """Whether all peers of this node learn that it ends, and by them all other running nodes. A
-        refused dial needs both ways. `next_to_go`: a node that will not pass it on, and need not
+        refused dial needs both ways, and shows nothing to a peer that had given up the connection,
+        since that did not see it end. `next_to_go`: a node that will not pass it on, and need not
         know it."""
         gone = {name, next_to_go}
         peers = [
@@ -202,6 +225,8 @@ class View:
         ]
         pairs = [way for other in peers for way in ((name, other), (other, name))]
         if not ends or not all(self.mesh.passes(*way) for way in pairs):
+            return False
+        if not self.mesh.timed_out.isdisjoint((other, name) for other in peers):
             return False
         told = {other for peer in peers for other in self._reached(peer, gone)}
         up = {other for other, node in self.mesh.nodes.items() if node.up}

@@ -45,6 +45,12 @@ class Ways(SimulatedMesh):
         late = any(stall.until > self.now_ns for stall in self._stalls)
         return not (self._cut or self._groups or self._resetting or late)
 
+    def held_until(self, name: str) -> int:
+        """The time (ns) until which frames from or to this node are held; now where none are."""
+        now = self.now_ns
+        ways = [(name, other) for other in self.nodes] + [(other, name) for other in self.nodes]
+        return max([s.until for s in self._stalls if any(s.holds(w, now) for w in ways)] + [now])
+
     def flows(self, source: str, target: str) -> bool:
         """Whether frames pass this way, and in time."""
         way, now = (source, target), self.now_ns

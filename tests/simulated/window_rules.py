@@ -63,7 +63,8 @@ class WindowRules:
         part = alone if seconds < self.plan.period else self.part_alone(alone)
         ideal = window.ideal_shared + part * (window.ideal_given - window.ideal_shared)
         given_part = GIVEN_BESIDE_BURSTS if self.plan.storm and self.plan.period else GIVEN
-        least = given_part * self._reached * ideal - 0.3 * capacity - for_steps
+        reached = self._reached(seconds / max(1, sum(window.offered.values())))
+        least = given_part * reached * ideal - 0.3 * capacity - for_steps
         # In a storm, calls that need most of the bucket fill it for each other: a caller that asks
         # just after another never passes, and the storm keeps to its half.
         large = self.plan.storm is not None and 2 * cost > capacity
@@ -133,12 +134,17 @@ class WindowRules:
         least = share / (1 - share) * self.plan.main.capacity / (self.rate * self.lag)
         return 1 - remembered * (1 - min(1.0, least))
 
-    @property
-    def _reached(self) -> float:
+    def _reached(self, each: float) -> float:
         """The part of what is refilled that calls can get: they come step by step, and are decided
-        by updates that have travelled. What is refilled above the capacity is lost."""
+        by updates that have travelled. What is refilled above the capacity is lost. `each`: the
+        mean seconds in which a token is asked for.
+
+        Calls that come just as the bucket has refilled for one are each late by a travel time. So
+        where they come less often than once in a step, every other one is denied."""
         plan = self.plan
-        late = plan.step + plan.one_way * self.view.hops
+        travel, between = plan.one_way * self.view.hops, each * plan.cost
+        in_time = between > plan.cost / self.rate + travel
+        late = travel + (plan.step if in_time else max(plan.step, between))
         lost = max(0.0, self.rate * late - (plan.main.capacity - plan.cost))
         return plan.cost / (plan.cost + lost)
 

@@ -78,12 +78,12 @@ static int take_slow(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_t
             return NEEDS_LOCK;
         i128 debt = debt_units(d, LOAD(hot->base), net_of(word), now);
         verdict_t v = judge(t, e, d, &p, debt, net_of(word), n, floor, now);
+        /* A call that leaves tokens to others (`floor`) does not get a reserve for itself. */
+        if (!floor && cost_class(n) > LOAD(hot->wanted))
+            STORE(hot->wanted, cost_class(n));
         if (v.wait_ns > 0) {
             o->wait_ns = v.wait_ns;
             outcome_debt(d, o, debt);
-            /* A call that leaves tokens to others (`floor`) does not get a reserve for itself. */
-            if (v.over && !floor && cost_class(n) > LOAD(hot->wanted))
-                STORE(hot->wanted, cost_class(n));
             return decided(hot, word, DENIED);
         }
         /* Read before the take: if the bucket becomes full right after it, a refund must see

@@ -114,12 +114,11 @@ static int64_t denied_wait(const table_t *t, uint32_t e, const definition_t *d,
     return saturated(wait);
 }
 
-/* The verdict on a call. `wait_ns`: 0 if it passes, else the ns until it would pass. `over`: the
- * level or a prediction keeps it from passing. `guaranteed`: it passes only by the guaranteed
- * share. */
+/* The verdict on a call. `wait_ns`: 0 if it passes, else the ns until it would pass. `guaranteed`:
+ * it passes only by the guaranteed share. */
 typedef struct {
     int64_t wait_ns;
-    int over, guaranteed;
+    int guaranteed;
 } verdict_t;
 
 /* The verdict on a call of `n` that has to leave `floor` tokens to more important calls. It passes
@@ -129,7 +128,7 @@ typedef struct {
 static verdict_t judge(table_t *t, uint32_t e, const definition_t *d, const prediction_t *p,
                        i128 debt, int64_t net, int64_t n, int64_t floor, int64_t now)
 {
-    verdict_t v = {0, 0, 0};
+    verdict_t v = {0, 0};
     int64_t wanted = n + floor;
     i128 conf_debt = clamped(d, debt + far_units(d, p->far)),
          back = held_back(t, e, d, p, conf_debt, wanted, now),
@@ -138,12 +137,12 @@ static verdict_t judge(table_t *t, uint32_t e, const definition_t *d, const pred
         lack_t lack =
             floor || e == NONE ? NO_GUARANTEE : guarantee_lack(t, e, d, p->counted, n, now);
         v.guaranteed = lack.tokens <= 0;
-        v.over = !v.guaranteed;
-        if (v.over)
+        if (!v.guaranteed) {
             v.wait_ns = denied_wait(t, e, d, p, conf_debt, over, back, lack, wanted, now);
+            return v;
+        }
     }
-    if (!v.over)
-        v.wait_ns = warm_up_wait(t, d, net + n, now);
+    v.wait_ns = warm_up_wait(t, d, net + n, now);
     return v;
 }
 

@@ -53,7 +53,7 @@ typedef struct {
     uint16_t origin;
     /* 0: no prediction; k: peers may take at most 2^(k-1) tokens within the near horizon. */
     uint8_t near_class;
-    /* The class (see `cost_class`) of the largest cost that was denied beside peers, by
+    /* The class (see `cost_class`) of the largest cost that was asked for beside peers, in
      * `take_slow`, since the last averaging. */
     uint8_t wanted;
 } hot_t;
