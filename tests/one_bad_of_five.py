@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing import SimulatedMesh
-from tests.bad_member import BadMember
+from tests.bad_member import EPOCH, BadMember, Column
 
 CAPACITY, RATE = 100, 20
 HONEST, MEMBERS = "ABCD", 5
@@ -21,6 +21,7 @@ BURST, AFTER, SECONDS = 15.0, 30.0, 160.0
 """Seconds before the attack begins; until the honest debts of that time are over; and for how long
 is measured after that."""
 ABSURD = (0xFFFF, 0xFFFF)
+MOST_DEBT_NS = 10**12
 
 DEMANDS = {
     "twice the limit": (0.5, 0.5, 0.5, 0.5),
@@ -30,105 +31,115 @@ DEMANDS = {
 """The demand of each honest node, as a multiple of the refill rate."""
 
 
-class Attack:
-    """The attack of the bad member on one key."""
+class Attacker(BadMember):
+    """A bad member that is linked with all honest ones and attacks one key."""
 
-    def __init__(self, mesh: SimulatedMesh) -> None:
-        self.bad = BadMember(mesh)
-        self.bad.link(*HONEST)
-        self.mesh = mesh
-        self.key = mesh["A"].bucket("api").hash("k")
-        self.taken = 0
-        self.refunded = 0
-        self.rounds = 0
+    def __init__(
+        self, mesh: SimulatedMesh, honest: str = HONEST, name: str = "bad", epoch: int = EPOCH
+    ) -> None:
+        super().__init__(mesh, name, epoch)
+        self.honest = honest
+        self.key = mesh[honest[0]].bucket("api").hash("k")
+        self.taken = self.refunded = self.rounds = 0
+        self.link(*honest)
 
-    def own(self) -> tuple[str, int, int, int, int]:
-        return (self.bad.name, self.bad.epoch, 1, self.taken, self.refunded)
+    def own(self) -> Column:
+        return (self.name, self.epoch, 1, self.taken, self.refunded)
 
-    def round(self, debt_ns: int = 1, rates: tuple[int, int] | None = ABSURD) -> None:
-        """Sends a complete round to each node, with its own column."""
+    def round(
+        self, debt_ns: int = MOST_DEBT_NS, rates: tuple[int, int] = ABSURD, **values: object
+    ) -> None:
+        """Sends a complete round to each honest node, with its own column."""
         self.rounds += 1
-        for name in HONEST:
-            self.bad.state(name, self.key, debt_ns, [self.own()], rates, round=self.rounds, parts=1)
+        values |= {"round": self.rounds, "parts": 1}
+        for name in self.honest:
+            self.state(name, self.key, debt_ns, [self.own()], rates, **values)
+
+    def lower(self) -> None:
+        """Sends all columns that it has received, and no debt."""
+        for name in self.honest:
+            if shown := self.columns(self.key):
+                self.state(name, self.key, 1, shown)
+
+    def hang_up(self) -> None:
+        """Its links end."""
+        for name in self.honest:
+            self.mesh[name].node.disconnected(self.name, self.local(name))
 
 
-def nothing(attack: Attack, step: int) -> None:
+def nothing(attack: Attacker, step: int) -> None:
     if step % 2 == 0:
-        attack.round(rates=(0, 0))
+        attack.round(debt_ns=1, rates=(0, 0))
 
 
-def rates(attack: Attack, step: int) -> None:
+def rates(attack: Attacker, step: int) -> None:
     """Sends absurd rates in rounds that come rarely, so that much is held back for it."""
     if step % 8 == 0:
-        attack.round()
+        attack.round(debt_ns=1)
 
 
-def rates_and_silence(attack: Attack, step: int) -> None:
+def rates_and_silence(attack: Attacker, step: int) -> None:
     """Sends absurd rates once, and then its link ends."""
     if step == 0:
         attack.taken = 1
-        attack.round()
-        for name in HONEST:
-            attack.mesh[name].node.disconnected(attack.bad.name, attack.bad.local(name))
+        attack.round(debt_ns=1)
+        attack.hang_up()
 
 
-def takes(per_second: float) -> Callable[[Attack, int], None]:
-    def evil(attack: Attack, step: int) -> None:
+def takes(per_second: float) -> Callable[[Attacker, int], None]:
+    def evil(attack: Attacker, step: int) -> None:
         attack.taken = round(per_second * (step + 1) * STEP)
         if step % 2 == 0:
-            attack.round(debt_ns=10**12)
+            attack.round()
 
     return evil
 
 
-def takes_and_silence(attack: Attack, step: int) -> None:
+def takes_and_silence(attack: Attacker, step: int) -> None:
     """Takes as an honest node might in overload, and then its link ends."""
     attack.taken = round(RATE * (min(step, 200) + 1) * STEP)
     if step <= 200 and step % 2 == 0:
-        attack.round(debt_ns=10**12)
+        attack.round()
     if step == 200:
-        for name in HONEST:
-            attack.mesh[name].node.disconnected(attack.bad.name, attack.bad.local(name))
+        attack.hang_up()
 
 
-def debts(attack: Attack, step: int) -> None:
+def debts(attack: Attacker, step: int) -> None:
     """Sends all columns that it has received, and no debt."""
-    for name in HONEST:
-        if attack.bad.columns(attack.key):
-            attack.bad.state(name, attack.key, 1, attack.bad.columns(attack.key))
+    attack.lower()
 
 
-def refunds(attack: Attack, step: int) -> None:
+def refunds(attack: Attacker, step: int) -> None:
     for refunded in (attack.taken, attack.taken + 10**6):
         attack.taken, attack.refunded = attack.taken + 10**6, refunded
-        attack.round(debt_ns=10**12)
+        attack.round()
 
 
-def columns_of_others(attack: Attack, step: int) -> None:
+def columns_of_others(attack: Attacker, step: int) -> None:
     """Sends the columns of the honest nodes, which rise without end."""
     listed = [
         (owner, epoch, generation, taken + 50 * step, refunded)
-        for owner, epoch, generation, taken, refunded in attack.bad.columns(attack.key)
+        for owner, epoch, generation, taken, refunded in attack.columns(attack.key)
     ]
     for name in HONEST:
         shown = [row for row in listed if row[0] != name]
         if shown:
-            attack.bad.state(name, attack.key, 10**12, shown, ABSURD)
+            attack.state(name, attack.key, MOST_DEBT_NS, shown, ABSURD)
 
 
-def invented_members(attack: Attack, step: int) -> None:
+def invented_members(attack: Attacker, step: int) -> None:
     """Sends forty members that it alone sees, which ask for everything and take a part of the limit
     each."""
     taken = round(RATE * (step + 1) * STEP / 40)
-    invented = [(f"x{i:02}", attack.bad.epoch + 1 + i, 1, taken, 0) for i in range(40)]
+    invented = [(f"x{i:02}", attack.epoch + 1 + i, 1, taken, 0) for i in range(40)]
     ages = tuple((epoch, 0) for _, epoch, *_ in invented)
     if step % 4 == 0:
         attack.rounds += 1
         for name in HONEST:
-            attack.bad.state(
+            attack.state(
                 name,
                 attack.key,
-                10**12,
+                MOST_DEBT_NS,
                 [attack.own(), *invented],
                 ABSURD,
                 ABSURD,
@@ -138,19 +149,19 @@ def invented_members(attack: Attack, step: int) -> None:
             )
 
 
-def everything(attack: Attack, step: int) -> None:
+def everything(attack: Attacker, step: int) -> None:
     """Sends rates and takes, then debts, then refunds, in turns of a second."""
     turn = step // 20 % 3
     if turn == 0:
         attack.taken += 10**4
-        attack.round(debt_ns=10**12)
+        attack.round()
     elif turn == 1:
         debts(attack, step)
     elif step % 8 == 0:
         refunds(attack, step)
 
 
-ATTACKS: dict[str, Callable[[Attack, int], None]] = {
+ATTACKS: dict[str, Callable[[Attacker, int], None]] = {
     "nothing": nothing,
     "absurd rates": rates,
     "absurd rates once, then silence": rates_and_silence,
@@ -177,17 +188,35 @@ class Watched:
 
 
 def watch(attack: str, demand: str, seconds: float = SECONDS) -> Watched:
-    mesh = SimulatedMesh(HONEST, [BucketSpec("api", CAPACITY, RATE)], latency=0.04, seed=3)
-    mesh.advance(2.0)
-    evil, at_work = ATTACKS[attack], Attack(mesh)
-    mesh.advance(1.0)
+    mesh = mesh_of(HONEST)
+    evil, bad = ATTACKS[attack], Attacker(mesh)
     asks = dict(zip(HONEST, DEMANDS[demand], strict=True))
-    owed = dict.fromkeys(HONEST, 0.0)
-    total, got = 0, dict.fromkeys(HONEST, 0)
+    return measured(mesh, lambda step: evil(bad, step), asks, MEMBERS, seconds)
+
+
+def mesh_of(honest: str) -> SimulatedMesh:
+    """A mesh of honest nodes that have met."""
+    mesh = SimulatedMesh(honest, [BucketSpec("api", CAPACITY, RATE)], latency=0.04, seed=3)
+    mesh.advance(2.0)
+    return mesh
+
+
+def measured(
+    mesh: SimulatedMesh,
+    evil: Callable[[int], None],
+    asks: dict[str, float],
+    members: int,
+    seconds: float,
+) -> Watched:
+    """What honest nodes that ask for these multiples of the refill rate admit while `evil` is
+    called in each step of the attack. `members`: how many there are, bad ones too."""
+    mesh.advance(1.0)
+    owed = dict.fromkeys(asks, 0.0)
+    total, got = 0, dict.fromkeys(asks, 0)
     before, steps = round(BURST / STEP), round((BURST + AFTER + seconds) / STEP)
     for step in range(steps):
         if step >= before:
-            evil(at_work, step - before)
+            evil(step - before)
         for name, part in asks.items():
             owed[name] += part * RATE * STEP
             calls = int(owed[name])
@@ -196,9 +225,9 @@ def watch(attack: str, demand: str, seconds: float = SECONDS) -> Watched:
             total += passed
             got[name] += passed if step * STEP >= BURST + AFTER else 0
         mesh.advance(STEP)
-    fair = {name: min(part, 1 / MEMBERS) * RATE * seconds for name, part in asks.items()}
+    fair = {name: min(part, 1 / members) * RATE * seconds for name, part in asks.items()}
     return Watched(
-        total / (CAPACITY + RATE * steps * STEP), min(got[name] / fair[name] for name in HONEST)
+        total / (CAPACITY + RATE * steps * STEP), min(got[name] / fair[name] for name in asks)
     )
 
 

@@ -79,7 +79,7 @@ MUTATIONS = (
     Mutation(
         "no_adoption",
         "core",
-        "out = (count < adopt && !g->older) || m->late ? count : adopt;",
+        "out = count < adopt || m->late ? count : adopt;",
         "out = count;",
         suite("test_core_contract", "not_counted_twice"),
     ),
@@ -116,7 +116,7 @@ MUTATIONS = (
     Mutation(
         "a_debt_that_comes_late_is_adopted",
         "core",
-        "out = (count < adopt && !g->older) || m->late ? count : adopt;",
+        "out = count < adopt || m->late ? count : adopt;",
         "out = count < adopt ? count : adopt;",
         suite("core/test_merge", "comes_late_lowers"),
     ),
