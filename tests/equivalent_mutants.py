@@ -280,22 +280,16 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "request.mark = key.begun_by_threads if not key.by_threads else -1 => "
         "request.mark = key.begun_by_threads if not key.by_threads else -2": "No count is below 0.",
     },
-    "strong/local_decisions": changed(
-        UNREAD,
-        "self._counted = (0, 0)",
-        "self._counted = None",
-        "self._counted = (1, 0)",
-        "self._counted = (0, 1)",
-    ),
+    "strong/local_decisions": {"self._counted = ALONE => self._counted = None": UNREAD},
     "strong/quota": {
         "self._nodes = 0 => self._nodes = None": "No number of nodes is 0 or None.",
         "self._price_ratio = (0, 1) => self._price_ratio = None": UNREAD,
         "self._price_ratio = (0, 1) => self._price_ratio = (1, 1)": UNREAD,
         "self._price_ratio = (0, 1) => self._price_ratio = (0, 2)": UNREAD,
-        "left = self._core.peek(key, 1).remaining // self._token_price(nodes) => "
-        "left = self._core.peek(key, ).remaining // self._token_price(nodes)": UNASKED,
-        "left = self._core.peek(key, 1).remaining // self._token_price(nodes) => "
-        "left = self._core.peek(key, 2).remaining // self._token_price(nodes)": UNASKED,
+        "left = core.peek(key, 1).remaining // self._token_price(nodes) => "
+        "left = core.peek(key, ).remaining // self._token_price(nodes)": UNASKED,
+        "left = core.peek(key, 1).remaining // self._token_price(nodes) => "
+        "left = core.peek(key, 2).remaining // self._token_price(nodes)": UNASKED,
     },
 }
 """Of each module the changes of a line that nobody can see, and why."""
