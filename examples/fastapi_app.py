@@ -37,5 +37,4 @@ async def report(name: str) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    port = int(sys.argv[1]) if sys.argv[1:] else 8000
-    uvicorn.run(app, port=port, log_level="warning")
+    uvicorn.run(app, port=int(sys.argv[1]) if sys.argv[1:] else 8000, log_level="warning")
