@@ -11,7 +11,8 @@ from itertools import pairwise
 
 def field_texts(kind: type, base: type = object) -> dict[str, str]:
     """The text below each field in the source of a class and its bases, but not of `base` and the
-    bases of that. It parses the modules in which they are defined, so it takes some ms.
+    bases of that; none where modules are installed without their source. It parses the modules in
+    which they are defined, so it takes some ms.
 
     Pydantic can do this as well, but reads the source of all models at each start, though only
     documents need it.
@@ -20,7 +21,7 @@ def field_texts(kind: type, base: type = object) -> dict[str, str]:
     # A class that is made from another one, with its name, has no source of its own.
     written = {one.__qualname__: one for one in kind.__mro__ if one not in base.__mro__}
     for one in reversed(written.values()):
-        for key, below in pairwise(_definitions(one.__module__)[one.__name__].body):
+        for key, below in pairwise(_definitions(one.__module__).get(one.__name__, [])):
             match key, below:
                 case ast.AnnAssign(ast.Name(name)), ast.Expr(ast.Constant(str(words))):
                     found[name] = " ".join(words.split())
@@ -28,7 +29,10 @@ def field_texts(kind: type, base: type = object) -> dict[str, str]:
 
 
 @functools.cache
-def _definitions(module: str) -> dict[str, ast.ClassDef]:
+def _definitions(module: str) -> dict[str, list[ast.stmt]]:
     """The source of each class of a module, cached, since a look-up parses the whole module."""
-    tree = ast.parse(inspect.getsource(sys.modules[module]))
-    return {one.name: one for one in tree.body if isinstance(one, ast.ClassDef)}
+    try:
+        tree = ast.parse(inspect.getsource(sys.modules[module]))
+    except OSError:
+        return {}
+    return {one.name: one.body for one in tree.body if isinstance(one, ast.ClassDef)}
