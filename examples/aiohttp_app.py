@@ -37,5 +37,4 @@ limiter = Limiter([BucketSpec.parse("items", "10/minute")])
 setup(app, Limits(limiter, Rule("items", key=tenant, cost=items_wanted)))
 
 if __name__ == "__main__":
-    port = int(sys.argv[1]) if sys.argv[1:] else 8000
-    web.run_app(app, host="127.0.0.1", port=port, print=None)
+    web.run_app(app, host="127.0.0.1", port=int(sys.argv[1]) if sys.argv[1:] else 8000, print=None)

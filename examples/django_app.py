@@ -31,10 +31,8 @@ def sorry(_: Request, verdict: Verdict) -> Answer:
 urlpatterns = [path("", home)]
 settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["127.0.0.1"], SECRET_KEY="of-an-example")
 limiter = Limiter([BucketSpec.parse("web", "3/minute")])
-application = WSGILimitMiddleware(
-    get_wsgi_application(),
-    Limits(limiter, Rule("web"), on_denied=sorry, fields=FieldOptions(legacy=True)),
-)
+limits = Limits(limiter, Rule("web"), on_denied=sorry, fields=FieldOptions(legacy=True))
+application = WSGILimitMiddleware(get_wsgi_application(), limits)
 
 if __name__ == "__main__":
     port = int(sys.argv[1]) if sys.argv[1:] else 8000

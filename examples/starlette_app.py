@@ -37,5 +37,4 @@ app = Starlette(routes=[Route("/numbers", numbers), WebSocketRoute("/echo", echo
 app.add_middleware(ASGILimitMiddleware, limits=Limits(limiter, rules))
 
 if __name__ == "__main__":
-    port = int(sys.argv[1]) if sys.argv[1:] else 8000
-    uvicorn.run(app, port=port, log_level="warning")
+    uvicorn.run(app, port=int(sys.argv[1]) if sys.argv[1:] else 8000, log_level="warning")
