@@ -21,11 +21,11 @@ FORMAT = 1
 class KeptQuotas:
     """The table of quotas of one node, from `begin` to `end`. Without a file nothing is kept.
 
-    A process that ends in order writes its table to the file. While a process runs, the file says
-    only that. So the next one knows of a process that was killed, and nothing of what that has
-    granted: then every quota was empty at the start of the next one, and refills from there. That
-    needs no write when tokens are granted, and no clock that outlives the machine: a time is used
-    only within the boot in which it was read.
+    A process that ends in order writes its table to the file. While it runs, the file says only
+    that a process is running. A process that finds this at its start knows that the one before was
+    killed, and not what that has granted: it begins with empty quotas, which refill from then on.
+    So nothing is written when tokens are granted, and no clock has to outlive the machine: a time
+    is used only within the boot in which it was read.
     """
 
     def __init__(self, table: Table, node: str) -> None:

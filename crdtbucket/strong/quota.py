@@ -61,13 +61,14 @@ class Quota:
         # At least the parts that one token costs, if the core can count that far.
         longest = MAX_SPAN_NS * rate // spec.interval_ns - 1
         one = min(math.ceil(self._parts / ratio), longest, MAX_TOKENS)
-        own = f"{name}{self._parts}"
         self._core = BucketCore(
             table,
             BucketSpec(
                 # If tokens now have a different number of parts, a debt in the old parts is
                 # meaningless.
-                spec.name if own == f"{FINEST}" else _odd_name(spec.key, own),
+                _odd_name(spec.key, f"{name}{self._parts}")
+                if name or self._parts != FINEST
+                else spec.name,
                 max(spec.capacity * self._parts, one),
                 rate,
                 f"{spec.interval_ns}ns",

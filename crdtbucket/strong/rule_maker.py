@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
@@ -51,10 +50,12 @@ class RuleMaker:
     def of(self, spec: BucketSpec, max_debt: int, in_force: Rules | None = None) -> Rules:
         """The rules of a definition of tokens. `in_force`: those of the definition to which it is
         the candidate. Raises `InvalidSpec` for one that the script cannot compute."""
-        kind: Callable[..., Quota] = Quota
-        if in_force is not None:
-            kind = partial(CandidateQuota, in_force=in_force.quota)
-        quota = kind(self._quotas, spec, self._ratio, fleet=self._fleet, kept=self._kept)
+        table, ratio, fleet, kept = self._quotas, self._ratio, self._fleet, self._kept
+        if in_force is None:
+            quota = Quota(table, spec, ratio, fleet=fleet, kept=kept)
+        else:
+            other = in_force.quota
+            quota = CandidateQuota(table, spec, ratio, fleet=fleet, kept=kept, in_force=other)
         return Rules(self._arguments(spec, max_debt), self._on_outage(spec), quota)
 
     def of_slots(self, spec: BucketSpec) -> SlotRules:

@@ -45,8 +45,9 @@ class SlotLedger(RequestLedger):
         division: Callable[[], Division],
         on_pending: Callable[[], None],
     ) -> None:
-        """`rules`: of each bucket of slots. `division`: among how many nodes. `on_pending`
-        is called when a record in Redis begins to differ from the holds of this node."""
+        """`rules`: of each bucket of slots. `division`: among how many nodes slots are divided in
+        an outage. `on_pending` is called when a record in Redis begins to differ from the holds of
+        this node."""
         self.pending: dict[Item, None] = {}
         """Keys whose record in Redis differs from the holds of this node."""
         self._table = table

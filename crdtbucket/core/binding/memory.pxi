@@ -46,8 +46,6 @@ cdef class _Memory:
                 f"no memory for {max_keys} keys: {os.strerror(error)}")
         self.opened = True
         self.t.ticker = &_TICKER
-        if virtual:
-            self.t.virtual_ns = 0
 
     def __dealloc__(self):
         # Unmapping a mutex that some thread holds would leave that thread's list of them broken.

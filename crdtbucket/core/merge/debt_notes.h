@@ -49,7 +49,8 @@ static i128 predicted_debt(const struct debt_notes *notes, const definition_t *d
     return notes ? units_until(notes->predicted_until, d, now) : 0;
 }
 
-/* The notes about the key of this entry; NULL while there are none. */
+/* The notes about the key of this entry; NULL while there are none. What was noted under another
+ * definition is dropped at this first look after the change. */
 COLD static struct debt_notes *debt_notes_held(const table_t *t, uint32_t e)
 {
     struct debt_notes *notes =

@@ -45,7 +45,7 @@ class Degradation:
     expected_nodes: Annotated[int, WholeRange(1, 1_000_000)] | None = None
     """How many processes share the limits at least, 1 to 1,000,000: while fewer are known, the
     quota is computed for this number. A process that starts while Redis is gone knows of no
-    others."""
+    others, unless a `state_dir` says how many the last process of its node knew."""
 
     def __post_init__(self) -> None:
         """Raises `InvalidSpec`."""

@@ -14,7 +14,7 @@ ARGV     1 field    the caller's             5 most     the share that its setti
                     reckon with at least     10 elsewhere  groups that share the limits and are
                                                         not in this list
         11 earlier  its field before,      12 since    s since its last answer; -1: the first
-                    perhaps the same                    call; -2: it reckons with `known`
+                    perhaps the same                    call; -2: the list was lost lately
         13 known    groups at its last answer
 
 Answer   {groups, share, field, print, lost}: how many groups there are, each of one or more
