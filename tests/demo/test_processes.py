@@ -11,7 +11,7 @@ import pytest
 from crdtbucket.demo import processes
 from crdtbucket.demo.processes import DemoError, reserved_port
 from crdtbucket.testing.fault_proxy import HOST
-from tests.strong.redis_server import free_port
+from tests.strong.redis_server import PORTS, free_port
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="ports are held on Linux alone")
 
@@ -49,3 +49,7 @@ def test_a_port_at_which_somebody_listens_is_not_given(two_ports: set[int]) -> N
     taken, free = two_ports
     with socket.create_server((HOST, taken)):
         assert reserved_port() == free
+
+
+def test_no_test_takes_a_port_of_a_demo_that_does_not_listen_yet() -> None:
+    assert not set(PORTS) & set(processes._PORTS)
