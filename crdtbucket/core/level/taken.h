@@ -13,15 +13,13 @@ static int64_t taken_until(const table_t *t, uint32_t e)
 }
 
 /* The units of takes that are not refilled: those that are noted, and those made here since the
- * last averaging; at most `owed`, which is what this node owes by itself. The latter count as
- * made at that averaging, or as made now if it is so long ago that this node may have stood
- * still. */
+ * last averaging, as if they were made now; at most `owed`, which is what this node owes by
+ * itself. */
 COLD static i128 taken_lately(const table_t *t, uint32_t e, const definition_t *d, i128 owed,
                               int64_t now)
 {
-    int64_t last = t->cold[e].rated_ns, from = now - last > t->h->near_ns ? now : last,
-            here = admitted_since(&t->hot[e]), until = taken_until(t, e);
-    i128 units = ((i128)(here && until < from ? from : until) - now) * d->p + token_units(d, here);
+    int64_t here = admitted_since(&t->hot[e]), until = taken_until(t, e);
+    i128 units = ((i128)(here && until < now ? now : until) - now) * d->p + token_units(d, here);
     units = units < owed ? units : owed;
     return units > 0 ? units : 0;
 }
