@@ -8,7 +8,7 @@ from itertools import combinations, pairwise
 import pytest
 
 from crdtbucket.spec.bucket_spec import BucketSpec
-from tests.simulated.meshes import NAMES, debts, drive, levels, mesh_of, total
+from tests.simulated.meshes import NAMES, TRACE, debts, drive, levels, mesh_of, total
 from tests.simulated.network import Network
 
 SPEC = BucketSpec("b", 500, 100)
@@ -84,6 +84,22 @@ def test_a_light_load_is_not_denied_after_a_partition(
     assert denied(drive(mesh, demand, seconds)) == 0
     mesh.mend(ways, resets=False)
     assert denied(drive(mesh, demand, 15.0)) == 0
+
+
+def test_a_joiner_under_a_light_load_keeps_credit_for_who_falls_silent_after_it_began() -> None:
+    """It owes as much as peers that keep credit for an earlier one, but what they owe includes the
+    credit that it keeps as well."""
+    mesh, demand = mesh_of(3, TRACE), dict.fromkeys("ABCD", 12.0)
+    drive(mesh, dict.fromkeys("ABC", 12.0), 2.0)
+    mesh.partition("AB", "C")
+    drive(mesh, dict.fromkeys("ABC", 12.0), 3.0)
+    mesh.join("D")
+    mesh.partition("ABD", "C")
+    mesh.advance(2.5)
+    drive(mesh, demand, 3.0)
+    mesh.partition("AD", "B", "C")
+    result = drive(mesh, demand, 15.0)
+    assert [denied for _, denied, _ in result.values()] == [0, 0, 0, 0]
 
 
 def test_a_joiner_that_asks_for_all_leaves_their_part_to_the_silent_and_to_the_polite() -> None:

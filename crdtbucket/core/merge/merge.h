@@ -172,7 +172,7 @@ static int merge_levels(table_t *t, uint32_t e, const wire_entry_t *w, const wir
                      ? debt_apart(t, e, d, m, w, g, debt + far, stated + hidden, rest, now)
                      : UNBOUNDED,
          advertised = stated + (UNLIKELY(hidden > far) ? hidden - far : 0),
-         after = merged_debt(d, debt, advertised, stated, g, m, wd, rest, apart);
+         after = merged_debt(d, debt, advertised, stated, hidden, g, m, wd, rest, apart);
     if (UNLIKELY(g->older))
         after = owed_by_older(t, e, d, g, advertised, after);
     if (UNLIKELY(far > 0))

@@ -94,28 +94,32 @@ COLD static i128 debt_apart(const table_t *t, uint32_t e, const definition_t *d,
 }
 
 /* The debt after the merge, in units, before the clamp. `debt` is signed. `stated`: what the
- * sender shows that it owes by itself. `rest`: the credit that is kept afterwards. `apart`: the
- * most that may be owed after the sender was silent. */
-static i128 merged_debt(const definition_t *d, i128 debt, i128 advertised, i128 stated,
+ * sender shows that it owes by itself. `hidden`: what its credit for silent peers hides of it.
+ * `rest`: the credit that is kept afterwards. `apart`: the most that may be owed after the sender
+ * was silent. */
+static i128 merged_debt(const definition_t *d, i128 debt, i128 advertised, i128 stated, i128 hidden,
                         const comparison_t *g, const merge_context_t *m, const wire_definition_t *w,
                         i128 rest, i128 apart)
 {
     int64_t brings = g->brings_held + g->brings_lacking;
     i128 count = debt + token_units(d, brings) - g->charged_before,
-         adopt = advertised + token_units(d, g->lacks - g->lacks_credited), out;
+         lacking = token_units(d, g->lacks - g->lacks_credited), adopt = advertised + lacking, out;
     if (UNLIKELY(m->newcomer && g->brings_silent > 0) && w->same)
         return count;
     if (!w->same) {
-        i128 lacking = token_units(d, g->brings_lacking);
+        i128 new_here = token_units(d, g->brings_lacking);
         out = debt + token_units(d, g->brings_held) - g->charged_before
-              + (lacking < advertised ? lacking : advertised);
+              + (new_here < advertised ? new_here : advertised);
     } else {
         /* A frame that was under way for long brings takes, but its debt is out of date. */
         out = count < adopt || m->late ? count : adopt;
         out = apart < out ? apart : out;
     }
+    /* With what either keeps for silent peers, this node owes at least what the sender does. So
+     * its own credit may bring its debt below zero, also where the sender's hides all. */
     if (UNLIKELY(m->keeps_credit && m->newer) && w->same) {
-        i128 full = full_units(d), least = adopt < full ? adopt : full;
+        i128 full = full_units(d), least = stated + hidden + lacking - rest;
+        least = least < full ? least : full;
         out = out < least ? least : out;
     }
     /* A burst at the end of a partition is not hidden by the credit that was kept for it. */
