@@ -8,7 +8,7 @@ from itertools import combinations, pairwise
 import pytest
 
 from crdtbucket.spec.bucket_spec import BucketSpec
-from tests.simulated.meshes import NAMES, debts, drive, levels, mesh_of, total
+from tests.simulated.meshes import NAMES, SECOND, debts, drive, levels, mesh_of, total
 from tests.simulated.network import Network
 
 SPEC = BucketSpec("b", 500, 100)
@@ -429,3 +429,28 @@ def test_a_burst_beside_a_silent_peer_is_owed_by_all_when_that_one_is_seen_again
     other = {"the same node": "A", "another one": live[-1]}.get(second, silent)
     admitted = first + mesh[other].take_burst("b", "k", 2_000)
     assert admitted <= 1_000 + 0.7 * rate + 50
+
+
+@pytest.mark.parametrize(
+    ("size", "silence", "rests"),
+    [(2, 70.0, 2.0), (2, 70.0, 4.0), (2, 100.0, 3.0), (3, 100.0, 4.0), (3, 150.0, 2.0)],
+)
+def test_a_burst_on_a_key_that_rests_is_owed_by_all_when_a_silent_peer_is_seen_again(
+    size: int, silence: float, rests: float
+) -> None:
+    """Nobody asks for the key after the burst, so no round comes to it, and the first entry of the
+    silent peer, which has taken nothing, ends the credit. Others took over what was advertised
+    without the burst: some node was full, or nearly so, for up to ten seconds."""
+    names, rate = NAMES[:size], 20
+    mesh = mesh_of(size, BucketSpec("b", 1_000, rate))
+    drive(mesh, dict.fromkeys(names, 0.6 * rate / size), 20.0)
+    mesh.partition(names[:-1], names[-1:])
+    drive(mesh, dict.fromkeys(names[:-1], 0.6 * rate / size), silence)
+    admitted = mesh["A"].take_burst("b", "k", 2_000)
+    assert admitted >= 900
+    mesh.advance(rests)
+    mesh.heal()
+    for after in (0.4, 4.0):
+        mesh.advance_to(round((20.0 + silence + rests + after) * SECOND))
+        left = 1_000 - admitted + (rests + after) * rate
+        assert max(levels(mesh).values()) <= left + 20

@@ -26,9 +26,6 @@ COLD static i128 taken_lately(const table_t *t, uint32_t e, const definition_t *
     return units > 0 ? units : 0;
 }
 
-/* Drops the noted takes, since the definition is another one. */
-static inline void forget_taken(table_t *t, uint32_t e) { t->cold[e].taken_until = 0; }
-
 /* Notes that tokens came back, which were taken here or by a peer. */
 static inline void note_given_back(table_t *t, uint32_t e, const definition_t *d, int64_t tokens)
 {

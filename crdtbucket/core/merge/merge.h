@@ -180,7 +180,6 @@ static int merge_levels(table_t *t, uint32_t e, const wire_entry_t *w, const wir
     if (UNLIKELY(g->earlier > 0))
         after = charged_at_most(d, debt, after, wd->same ? advertised : 0, g);
     after = lowered_at_most(t, e, d, m, g, debt, after, now, &r->lowered);
-    after = noted_at_least(t, e, d, rest, after, now);
     after = clamp_merged(t, hot, d, debt, after, least, now);
     if (UNLIKELY(g->mixed))
         note_mixed(t, e, d, m->members, after, now);
@@ -233,6 +232,10 @@ static void merge_entry(table_t *t, const wire_entry_t *w, uint32_t guess,
         return;
     int full_here = merge_levels(t, e, w, wd, m, now, g, r);
     merge_rates(t, e, w, m, epochs, now, r);
+    /* With its rates the entry has ended the credit for its sender, whether it brings takes or
+     * not. */
+    if (UNLIKELY(now < t->h->noted_until) && taken_until(t, e) > now)
+        charge_own(t, e, &t->definitions[t->hot[e].bucket], far_tokens(t, e, now), now);
     r->merged++;
     if (m->joining || (existed && full_here))
         out->answers[r->answer_count++] = e;
