@@ -8,6 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from crdtbucket._core import Table
+from crdtbucket.base.clipped import clipped
 from crdtbucket.base.clock import WallClock
 from crdtbucket.base.own_certificates import OwnCertificates
 from crdtbucket.errors import InvalidSpec
@@ -89,7 +90,7 @@ class Limiter(Multi):
         wall = WallClock()
         factory = Factory(tables, mesh, consistency, wall)
         if not isinstance(enabled, bool):  # the text of an environment variable is true
-            raise InvalidSpec(f"enabled is {enabled!r}", "pass True or False", "enabled")
+            raise InvalidSpec(f"enabled is {clipped(enabled)}", "pass True or False", "enabled")
         defined = factory.define(buckets if enabled else shadowed(checked_specs(buckets)))
         strong = factory.strong_side(config, degradation, node=node, region=identity.region)
         super().__init__(InForce(tables, factory, strong, defined, has_redis=config is not None))

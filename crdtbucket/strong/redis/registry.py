@@ -9,12 +9,12 @@ from collections.abc import Callable
 from importlib.resources import files
 
 from crdtbucket._core import Table
+from crdtbucket.base.clipped import clipped
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.deadline import within
 from crdtbucket.base.hashing import fingerprint
 from crdtbucket.errors import CrdtbucketError, RedisReplyError
 from crdtbucket.spec.bucket_spec import BucketSpec
-from crdtbucket.spec.field_checks import clipped
 from crdtbucket.strong.redis import script, topology
 from crdtbucket.strong.redis.login import LOG, explained
 from crdtbucket.strong.redis.redis_connection import RedisConnection, ask
