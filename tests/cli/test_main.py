@@ -194,6 +194,7 @@ def test_a_checkout_that_is_not_built_says_how_to_build_it() -> None:
         ("frob", "No such command 'frob'. Example: crdtbucket demo (more: crdtbucket --help)\n"),
         ("take a b x", "'x' is not a whole number.\n"),
         ("status --timeout x", "'x' is not a number.\n"),
+        ("simulate --seed x", "'x' is not a whole number.\n"),
         ("take a b -5", "No such option"),
         ("take a b -5", ". Example: crdtbucket take api tenant-42 30 (more: "),
         ("doctor", "examine itself. Example: crdtbucket doctor limits.yaml (more: "),
