@@ -128,7 +128,7 @@ def warn_of_a_start(how: Degradation, quotas: KeptQuotas) -> None:
         LOG.warning(
             "Redis has not said how many processes share the limits. While it is unreachable, each "
             "process that starts now may grant %g of every limit, and more than %d of them grant "
-            "too much. Set expected_nodes to the number of processes",
+            "too much. Set rating.expected_nodes to the number of processes",
             ratio,
             int(1 / ratio),
         )
