@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from crdtbucket.base.clipped import clipped
+
 if TYPE_CHECKING:
     from crdtbucket._core import Decision
 
@@ -98,12 +100,12 @@ class UnknownBucket(CrdtbucketError, KeyError):
 
     def __str__(self) -> str:
         if not self.names:
-            return f"no bucket {self.name!r}: none is defined"
+            return f"no bucket {clipped(self.name)}: none is defined"
         hint = ""
         if f"{self.name}:1" in self.names:
             call = f"take_all([({self.name!r}, key)])"
             hint = f"; each rate of {self.name!r} is one, and {call} takes from all of them"
-        return f"no bucket {self.name!r}; there are: {', '.join(self.names)}{hint}"
+        return f"no bucket {clipped(self.name)}; there are: {', '.join(self.names)}{hint}"
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from crdtbucket.shared import shared_file
+from crdtbucket.strong.redis import registry
 from tests import long_first
 from tests.budget import Budget
 from tests.missing_servers import MissingServers
@@ -45,6 +46,14 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 def tables_of_tests(tmp_path_factory: pytest.TempPathFactory) -> None:
     """What is `shared: auto` in this process is removed with the other files of the tests."""
     shared_file.DIRECTORY = str(tmp_path_factory.mktemp("shm"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def lists_of_processes_are_old() -> None:
+    """In an outage of Redis a process of the tests has its share at once. With the seconds for
+    which it has none after the first start of a fleet, each test of an outage would wait.
+    `tests/strong/redis/test_new_list.py` is about them."""
+    registry.SETTLED_S = -1
 
 
 @pytest.fixture

@@ -92,7 +92,8 @@ class Copies:
         first = directory / "0"
         for folder in ("crdtbucket", "tests", "docs/vectors"):
             shutil.copytree(ROOT / folder, first / folder, ignore=ignore)
-        shutil.copy(ROOT / "pyproject.toml", first)
+        for file in ("pyproject.toml", "crdtbucket_command.py"):
+            shutil.copy(ROOT / file, first)
         compiled(first, [m for m in mutations if m.folder == "core"])
         self._idle: queue.Queue[Path] = queue.Queue()
         self._idle.put(first)

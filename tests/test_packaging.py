@@ -162,7 +162,7 @@ def a_wheel_has_what_runs_and_nothing_else(built: Built) -> None:
     (core,) = (name for name in inside if re.fullmatch(r"crdtbucket/_core\..*\.(so|pyd)", name))
     expected = {
         name for name in tracked() if name.startswith("crdtbucket/") and name.endswith(PACKAGE_DATA)
-    }
+    } | {"crdtbucket_command.py"}
     assert inside - {core} - expected == set()
     assert expected - inside == set()
 
@@ -175,6 +175,7 @@ def test_type_checkers_find_the_package_of_a_checkout(tmp_path: Path) -> None:
         (tmp_path / license_file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / license_file).touch()
     (tmp_path / "crdtbucket" / "__init__.py").touch()
+    (tmp_path / "crdtbucket_command.py").touch()
     code = "from setuptools import build_meta; build_meta.build_editable('dist')"
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("dist/*.whl")

@@ -7,6 +7,7 @@ import re
 from datetime import timedelta
 from fractions import Fraction
 
+from crdtbucket.base.clipped import clipped
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.errors import InvalidSpec
 
@@ -42,11 +43,15 @@ def duration_ns(value: str | int | float | timedelta, field: str = "duration") -
     """
     exact = _exact_ns(value, field)
     if exact is None:
-        raise InvalidSpec(f"{field} is {value!r}", DURATION_HINT, field)
+        raise InvalidSpec(f"{field} is {clipped(value)}", DURATION_HINT, field)
     if exact < 0:
-        raise InvalidSpec(f"{field} is {value!r}", f"it cannot be negative; {DURATION_HINT}", field)
+        raise InvalidSpec(
+            f"{field} is {clipped(value)}", f"it cannot be negative; {DURATION_HINT}", field
+        )
     if exact.denominator != 1:
-        raise InvalidSpec(f"{field} is {value!r}", "write a whole number of nanoseconds", field)
+        raise InvalidSpec(
+            f"{field} is {clipped(value)}", "write a whole number of nanoseconds", field
+        )
     return exact.numerator
 
 
@@ -87,7 +92,9 @@ def _text_ns(text: str, field: str) -> Fraction | None:
         return None
     number, unit = match[1], match[2].lower()
     if unit and unit not in UNIT_NS:
-        raise InvalidSpec(f"{field} is {text!r}", f"no unit is {unit!r}; {DURATION_HINT}", field)
+        raise InvalidSpec(
+            f"{field} is {clipped(text)}", f"no unit is {clipped(unit)}; {DURATION_HINT}", field
+        )
     return Fraction(number) * (UNIT_NS[unit] if unit else NS_PER_SECOND)
 
 

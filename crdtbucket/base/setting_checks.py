@@ -15,6 +15,7 @@ from os import PathLike
 from types import NoneType, UnionType
 from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
+from crdtbucket.base.clipped import clipped
 from crdtbucket.errors import ConfigError, Problem
 
 SECONDS_A_DAY = 86_400
@@ -46,7 +47,7 @@ class NumberRange:
         word = f", or {self.word}" if self.word else ""
         span = f"from {self._shown(self.low)} to {self._shown(self.high)}"
         hint = self.hint(value) if number else ""
-        yield Problem(f"is {value!r}", f"write {self.unit} {span}{word}{hint}", path)
+        yield Problem(f"is {clipped(value)}", f"write {self.unit} {span}{word}{hint}", path)
 
     def hint(self, value: Any) -> str:
         """What was probably meant by a number that is out of the range, as the end of the message;
@@ -128,7 +129,7 @@ def field_problems(section: str, settings: Any) -> Iterator[Problem]:
         elif get_origin(option) is Literal and value not in get_args(option):
             *others, last = get_args(option)
             fix = f"write {', '.join(others)} or {last}"
-            yield Problem(f"is {value!r}", fix, f"{section}.{name}")
+            yield Problem(f"is {clipped(value)}", fix, f"{section}.{name}")
 
 
 _KINDS: dict[Any, tuple[Any, str]] = {

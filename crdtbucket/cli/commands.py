@@ -30,7 +30,7 @@ MODULES = {
 }
 """The module of each command."""
 KINDS = {"integer": "whole number", "float": "number"}
-"""What people call the values of a range, by click's name for them."""
+"""What people call numbers, by click's name for them."""
 
 
 @click.group(
@@ -71,7 +71,8 @@ def _message(error: click.ClickException) -> str:
         return text
     line = "crdtbucket: " + " ".join(text.split())
     for kind, words in KINDS.items():
-        line = line.replace(f"is not a valid {kind} range.", f"is not a {words}.")
+        for named in (f"{kind} range", kind):
+            line = line.replace(f"is not a valid {named}.", f"is not a {words}.")
     missing = isinstance(error, click.MissingParameter)  # which is a `BadParameter`, too
     wrong_value = isinstance(error, click.BadParameter) and not missing
     if not isinstance(error, click.UsageError) or error.ctx is None or wrong_value:

@@ -59,7 +59,8 @@ def demo(
     With --redis they ask it in strong mode, and it becomes slow, is gone, and comes back; with
     --redis regions each asks its own, and one region is cut off.
     With --nats a gateway joins them; it is cut, and heals, and a server stalls.
-    Exit status: 0 when they kept the limit, 1 when not or when a process failed.
+    Exit status: 0 when they kept the limit, 1 when not or when a process failed, 2 for an error
+    such as a wrong URL.
     """
     if redis is not None and nats is not None:
         raise click.UsageError("--redis and --nats are two runs: give one of them")

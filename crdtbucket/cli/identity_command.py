@@ -139,7 +139,7 @@ def _order(
         try:
             answer = await node.order(order.as_text())
         except NodeError as error:
-            return str(error).removeprefix(f"{node.url}: ")
+            return str(error).removeprefix(node.url).lstrip(": ")
         return TAKEN[0] if answer.get("new") is True else TAKEN[1]
 
     answers = nodes.ask(given)

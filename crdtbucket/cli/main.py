@@ -14,20 +14,24 @@ EXTRA = ("click", "rich")
 INSTALL = "pip install 'crdtbucket[cli]'"
 NOT_WRITTEN = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Errors that only writing has: the reader of the output is gone, or there is no room for it."""
+WAITING = {signal.SIGINT, signal.SIGHUP}
+"""Signals that wait until the imports are over, which are slow: before that an interrupt would be a
+traceback, and a hang-up would end the process."""
 
 
 def main() -> None:
     """Runs the command line; without the packages of the extra it prints how to install them."""
-    if sys.argv[1:2] == ["serve"]:
-        # This comes before all other imports, which are slow: until then the signal would end the
-        # process. The signal stays pending until the file is watched, and then makes it be read
-        # again.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    # `crdtbucket_command` has done this before; `python -m crdtbucket` begins here.
+    signal.pthread_sigmask(signal.SIG_BLOCK, WAITING)
     if isinstance(sys.stdout, io.TextIOWrapper):  # in a locale that lacks a character
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         from crdtbucket.cli.commands import run
 
+        # For a server the hang-up stays pending until the file is watched, and then makes it be
+        # read again.
+        serves = sys.argv[1:2] == ["serve"]
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, WAITING - {signal.SIGHUP} if serves else WAITING)
         try:
             run()
         finally:
@@ -38,7 +42,7 @@ def main() -> None:
             raise
         print(f"crdtbucket: the command line needs {error.name}: {INSTALL}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:  # during the imports; `run` says so of a command
+    except KeyboardInterrupt:  # before `run`, which says so of a command
         print("crdtbucket: stopped", file=sys.stderr)
         sys.exit(130)
     except OSError as error:

@@ -131,15 +131,15 @@ def token_of(token_file: str | None, token: str | None) -> str | None:
     source = f"--token-file {token_file}" if token_file else "--token" if token else TOKEN
     if token_file is not None:
         try:
-            with open(token_file, encoding="ascii") as file:
+            with open(token_file, encoding="ascii", errors="replace") as file:
                 token = file.read()
-        except (OSError, UnicodeDecodeError) as error:
-            raise click.UsageError(f"{source}: {error}") from error
+        except OSError as error:
+            raise click.UsageError(f"{source} cannot be read: {error.strerror}") from error
     elif token is None:
         token = os.environ.get(TOKEN)
         if not token:
             return None
     token = token.strip()
-    if not token or not token.isascii() or not token.isprintable() or " " in token:
-        raise click.UsageError(f"{source} holds no token: one word of ASCII is wanted")
+    if not token or not token.isascii() or not token.isprintable():
+        raise click.UsageError(f"{source} holds no token: one line of ASCII is wanted")
     return token

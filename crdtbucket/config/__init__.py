@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from crdtbucket.base.clipped import clipped
 from crdtbucket.base.hashing import shared_key
 from crdtbucket.config.check import masked, validate
 from crdtbucket.config.descriptors import EnvoySection, check_buckets
@@ -26,7 +27,7 @@ from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.rollout.rollout_plan import RolloutPlan
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.descriptor_rule import DescriptorRule
-from crdtbucket.spec.field_checks import check_path, clipped
+from crdtbucket.spec.field_checks import check_path
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from crdtbucket.strong.controller.degradation import Degradation

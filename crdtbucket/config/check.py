@@ -9,12 +9,12 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from crdtbucket.base.clipped import clipped
 from crdtbucket.config.hints import BELOW, did_you_mean, fix_of_no_mapping, unknown_key
 from crdtbucket.config.section import Section, section_of
 from crdtbucket.config.source import Source, YamlNode
 from crdtbucket.config.values import WrongValue
 from crdtbucket.errors import InvalidSpec, Problem
-from crdtbucket.spec.field_checks import clipped
 
 Model = TypeVar("Model", bound=Section)
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, model_validator
 
+from crdtbucket.base.clipped import clipped
 from crdtbucket.config.hints import did_you_mean
 from crdtbucket.config.section import Section
 from crdtbucket.config.settings_section import given, keys_of
@@ -14,7 +15,7 @@ from crdtbucket.config.source import Source, YamlNode
 from crdtbucket.config.values import FloorValue, WrongValue
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.descriptor_rule import DescriptorRule
-from crdtbucket.spec.field_checks import canonical_name, clipped
+from crdtbucket.spec.field_checks import canonical_name
 from crdtbucket.spec.mode import Mode
 
 MAX_RULES = 1_000

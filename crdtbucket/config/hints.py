@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from crdtbucket.base.clipped import clipped
 from crdtbucket.errors import Problem
 
 BELOW = "write keys and values, indented below it"
@@ -36,10 +37,10 @@ def unknown_key(
     if right is None and name.partition(".")[0] in known:  # as these messages name a place
         right = name
     if right is None:
-        return f"unknown key {name!r}", did_you_mean(name, known, otherwise)
+        return f"unknown key {clipped(name)}", did_you_mean(name, known, otherwise)
     outer, *inner = right.split(".")
     below = "".join(f": {{{key}" for key in inner)
-    return f"unknown key {name!r}", f"write it as {outer}{below}: ...{'}' * len(inner)}"
+    return f"unknown key {clipped(name)}", f"write it as {outer}{below}: ...{'}' * len(inner)}"
 
 
 def did_you_mean(word: str, known: Iterable[str], otherwise: str = "") -> str:

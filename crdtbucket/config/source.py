@@ -16,6 +16,7 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
 from ruamel.yaml.scanner import Scanner, ScannerError
 
+from crdtbucket.base.clipped import clipped
 from crdtbucket.base.file_shortage import fix_of
 from crdtbucket.base.setting_checks import is_unicode
 from crdtbucket.config.hints import syntax_problem
@@ -239,7 +240,7 @@ class _Reader:
             elif name in children:
                 first = node.keys[name][0]
                 fix = f"it is also in line {first}; keep one"
-                self._source.report(f"key {name!r} is given twice", fix, path, *place)
+                self._source.report(f"key {clipped(name)} is given twice", fix, path, *place)
             else:
                 node.keys[name] = place
                 children[name] = self._node(value_node, path, place, depth + 1)

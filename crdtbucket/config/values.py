@@ -12,12 +12,13 @@ from typing import Annotated, Any
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
+from crdtbucket.base.clipped import clipped
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.duration import DURATION_HINT, UNIT_NS, duration_ns
 from crdtbucket.base.setting_checks import UnitlessSeconds
 from crdtbucket.errors import InvalidSpec
 from crdtbucket.mesh.mesh_fields import NEVER
-from crdtbucket.spec.field_checks import MAX_NAME_LENGTH, check_name, check_whole, clipped
+from crdtbucket.spec.field_checks import MAX_NAME_LENGTH, check_name, check_whole
 from crdtbucket.spec.priority import PRIORITIES, Floor, Priority, check_floor
 from crdtbucket.spec.rate_text import parse_rate
 from crdtbucket.strong.controller.webhook_target import check_webhook

@@ -15,7 +15,7 @@ from crdtbucket.demo.modes import DEADLINE_S, PATIENCE, REGIONAL_PATIENCE, SLOW_
 from crdtbucket.demo.processes import DemoError
 from crdtbucket.demo.server_process import RedisProcess
 from crdtbucket.demo.traffic import REGIONS
-from crdtbucket.errors import ConfigError, RedisUnavailable
+from crdtbucket.errors import ConfigError, CrdtbucketError, RedisUnavailable
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.strong.redis.access import Access, server_access
 from crdtbucket.strong.redis.redis_config import RedisConfig
@@ -44,7 +44,7 @@ class DemoStore:
     """Settings of the mode controllers of the regions that ask it."""
 
     def __init__(self, redis: str) -> None:
-        """`redis`: "auto" or a URL. Raises `DemoError` when it cannot be used."""
+        """`redis`: "auto" or a URL. Raises `CrdtbucketError` when it cannot be used."""
         self.program: str | None = None
         """The program that was started for the run; None for a server that was there before."""
         self.server = RedisProcess() if redis == AUTO else None
@@ -196,10 +196,10 @@ def _at(url: str) -> tuple[Address, Access]:
     try:
         config = RedisConfig(url=url)
     except ConfigError as error:
-        raise DemoError(f"--redis is neither auto nor a URL: {error}") from error
+        raise CrdtbucketError(f"--redis is neither auto nor a URL: {error}") from error
     target = config.target
     if target.master or target.cluster or target.tls:
-        raise DemoError(
+        raise CrdtbucketError(
             "--redis: the demo puts a proxy before one server, without TLS: "
             "give redis://host:port or unix:///path"
         )

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from crdtbucket._core import Table
 from crdtbucket.base.clock import WallClock
 from crdtbucket.base.own_certificates import OwnCertificates
-from crdtbucket.errors import InvalidSpec
 from crdtbucket.limiter.bucket import NOT_COPIED, Bucket
 from crdtbucket.limiter.factory import Factory, checked_specs
 from crdtbucket.limiter.local_node import LocalNode
@@ -28,7 +27,7 @@ from crdtbucket.rollout.live_rollout import LiveRollout
 from crdtbucket.rollout.reload import Reload
 from crdtbucket.rollout.rollout_store import RolloutStore
 from crdtbucket.spec.bucket_spec import BucketSpec
-from crdtbucket.spec.field_checks import MAX_TOKENS, check_whole
+from crdtbucket.spec.field_checks import MAX_TOKENS, check_flag, check_whole
 from crdtbucket.spec.mode import Consistency, Mode
 from crdtbucket.spec.overrides import shadowed
 from crdtbucket.strong.controller.degradation import Degradation
@@ -81,18 +80,22 @@ class Limiter(Multi):
         that strong mode does not support, `MeshError` for a mesh without a node name,
         `SharedTableError` for an unusable file.
         """
+        check_flag("enabled", enabled)
         identity = Identity.checked(node, region, mesh, shared)
         name = identity.node
         config = RedisConfig(url=redis) if isinstance(redis, str) else redis
         tables = Tables(shared, node=name, mesh=mesh, redis=config, max_keys=max_keys, main=_table)
         self._tables = tables
         wall = WallClock()
-        factory = Factory(tables, mesh, consistency, wall)
-        if not isinstance(enabled, bool):  # the text of an environment variable is true
-            raise InvalidSpec(f"enabled is {enabled!r}", "pass True or False", "enabled")
-        defined = factory.define(buckets if enabled else shadowed(checked_specs(buckets)))
-        strong = factory.strong_side(config, degradation, node=node, region=identity.region)
-        super().__init__(InForce(tables, factory, strong, defined, has_redis=config is not None))
+        try:
+            factory = Factory(tables, mesh, consistency, wall)
+            defined = factory.define(buckets if enabled else shadowed(checked_specs(buckets)))
+            strong = factory.strong_side(config, degradation, node=node, region=identity.region)
+            in_force = InForce(tables, factory, strong, defined, has_redis=config is not None)
+        except BaseException:
+            tables.close()  # whoever keeps the exception would keep the shared files open
+            raise
+        super().__init__(in_force)
         self._overrides = OperatorOverrides(self.in_force, name, mesh)
         self._node = LocalNode(identity, self.in_force, self._overrides, wall)
         store = RolloutStore(tables.main, *rollout_places(name, mesh, shared))
@@ -166,8 +169,7 @@ class Limiter(Multi):
         operators. Returns the number of keys to which tokens came back. Like `Bucket.reset`, it
         gives back at most what this process has taken and not given back, also where operators
         sign: only a signed `crdtbucket reset` gives back what other nodes have charged. Looks at
-        every key once per bucket.
-        """
+        every key once per bucket."""
         return sum(len(bucket.reset_all()) for bucket in self.buckets.values())
 
     # -- numbers
@@ -176,8 +178,7 @@ class Limiter(Multi):
         """Up to `limit` keys of a bucket that were taken here and are still held, in no order.
 
         Only 10,000 are remembered, in a shared table by the process that was the first to take.
-        Those with an override are included. Raises `UnknownBucket` and `InvalidSpec`.
-        """
+        Those with an override are included. Raises `UnknownBucket` and `InvalidSpec`."""
         check_whole("limit", limit, 0, MAX_TOKENS)
         return list(islice(self.in_force.held_keys(self.bucket(bucket)), limit))
 
@@ -214,8 +215,7 @@ class Limiter(Multi):
         `stage` of its configuration as it last advertised them, None if it advertised none;
         `rollout`: the newest version that it has, and whether that is running, done, halted or
         rolled back. `unseen`: members that an alive node says it does not see itself. `mode`: the
-        worst mode of its buckets (strong, eventual or fallback), None if it advertised none.
-        """
+        worst mode of its buckets (strong, eventual or fallback), None if it advertised none."""
         return self._node.fleet()
 
     # -- changing

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from crdtbucket.base.clipped import clipped
 from crdtbucket.base.clock import NS_PER_SECOND, WallClock
 from crdtbucket.errors import InvalidSpec
 from crdtbucket.limiter.bucket import Bucket
@@ -100,7 +101,7 @@ class Factory:
         """
         if degradation is not None and not isinstance(degradation, Degradation):
             fix = 'pass Degradation(on_outage="quota")'
-            raise InvalidSpec(f"degradation is {degradation!r}", fix, "degradation")
+            raise InvalidSpec(f"degradation is {clipped(degradation)}", fix, "degradation")
         buckets = [bucket for bucket in self.made if not bucket.immediate]
         if not buckets:
             return None
@@ -130,11 +131,13 @@ def checked_specs(specs: Iterable[BucketSpec]) -> Iterable[BucketSpec]:
     if isinstance(specs, BucketSpec):
         raise InvalidSpec("buckets is one BucketSpec and no list", fix, "buckets")
     if isinstance(specs, (str, bytes)) or not isinstance(specs, Iterable):
-        raise InvalidSpec(f"buckets is {specs!r}", fix, "buckets")
+        raise InvalidSpec(f"buckets is {clipped(specs)}", fix, "buckets")
     for spec in specs:
         if not isinstance(spec, BucketSpec):
             fix = 'make one with BucketSpec(...) or BucketSpec.parse("name", "100/minute")'
-            raise InvalidSpec(f"buckets contains {spec!r}, which is no BucketSpec", fix, "buckets")
+            raise InvalidSpec(
+                f"buckets contains {clipped(spec)}, which is no BucketSpec", fix, "buckets"
+            )
         yield spec
 
 

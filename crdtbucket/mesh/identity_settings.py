@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from functools import partial
 
+from crdtbucket.base.clipped import clipped
 from crdtbucket.base.setting_checks import section_problem
 from crdtbucket.errors import Problem
 from crdtbucket.mesh.mesh_fields import MeshFields
@@ -25,7 +26,7 @@ def identity_problems(mesh: MeshFields) -> Iterator[Problem]:
     for number, one in enumerate(mesh.operator_keys):
         if not is_fingerprint(one):
             fix = "write what `crdtbucket identity make` has printed"
-            yield _problem(f"operator_keys[{number}]", f"is {one!r}", fix)
+            yield _problem(f"operator_keys[{number}]", f"is {clipped(one)}", fix)
     policy = mesh.identity_policy
     if policy == "certificate":
         if mesh.transport != "sockets" or not mesh.mutual_tls:
@@ -70,7 +71,7 @@ def _allowed_problems(mesh: MeshFields, policy: str) -> Iterator[Problem]:
         for one in several or ("",):
             if not is_fingerprint(one):
                 fix = f"write what `crdtbucket identity show` prints, {_EXAMPLE}"
-                yield _problem(f"allowed_keys.{name}", f"is {one!r}", fix)
+                yield _problem(f"allowed_keys.{name}", f"is {clipped(one)}", fix)
             elif owners.setdefault(one, name) != name:
                 fix = "give each node a key of its own"
                 yield _problem(f"allowed_keys.{name}", f"has the key of {owners[one]!r}", fix)

@@ -184,6 +184,7 @@ async def _open_redis(
         await redis.open()
     except RedisUnavailable as error:
         redis.close()
-        report.holders.append(Holder(redis.name, "redis", error=str(error)))
+        address = " ".join(map(str, config.redis.target.addresses))
+        report.holders.append(Holder(redis.name, "redis", address, error=str(error)))
         return None
     return redis

@@ -11,6 +11,7 @@ from datetime import date
 from functools import lru_cache
 from pathlib import Path
 
+from crdtbucket.base.clipped import clipped
 from crdtbucket.simulator.run_settings import NS
 from crdtbucket.simulator.simulation_errors import TraceError
 
@@ -91,9 +92,10 @@ def _rows(lines: Iterable[str], source: str) -> Iterator[tuple[int, int]]:
 
 def _places(header: list[str], source: str, line: int) -> list[int]:
     names = [name.strip().lstrip("\ufeff").lower() for name in header]
-    missing = [name for name in COLUMNS if names.count(name) != 1]
-    if missing:
-        raise TraceError(source, line, f"the header must be {_HEADER}, not {','.join(header)!r}")
+    for name, column in zip(COLUMNS, _HEADER.split(","), strict=True):
+        if (count := names.count(name)) != 1:  # the line itself may be one of another file
+            found = f"{column} {count} times" if count else f"no {column}"
+            raise TraceError(source, line, f"the header must be {_HEADER}, and there is {found}")
     return [names.index(name) for name in COLUMNS]
 
 
@@ -110,7 +112,9 @@ def _row(row: list[str], places: list[int], source: str, line: int) -> tuple[int
 
 def _tokens(text: str, source: str, line: int) -> int:
     if not (text.isascii() and text.isdigit()) or len(text) > 16 or int(text) > _MAX_TOKENS:
-        raise TraceError(source, line, f"{text!r} is not a whole number of tokens, 0 to 2^53")
+        raise TraceError(
+            source, line, f"{clipped(text)} is not a whole number of tokens, 0 to 2^53"
+        )
     return int(text)
 
 
@@ -123,20 +127,20 @@ def parse_time(text: str) -> int:
     """Nanoseconds of a timestamp from a fixed origin. Raises ValueError."""
     match = _TIME.fullmatch(text)
     if match is None:
-        raise ValueError(f"{text!r} is not a timestamp such as 2023-11-16 18:15:46.680590")
+        raise ValueError(f"{clipped(text)} is not a timestamp such as 2023-11-16 18:15:46.680590")
     day, hour, minute, second, fraction, zone = match.groups()
     hours, minutes, seconds = int(hour), int(minute), int(second)
     # A second of 60 is a leap second, as some clocks write it.
     if hours > 23 or minutes > 59 or seconds > 60:
-        raise ValueError(f"{text!r} has no such time of day")
+        raise ValueError(f"{clipped(text)} has no such time of day")
     try:
         total = _day(day) + hours * 3600 + minutes * 60 + seconds
     except ValueError as error:
-        raise ValueError(f"{text!r} has no such day: {error}") from error
+        raise ValueError(f"{clipped(text)} has no such day: {error}") from error
     nanoseconds = int((fraction or "0").ljust(9, "0")[:9])
     found = (total - _zone_seconds(zone, text) - _ORIGIN) * NS + nanoseconds
     if abs(found) >= _MAX_NS:
-        raise ValueError(f"{text!r} is not within 146 years of 2000")
+        raise ValueError(f"{clipped(text)} is not within 146 years of 2000")
     return found
 
 
@@ -146,7 +150,7 @@ def _zone_seconds(zone: str | None, text: str) -> int:
     digits = zone[1:].replace(":", "").ljust(4, "0")
     hours, minutes = int(digits[:2]), int(digits[2:])
     if hours > 23 or minutes > 59:
-        raise ValueError(f"{text!r} has no such time zone")
+        raise ValueError(f"{clipped(text)} has no such time zone")
     return (hours * 3600 + minutes * 60) * (-1 if zone[0] == "-" else 1)
 
 

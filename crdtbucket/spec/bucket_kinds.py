@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
+from crdtbucket.base.clipped import clipped
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.duration import duration_ns
 from crdtbucket.errors import InvalidSpec
 from crdtbucket.spec.calendar_period import CalendarPeriod, Per
-from crdtbucket.spec.field_checks import SLOWEST_TOKEN_NS, check_duration, check_whole, clipped
+from crdtbucket.spec.field_checks import SLOWEST_TOKEN_NS, check_duration, check_whole
 from crdtbucket.spec.mode import Mode
 
 MAX_SLOTS = 1_000

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any, TypeVar, get_args
 
+from crdtbucket.base.clipped import clipped
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.duration import duration_ns
 from crdtbucket.base.setting_checks import field_problems, kind_problems, ranges_of
@@ -68,7 +69,7 @@ def check_duration(
     `words` describe that range in the error."""
     ns = duration_ns(value, field_name)
     if not low <= ns <= high:
-        raise InvalidSpec(f"{field_name} is {value!r}", f"it must be {words}", field_name)
+        raise InvalidSpec(f"{field_name} is {clipped(value)}", f"it must be {words}", field_name)
     return ns
 
 
@@ -134,12 +135,6 @@ def check_name(name: str, field_name: str = "name") -> str:
         fix = "remove the spaces around it"
         raise InvalidSpec(f"{field_name} is {clipped(name)}", fix, field_name)
     return name
-
-
-def clipped(value: object) -> str:
-    """The repr of a value that was refused, cut to a length that fits a message."""
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def check_consistency(value: Mode | Consistency) -> Mode:

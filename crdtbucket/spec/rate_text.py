@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
+from crdtbucket.base.clipped import clipped
 from crdtbucket.base.duration import UNIT_NS, duration_ns, plain_unit, short_unit
 from crdtbucket.errors import InvalidSpec
-from crdtbucket.spec.field_checks import clipped
 
 RATE_HINT = (
     'write "<tokens>/<interval>" with an optional burst: "100/minute", "10/s burst 20", '
@@ -29,7 +29,7 @@ def parse_rate(rate: str) -> tuple[int, str, int | None]:
         raise InvalidSpec(f"limit is {clipped(rate)}", _rate_fix(text), "limit")
     unit = match["unit"].lower()
     if unit not in UNIT_NS:
-        raise InvalidSpec(f"limit is {rate!r}", _unit_fix(unit), "limit")
+        raise InvalidSpec(f"limit is {clipped(rate)}", _unit_fix(unit), "limit")
     interval = f"{match['count'] or 1}{short_unit(unit)}"
     duration_ns(interval, "limit")
     burst = match["burst"]
@@ -58,4 +58,4 @@ def _unit_fix(unit: str) -> str:
     if unit in ("month", "months", "mo", "year", "years", "y"):
         named = ", or give the bucket a calendar" if unit.startswith("mo") else ""
         return f'a {unit} has no fixed length; write days, such as "1000/30d"{named}'
-    return f"no unit is {unit!r}; use ms, s, m, h, d or w, or the words for them"
+    return f"no unit is {clipped(unit)}; use ms, s, m, h, d or w, or the words for them"

@@ -12,7 +12,6 @@ from crdtbucket.errors import MeshError
 from crdtbucket.mesh import snapshot
 from crdtbucket.mesh.protocol.roster import Roster
 from crdtbucket.mesh.state_file import CheckedFile
-from crdtbucket.strong.controller.degradation import Degradation
 
 LOG = logging.getLogger("crdtbucket.strong")
 FORMAT = 1
@@ -29,13 +28,17 @@ class KeptQuotas:
     """
 
     def __init__(self, table: Table, node: str) -> None:
-        """`table`: of the quotas alone; `node`: the name of this node."""
+        """`table`: of the quotas alone, in which nothing is defined yet by this process; `node`:
+        the name of this node."""
         self.empty_since: int | None = None
         """When (local ns) every key that the table does not hold had an empty quota; None: never,
         as far as is known."""
         self.nodes = 1
         """How many processes shared the limits when that was last noted, here or by an earlier
         process."""
+        self.shared = table.shared
+        """Whether the quotas are in a table that other processes of the host share."""
+        self._used = self.shared and bool(table.definitions.current())
         self._table = table
         self._node = node
         self._file: CheckedFile | None = None
@@ -43,7 +46,7 @@ class KeptQuotas:
     @property
     def kept(self) -> bool:
         """Whether what earlier processes have granted binds this one."""
-        return self._file is not None or self._table.shared
+        return self._file is not None or self._used
 
     def begin(self, file: CheckedFile) -> None:
         """Before anything is granted: restores what the last process has left in `file`. Raises
@@ -119,22 +122,3 @@ class KeptQuotas:
         if refilled is not None:
             age = snapshot.age_ns(boot, made, snapshot.this_boot(), now)
             self.empty_since = now - refilled - (age or 0)
-
-
-def warn_of_a_start(how: Degradation, quotas: KeptQuotas) -> None:
-    """A process with quotas starts while Redis is unreachable."""
-    ratio = float(how.fallback_ratio)
-    if how.expected_nodes is None and quotas.nodes == 1:
-        LOG.warning(
-            "Redis has not said how many processes share the limits. While it is unreachable, each "
-            "process that starts now may grant %g of every limit, and more than %d of them grant "
-            "too much. Set expected_nodes to the number of processes",
-            ratio,
-            int(1 / ratio),
-        )
-    if not quotas.kept:
-        LOG.warning(
-            "Redis is unreachable, and what earlier processes of this node have granted meanwhile "
-            "is not known: each one that starts now may grant its whole quota once more. With "
-            "mesh.state_dir, or a shared table, quotas are kept over restarts"
-        )

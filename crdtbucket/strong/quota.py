@@ -161,8 +161,8 @@ class Quota:
             name = _odd_name(self._core.spec.key, "in doubt")
             try:
                 self._doubted = BucketCore(self._table, replace(self._core.spec, name=name))
-            except CrdtbucketError:  # the table has no room for it
-                return self._core  # so calls in the doubt cost more for as long as that refills
+            except CrdtbucketError:  # the table has no room for it, and is not asked at every call
+                self._doubted = self._core  # calls in doubt cost more for as long as that refills
         usual = self._opened(key).peek(key, 1)
         lacking = self._doubted.peek(key, 1).remaining - usual.remaining
         if lacking > 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
@@ -16,6 +17,8 @@ from crdtbucket.strong.redis.regions import Regions
 from crdtbucket.strong.redis.replicated import FORGET_AFTER_MS, arguments_of
 from crdtbucket.strong.redis.shares import WantedShare
 from crdtbucket.strong.store_rules import Rules, SlotRules, check_strong_slots
+
+LOG = logging.getLogger("crdtbucket.strong")
 
 
 class RuleMaker:
@@ -87,6 +90,28 @@ class RuleMaker:
             ratio, nodes = float(how.fallback_ratio), how.expected_nodes or 1
             self._wanted = how, group, WantedShare(ratio, self._fleet, nodes, group)
         return self._wanted[2]
+
+    def warn_of_a_start(self) -> None:
+        """Logs what this process, which starts while Redis is unreachable, may grant too much."""
+        kept, ratio = self._kept, float(self.degradation.fallback_ratio)
+        if self.degradation.expected_nodes is None and kept.nodes == 1:
+            LOG.warning(
+                "Redis has not said how many processes share the limits. While it is unreachable, "
+                "each process that starts now may grant %g of every limit, and more than %d of "
+                "them grant too much. Set rating.expected_nodes to the number of processes",
+                ratio,
+                int(1 / ratio),
+            )
+        if not kept.kept:
+            LOG.warning(
+                "Redis is unreachable, and what earlier processes of this node have granted "
+                "meanwhile is not known: %s",
+                "its shared table is new, as after a reboot. So its processes may together grant "
+                "the whole quota once more. Where that must not be, use on_outage: deny"
+                if kept.shared
+                else "each one that starts now may grant its whole quota once more. With "
+                "mesh.state_dir, or a shared table, quotas are kept over restarts",
+            )
 
     def _on_outage(self, spec: BucketSpec) -> OnOutage:
         return spec.on_outage or self.degradation.on_outage

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from crdtbucket._core import Table
+from crdtbucket.base.clipped import clipped
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.deadline import within
 from crdtbucket.base.hashing import fingerprint
 from crdtbucket.errors import CrdtbucketError
-from crdtbucket.spec.field_checks import clipped
 from crdtbucket.strong.endpoint import Endpoint
 from crdtbucket.strong.redis.redis_connection import RedisConnection, ask
 from crdtbucket.strong.redis.regions import Regions

@@ -18,7 +18,7 @@ from crdtbucket.strong.controller.degradation import Degradation
 from crdtbucket.strong.controller.mode_controller import Change, Controller
 from crdtbucket.strong.controller.notice import ModeNotice
 from crdtbucket.strong.controller.webhook import Webhook
-from crdtbucket.strong.kept_quotas import KeptQuotas, warn_of_a_start
+from crdtbucket.strong.kept_quotas import KeptQuotas
 from crdtbucket.strong.ledger import Ledger
 from crdtbucket.strong.previous_epoch import PreviousEpoch
 from crdtbucket.strong.redis.redis_config import RedisConfig
@@ -172,7 +172,7 @@ class StrongSide:
             )
         await self.store.start()
         if self._rules.quotas and not self.store.registry.seen:
-            warn_of_a_start(self.rule_maker.degradation, self.kept_quotas)
+            self.rule_maker.warn_of_a_start()
         for bucket in self._buckets:
             bucket.attach(self.store)
 
@@ -259,16 +259,19 @@ class StrongSide:
 
     def _nodes(self) -> int:
         """How many processes share the limits, as far as is known."""
+        known, store = self._known(), self.store
+        return known if store is None else max(known, store.registry.processes)
+
+    def _known(self) -> int:
+        """How many that are by what others than Redis say."""
         known = 1 if self._machine is None else self._machine.members.known()
-        if self.store is not None:
-            known = max(known, self.store.registry.processes)
-            if self.store.registry.seen:
-                return known
+        if self.store is not None and self.store.registry.seen:
+            return known
         return max(known, self.kept_quotas.nodes)
 
     def _division(self) -> Division:
         """Among how many processes a limit is divided while Redis is unreachable."""
-        known, store = self._nodes(), self.store
+        known, store = self._known(), self.store
         return Division(known, known) if store is None else store.registry.division(known)
 
     def worst_mode_changed(self, mode: Mode) -> None:
@@ -281,15 +284,8 @@ class StrongSide:
 
     def endpoint_changed(self, address: str, change: Change) -> None:
         """Sends a notice of the change to the webhook and to the callback of the configuration."""
-        notice = ModeNotice(
-            self._node,
-            self._region,
-            address,
-            change.before,
-            change.after,
-            change.reason,
-            time.time(),
-        )
+        before, after, reason = change.before, change.after, change.reason
+        notice = ModeNotice(self._node, self._region, address, before, after, reason, time.time())
         if self._webhook is not None:
             self._webhook.post(notice)
         if self.rule_maker.degradation.on_mode_change is not None:

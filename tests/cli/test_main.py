@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -58,6 +60,51 @@ def test_an_interrupt_during_the_imports_is_no_traceback() -> None:
     program_ = hidden[: hidden.index("raise")] + "raise KeyboardInterrupt\n"
     done = program("-c", program_ + hidden[hidden.index("\nsys.meta_path") :], "status")
     assert (done.returncode, done.stderr) == (130, "crdtbucket: stopped\n")
+
+
+SIGNALLED = """
+import os, signal, sys
+
+class Signalling:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            os.kill(os.getpid(), {number})
+
+sys.meta_path.insert(0, Signalling())
+signal.signal({number}, {handler})
+from {program} import main
+main()
+"""
+
+
+@pytest.mark.parametrize("module", ["crdtbucket.errors", "crdtbucket.cli.commands"])
+@pytest.mark.parametrize(
+    ("number", "handler", "status", "said"),
+    [
+        (signal.SIGINT, "signal.default_int_handler", 130, "crdtbucket: stopped\n"),
+        (signal.SIGINT, "signal.SIG_IGN", 0, ""),
+        (signal.SIGHUP, "signal.SIG_DFL", -signal.SIGHUP, ""),
+    ],
+)
+def test_a_signal_while_the_package_is_imported_waits_for_its_handler(
+    number: signal.Signals, handler: str, status: int, said: str, module: str
+) -> None:
+    scripts = (ROOT / "pyproject.toml").read_text().partition("[project.scripts]")[2]
+    called = re.search(r'^crdtbucket = "(.*):main"$', scripts, re.MULTILINE)
+    assert called
+    code = SIGNALLED.format(module=module, number=int(number), handler=handler, program=called[1])
+    done = program("-c", code, "--version")
+    assert (done.returncode, done.stderr) == (status, said)
+
+
+def test_a_hangup_while_the_package_is_imported_does_not_end_a_server() -> None:
+    code = SIGNALLED.format(
+        module="crdtbucket.errors", number=int(signal.SIGHUP), handler="signal.SIG_DFL",
+        program="crdtbucket_command",
+    )  # fmt: skip
+    done = program("-c", code, "serve", "--config", "/nowhere")
+    assert done.returncode == 2
+    assert "'/nowhere' does not exist" in done.stderr
 
 
 FULL = "crdtbucket: cannot write: No space left on device\n"
@@ -147,6 +194,7 @@ def test_a_checkout_that_is_not_built_says_how_to_build_it() -> None:
         ("frob", "No such command 'frob'. Example: crdtbucket demo (more: crdtbucket --help)\n"),
         ("take a b x", "'x' is not a whole number.\n"),
         ("status --timeout x", "'x' is not a number.\n"),
+        ("simulate --seed x", "'x' is not a whole number.\n"),
         ("take a b -5", "No such option"),
         ("take a b -5", ". Example: crdtbucket take api tenant-42 30 (more: "),
         ("doctor", "examine itself. Example: crdtbucket doctor limits.yaml (more: "),

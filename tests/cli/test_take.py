@@ -133,13 +133,13 @@ async def test_an_unknown_bucket_is_reported_with_the_names_there_are() -> None:
         assert str(done.exception) == f"{node.url}: no bucket 'apj'; there are: api, login"
 
 
-@pytest.mark.parametrize("text", ["", " \n", "two words", "caf\u00e9"])
+@pytest.mark.parametrize("text", ["", " \n", "two\nlines", "caf\u00e9"])
 async def test_a_token_file_without_a_token(text: str, tmp_path: Path) -> None:
     path = tmp_path / "token"
     path.write_text(text)
     done = await run("reset", "api", "k", "--token-file", str(path))
     assert done.exit_code == 2
-    assert str(path) in done.output
+    assert f"--token-file {path} holds no token: one line of ASCII is wanted" in done.output
 
 
 async def test_two_tokens_are_one_too_many(tmp_path: Path) -> None:

@@ -195,7 +195,7 @@ def test_arguments_override_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("given", ["false", 0, None])
 def test_an_off_switch_that_is_no_bool_is_refused(given: Any) -> None:
     """The text of an environment variable would be true, whatever it says."""
-    with pytest.raises(InvalidSpec, match="pass True or False"):
+    with pytest.raises(InvalidSpec, match="write true or false"):
         Limiter([BucketSpec("api", 1, 1)], enabled=given)
 
 

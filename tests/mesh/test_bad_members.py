@@ -371,10 +371,11 @@ def test_what_was_never_charged_is_remembered_of_each_key() -> None:
 def test_what_was_never_charged_is_held_against_refunds_for_as_long_as_a_bucket_fills(
     waited: int, worth: bool
 ) -> None:
-    """Takes here keep the key owing all the while."""
+    """Takes here keep the key owing all the while, at first all that it can owe."""
     mesh = mesh_of(2, BucketSpec("api", 100, 10, max_debt=100))
     bad, node = linked(mesh), mesh["A"]
     key = node.bucket("api").hash("k")
+    node.bucket("api").settle("k", 200)
     bad.state("A", key, 10**12, [("bad", bad.epoch, 1, 1_000, 0)])
     for _ in range(waited):
         mesh.advance(1.0)

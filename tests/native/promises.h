@@ -55,7 +55,7 @@ static void look_at(const table_t *t, snapshot_t *s)
         x->bucket = hot->bucket;
         x->full_count = hot->full_count;
         x->debt = debt_units(d, hot->base, entry_net(t, e), t->virtual_ns);
-        x->least = t->h->shared_bursts ? entry_least(t, e, d, t->virtual_ns) : 0;
+        x->least = t->h->shared_bursts ? entry_least((table_t *)t, e, d, t->virtual_ns) : 0;
         x->count = columns_of(t, e, x->column, WATCHED);
     }
 }
@@ -243,10 +243,9 @@ static void check_statement(table_t *t, stage_t *empty)
         CHECK(out.r.ahead || j == g.n, "%ld keys came back as %ld", (long)j, (long)g.n);
         read_free(&g);
     }
-    /* What is noted, or owed since a silence ended, is charged with any entry, and is no effect of
-     * an echo. */
-    t->h->silence_ended = INT64_MIN;
-    t->h->noted_until = 0;
+    /* What is noted is charged with any entry, and is no effect of an echo. */
+    for (uint32_t e = 0; e < STAGE_KEYS; e++)
+        t->cold[e].taken_until = 0;
     look_at(t, &before);
     merge_context_t echo = {.source = PEER, .at = clock_ns(t), .tables = &tables};
     merge_all(t, &f, wd, &echo, &out);

@@ -331,7 +331,8 @@ async def test_a_wrong_secret_is_named(path: Path, server: Server, tmp_path: Pat
 
 
 async def test_a_peer_and_a_redis_that_are_not_there_are_named(tmp_path: Path) -> None:
-    path = config_file(tmp_path, f"redis://127.0.0.1:{free_port()}/0")
+    store = f"127.0.0.1:{free_port()}"
+    path = config_file(tmp_path, f"redis://{store}/0")
     async with nodes(path, "a", "b") as limiters:
         for number, one in enumerate(limiters):
             one.bucket("api").take("k", 100 + number)
@@ -339,6 +340,7 @@ async def test_a_peer_and_a_redis_that_are_not_there_are_named(tmp_path: Path) -
         report = await run(path, [], peers=[*(one.address for one in limiters), nobody])
         assert "Connection refused" in str(holder(report, nobody).error)
         assert "cannot be reached" in str(holder(report, "redis").error)
+        assert holder(report, "redis").address == store
         assert not report.complete
         assert counts(limiters[0], "api", "k") == counts(limiters[1], "api", "k")
 

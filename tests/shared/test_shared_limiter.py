@@ -16,7 +16,13 @@ import pytest
 
 from crdtbucket import BucketSpec, Limiter, MeshConfig
 from crdtbucket.config import load_config
-from crdtbucket.errors import InvalidSpec, MeshError, NodeConflict, SharedTableError
+from crdtbucket.errors import (
+    CrdtbucketError,
+    InvalidSpec,
+    MeshError,
+    NodeConflict,
+    SharedTableError,
+)
 from crdtbucket.limiter.saved_state import SavedState
 from crdtbucket.mesh.state_dir import StateDir
 from crdtbucket.mesh.transport.mesh_network import MeshNetwork
@@ -28,6 +34,7 @@ from tests.waits import eventually
 
 SPEC = BucketSpec("api", 1_000_000, 1, "1h", max_debt=0)
 SECRET = "x" * 32
+MANY_SLOTS = BucketSpec.concurrency("slots", 5)
 
 
 @pytest.fixture
@@ -48,6 +55,28 @@ def test_two_limiters_are_one(path: str) -> None:
     assert [(one["allowed"], one["denied"], one["granted"]) for one in both] == [(3, 1, 90)] * 2
     first.close()
     second.close()
+
+
+REDIS = "redis://127.0.0.1:1"
+REFUSED: dict[str, dict[str, Any]] = {
+    "buckets": {"buckets": "api"},
+    "consistency": {"consistency": "fallback"},
+    "degradation": {"degradation": "quota"},
+    "enabled": {"enabled": "no"},
+    "redis": {"consistency": "strong"},
+    "quotas": {"consistency": "strong", "redis": REDIS, "buckets": [SPEC, MANY_SLOTS]},
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_limiter_that_is_refused_keeps_no_file_open(path: str, case: str) -> None:
+    with pytest.raises(CrdtbucketError) as kept:  # as a program may that tries again and again
+        Limiter(**{"buckets": [SPEC], "node": "a", "shared": path, **REFUSED[case]})
+    held = [os.path.realpath(f"/proc/self/fd/{one}") for one in os.listdir("/proc/self/fd")]
+    assert [one for one in held if one.startswith(path)] == []
+    assert kept
+    with Limiter([SPEC], node="a", shared=path) as limiter:
+        assert limiter.stats()["shared"]["processes"] == 1
 
 
 def test_one_of_two_users_in_a_process_ends_its_use_alone(path: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import subprocess
@@ -25,6 +26,8 @@ LIMIT = 500
 STRONG = BucketSpec("api", LIMIT, 1, "1h", max_debt=0, consistency="strong")
 LOCAL = BucketSpec("local", 300, 1, "1h", max_debt=0, consistency="eventual")
 WORKERS = 4
+GONE = "redis://127.0.0.1:7999"
+"""Where nothing listens."""
 
 
 @pytest.fixture
@@ -153,6 +156,26 @@ def test_the_share_is_charged_for_what_redis_granted_to_any_worker(
         assert bucket.acquire_sync("other").allowed, "a key that nobody took of has its share"
         granted = taken_in(other, "api", 100) + taken_in(one, "api", 100)
         assert granted == 50, "half of the limit, of which 200 are spent"
+
+
+def test_a_host_whose_new_shared_table_may_follow_another_one_warns_of_that_once(
+    path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After a reboot the file is gone, and with it what was granted before."""
+
+    def warned() -> list[bool]:
+        lines = [one.getMessage() for one in caplog.records if "once more" in one.getMessage()]
+        caplog.clear()
+        return ["its shared table is new" in line for line in lines]
+
+    settings = {"redis": GONE, "degradation": Degradation(expected_nodes=1)}
+    with caplog.at_level(logging.WARNING, "crdtbucket.strong"):
+        with sharing(path, settings):
+            assert warned() == [True]
+            with sharing(path, settings):
+                assert warned() == []
+        with sharing(path, settings):
+            assert warned() == []
 
 
 def test_what_an_outage_granted_is_settled_once(path: str, redis: Server) -> None:

@@ -54,6 +54,9 @@ class Books:
         self._moved = self._parted = False
         """Whether something has happened since the last look; and whether there was ever a running
         node that did not reach another one, even by relays."""
+        self._refilled: dict[Place, tuple[float, int]] = {}
+        """By key, when a second node got the bucket: what had refilled of the takes of the first
+        one, and what was refunded by then."""
         self._first: int | None = None if plan.complete else 0
         self.unbounded: set[str] = {"side"} if self.flooded else set()
         """Buckets whose levels are not judged, since their limit changed or their keys were
@@ -70,6 +73,8 @@ class Books:
                 self._know(node, place, self.columns(node, place))
         if self._first is None:
             self._first = self.mesh.now_ns
+        if what == "add" and len(self._awake(("side", ""))) < 2:
+            self._refilled = {p: self._refilled_of(p) for p in self.ideals if p[0] == "side"}
         if what in ("reload", "stage", "unstage", "jump", "still"):
             self.unbounded.add("main")
         if what in ("jump", "still", "limit"):
@@ -80,6 +85,21 @@ class Books:
         now = self.mesh.now_ns
         up = [one for one in self.mesh.nodes.values() if one.up and one.suspended_until <= now]
         return [one for one in up if place[0] in one.buckets]
+
+    def _refilled_of(self, place: Place) -> tuple[float, int]:
+        refunded = sum(self.ledger.refunded[place].values())
+        owed = self.spec(place).capacity - self.ideal(place).level(self.mesh.now_ns)
+        return sum(self.ledger.taken[place].values()) - refunded - owed, refunded
+
+    def set_off(self, place: Place) -> float:
+        """Tokens of refunds that may be worth nothing on all nodes but one. What one node had taken
+        when a second one got the bucket, and what had refilled by then, was never charged on any
+        other node, and they set refunds off against that first. Two that were charged agree how
+        much less is owed, and of two members the other one is believed."""
+        if len(self.mesh.nodes) < 3:
+            return 0.0
+        refilled, before = self._refilled.get(place, (0.0, 0))
+        return min(refilled, sum(self.ledger.refunded[place].values()) - before)
 
     # ---- books ----
 

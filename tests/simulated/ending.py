@@ -177,7 +177,7 @@ class Ending:
             # nodes.
             forgiven = sum(node.bucket(place[0]).counters()["forgiven"] for node in self._live())
             refunded = sum(self.books.ledger.refunded[place].values())
-            more += min(forgiven, refunded) / spec.rate_per_second
+            more += (min(forgiven, refunded) + self.books.set_off(place)) / spec.rate_per_second
         view = self.view
         if view.mistaken >= 0 or view.began_beside_silent or not self._linked(nodes):
             # Credit for nodes that are never seen, for those that were given up, and what a

@@ -4,6 +4,7 @@ starved, each gets a share by demand, and what is refilled is admitted, but neve
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 from crdtbucket.spec.bucket_spec import BucketSpec
@@ -243,7 +244,7 @@ class Service:
             return
         if self.view.mistaken >= 0:
             return  # no share is kept for a node that was given up, so all its takes are owed later
-        if self._unlearned or (self.learned == 0 and self.plan.period):
+        if self._unlearned or (self.learned == 0 and (self.plan.period or self._fell)):
             return  # nodes know the rate of a burst, but not how soon it ends
         if self.plan.has("cut") and self.plan.cost == self.plan.main.capacity:
             return  # credit for the other side keeps every bucket below full
@@ -265,6 +266,14 @@ class Service:
     def _unlearned(self) -> bool:
         """Whether nodes were cut off from each other before they knew their rates, long ago."""
         return self.learned == 0 and self.mesh.now_ns - self._silence > UNLEARNED_NS
+
+    @property
+    def _fell(self) -> bool:
+        """Whether all together asked for more than is refilled, and for something else just before
+        the first cut. A node whose last round came before that shows its first rate alone, and is
+        left the share of that for the whole cut; nobody can know that it asks for less by now."""
+        changes = pairwise(self.plan.phases)
+        return any(p.amount > 1 and after.at * SECOND < self._silence for p, after in changes)
 
     def _may_deny(self) -> float:
         """How many calls may be denied: none, or some and 1 % where a call on each node nearly

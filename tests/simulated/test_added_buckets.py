@@ -50,3 +50,31 @@ def test_keys_are_compared_twice_after_a_reload_and_then_as_ever() -> None:
             dues.append(link.digest_due)
     assert len(dues) == 3, dues
     assert 2.9 * SECOND < dues[2] - dues[1] < 3.4 * SECOND
+
+
+@pytest.mark.parametrize(
+    ("nodes", "late", "apart"), [("ABC", "AB", 53), ("ABC", "A", 0), ("AC", "A", 0)]
+)
+def test_refunds_are_set_off_against_what_had_refilled_before_unless_two_know_better(
+    nodes: str, late: str, apart: int
+) -> None:
+    """Of what C has taken, much has refilled when others get the bucket, which they never charge.
+    Then it takes 80 tokens and gives them back. If C alone knows that these were charged, it is
+    believed within 26 tokens, a fifth of the capacity for all members, and what refills."""
+    mesh = SimulatedMesh(nodes, [OTHER], latency=0.02, seed=1)
+    spec = BucketSpec("b", 400, 4)
+    for name in sorted({*nodes} - {*late}):
+        add(mesh, name, spec)
+    for cost, idle in ((400, 50.0), (80, 5.0)):
+        assert mesh["C"].take("b", "k", cost)
+        mesh.advance(idle)
+    for name in late:
+        add(mesh, name, spec)
+    mesh.advance(5.0)
+    taken = mesh["C"].take("b", "k", 80)
+    mesh.advance(5.0)
+    assert abs(mesh["A"].peek("b", "k").remaining - mesh["C"].peek("b", "k").remaining) <= 1
+    assert mesh["C"].refund(taken) == 80
+    mesh.advance(6.0)
+    shown = [mesh[name].peek("b", "k").remaining for name in nodes]
+    assert abs(shown[-1] - shown[0] - apart) <= 2, shown

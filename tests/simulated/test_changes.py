@@ -10,7 +10,7 @@ import pytest
 
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing import SimulatedMesh
-from tests.simulated.meshes import NAMES
+from tests.simulated.meshes import NAMES, drive, mesh_of
 
 STEP = 0.01
 LARGE = BucketSpec("b", 10_000, 2_000)
@@ -202,3 +202,27 @@ def test_nodes_that_are_reloaded_one_after_the_other_accuse_nobody(
     calls.drive(10, 0.6 * old.refill_rate)
     bounded = [mesh[name].node.members.bounded.counts() for name in mesh.nodes]
     assert {bound for of in bounded for counts in of.values() for bound in counts} <= {"rates"}
+
+
+@pytest.mark.parametrize("second", ["A", "B", "C"])
+@pytest.mark.parametrize("factor", [0.5, 1.1, 2.0])
+def test_a_burst_beside_a_silent_peer_is_owed_under_the_next_limit(
+    factor: float, second: str
+) -> None:
+    """The room for the silent peer hides it until that one is seen again. What was noted of it went
+    with the limit, and a full bucket was given out again."""
+    mesh = mesh_of(3, BucketSpec("b", 1_000, 333))
+    drive(mesh, dict.fromkeys("ABC", 33.0), 20.0)
+    mesh.partition("AB", "C")
+    drive(mesh, dict.fromkeys("AB", 33.0), 30.0)
+    admitted = mesh["A"].take_burst("b", "k", 2_000)
+    assert admitted >= 900
+    mesh.advance(0.15)
+    spec = BucketSpec("b", 1_000, round(333 * factor))
+    for name in "ABC":
+        mesh[name].bucket("b").define(spec, min_debt=1_000)
+    mesh.advance(0.15)
+    mesh.heal()
+    mesh.advance(0.4)
+    admitted += mesh[second].take_burst("b", "k", 2_000)
+    assert admitted <= 1_000 + 0.15 * 333 + 0.55 * spec.refill_rate + 60

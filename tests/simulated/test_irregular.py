@@ -57,6 +57,14 @@ def test_a_bucket_that_is_added_may_lack_what_others_took_of_keys_that_are_asked
     Run(plan_of(*spent[:2], Event(20.0, "add", ("n0",)), spent[2])).play()
 
 
+def test_a_bucket_that_comes_to_all_nodes_but_one_is_given_back_less_than_was_refunded() -> None:
+    plan = draw(2614251)
+    books = Run(plan).play().oracle.books
+    assert books.set_off(("side", "key-0")) == 88
+    books = Run(replace(plan, events=plan.events[:3])).play().oracle.books
+    assert [books.set_off(place) for place in books.ideals if books.set_off(place)] == []
+
+
 @pytest.mark.parametrize(("share", "limit"), [(0.5205, 400), (0.5207, 100)])
 def test_the_oracle_knows_which_part_of_a_roll_out_has_the_key_of_the_demand(
     share: float, limit: int

@@ -377,6 +377,60 @@ def test_calls_are_denied_for_who_may_go_on_with_a_burst_after_a_cut(
 
 
 @pytest.mark.parametrize(
+    ("amount", "change", "cut", "expects"),
+    [
+        (2.0, 1.0, 1.5, DOES),
+        # The others have room beside the first demand; it goes on when they are cut off; and it
+        # was known that it had ended.
+        (0.9, 1.0, 1.5, pytest.raises(Broken, match="as one")),
+        (2.0, 1.6, 1.5, pytest.raises(Broken, match="as one")),
+        (2.0, 1.0, 2.5, pytest.raises(Broken, match="as one")),
+    ],
+)
+def test_calls_are_denied_for_who_asked_for_more_just_before_it_was_cut_off(
+    amount: float, change: float, cut: float, expects: AbstractContextManager[object]
+) -> None:
+    plan = replace(draw(0), nodes=("A", "B"), linked=(("A", "B"),), loss=(0.0, 0.0, 0.0), cost=1)
+    plan = replace(plan, latency=0.1, jitter=0.0, gossip_interval=0.3, clocks=((0.0, 0.0),) * 2)
+    plan = replace(plan, main=BucketSpec("main", 100, 100), arrivals=("even", 0.0), seconds=5.0)
+    phases = Phase(0.0, amount, (0.0, 1.0)), Phase(change, 0.2, (1.0, 0.0))
+    plan = replace(plan, phases=phases, storm=None, events=())
+    mesh = Network(plan.nodes, [plan.main], linked=plan.linked, seed=1)
+    service = Service(plan, mesh, View(plan, mesh))
+    mesh.advance_to(round(cut * SECOND))
+    service.took(mesh["A"], 1, 1, 1)
+    ways = (("A", "B"), ("B", "A"))
+    service.happens("cut", ("silent", ways))
+    mesh.cut_ways(ways, times_out=False)
+    mesh.advance_to(4 * SECOND)
+    service.took(mesh["A"], 20, 1, 10)
+    with expects:
+        service._check_as_one()
+
+
+def test_nobody_knows_by_its_first_rounds_that_a_node_asks_for_less_now() -> None:
+    play(2602069)
+
+
+@pytest.mark.parametrize(("nodes", "worth"), [("ABC", (25, 40)), ("AB", (0, 0))])
+def test_refunds_are_set_off_against_what_had_refilled_when_a_second_node_got_the_bucket(
+    nodes: str, worth: tuple[int, int]
+) -> None:
+    side = BucketSpec("side", 100, 10)
+    plan = replace(draw(0), nodes=tuple(nodes), linked=(), side=side, clocks=(), events=())
+    mesh = Network(nodes, [plan.main], linked=[], seed=1)
+    books = Books(plan, mesh, View(plan, mesh))
+    place, owner = ("side", "key-0"), ("A", mesh["A"].table.epochs.running)
+    books.book(mesh["A"], place, 90, 0)
+    mesh.advance(4.0)
+    books.refund(owner, place, 10)
+    books.happens("add", ("B",))
+    for tokens, most in zip((25, 50), worth, strict=True):
+        books.refund(owner, place, tokens)
+        assert books.set_off(place) == pytest.approx(most)
+
+
+@pytest.mark.parametrize(
     ("asked", "after", "expects"),
     [
         (3, 0.6, DOES),

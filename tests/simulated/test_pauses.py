@@ -183,7 +183,7 @@ def test_both_bursts_are_owed_as_soon_as_a_node_reads_of_the_other_one() -> None
         if mesh["A"].columns("b", "k")["B"][0] >= taken + bursts[1]:
             break
         mesh.advance(0.001)
-    owed = (mesh["A"].bucket("b").debt("k") or 0) * SHORT.rate_per_second / SECOND
+    owed = mesh["A"].peek("b", "k").debt * SHORT.rate_per_second / SECOND
     assert owed >= 0.9 * sum(bursts)
 
 

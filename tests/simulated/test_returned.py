@@ -167,3 +167,25 @@ def test_once_that_is_refilled_who_states_lower_debts_is_counted_again() -> None
     mesh.advance(1)
     bad.state("B", key, 1, bad.columns(key))
     assert mesh["B"].node.members.bounded.counts() == {"bad": {"debt": 1}}
+
+
+def test_what_is_given_back_counts_on_processes_that_began_beside_a_key_with_a_history() -> None:
+    """Refunds give back the last 400 tokens of a column at most. Of these few had refilled when A
+    and B began, and they charged the rest; what C took before that they never charged."""
+    mesh = SimulatedMesh("ABC", [BucketSpec("b", 400, 20)], latency=0.02, seed=1)
+    mesh.advance(1.0)
+    assert mesh["C"].take("b", "k", 395)
+    for _ in range(24):
+        mesh.advance(3.0)
+        assert mesh["C"].take("b", "k", 60)
+    for name in "AB":
+        mesh.restart(name)
+    mesh.advance(4.0)
+    for _ in range(2):
+        taken = mesh["C"].take("b", "k", 80)
+        mesh.advance(0.5)
+        assert mesh["C"].refund(taken) == 80
+        mesh.advance(0.5)
+    assert [mesh[name].columns("b", "k")["C"] for name in "AB"] == [(1995, 160)] * 2
+    left = [mesh[name].peek("b", "k").remaining for name in "ABC"]
+    assert max(left) - min(left) <= 1, left

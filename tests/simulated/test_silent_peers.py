@@ -8,7 +8,8 @@ from itertools import combinations, pairwise
 import pytest
 
 from crdtbucket.spec.bucket_spec import BucketSpec
-from tests.simulated.meshes import NAMES, TRACE, debts, drive, levels, mesh_of, total
+from crdtbucket.testing import SimulatedMesh
+from tests.simulated.meshes import NAMES, SECOND, TRACE, debts, drive, levels, mesh_of, total
 from tests.simulated.network import Network
 
 SPEC = BucketSpec("b", 500, 100)
@@ -445,3 +446,71 @@ def test_a_burst_beside_a_silent_peer_is_owed_by_all_when_that_one_is_seen_again
     other = {"the same node": "A", "another one": live[-1]}.get(second, silent)
     admitted = first + mesh[other].take_burst("b", "k", 2_000)
     assert admitted <= 1_000 + 0.7 * rate + 50
+
+
+@pytest.mark.parametrize(
+    ("size", "silence", "rests"),
+    [(2, 70.0, 2.0), (2, 70.0, 4.0), (2, 100.0, 3.0), (3, 100.0, 4.0), (3, 150.0, 2.0)],
+)
+def test_a_burst_on_a_key_that_rests_is_owed_by_all_when_a_silent_peer_is_seen_again(
+    size: int, silence: float, rests: float
+) -> None:
+    """Nobody asks for the key after the burst, so no round comes to it, and the first entry of the
+    silent peer, which has taken nothing, ends the credit. Others took over what was advertised
+    without the burst: some node was full, or nearly so, for up to ten seconds."""
+    names, rate = NAMES[:size], 20
+    mesh = mesh_of(size, BucketSpec("b", 1_000, rate))
+    drive(mesh, dict.fromkeys(names, 0.6 * rate / size), 20.0)
+    mesh.partition(names[:-1], names[-1:])
+    drive(mesh, dict.fromkeys(names[:-1], 0.6 * rate / size), silence)
+    admitted = mesh["A"].take_burst("b", "k", 2_000)
+    assert admitted >= 900
+    mesh.advance(rests)
+    mesh.heal()
+    for after in (0.4, 4.0):
+        mesh.advance_to(round((20.0 + silence + rests + after) * SECOND))
+        left = 1_000 - admitted + (rests + after) * rate
+        assert max(levels(mesh).values()) <= left + 20
+
+
+@pytest.mark.parametrize("cut", [11.25, 12.0, 12.75, 13.5])
+def test_at_the_end_of_a_silence_a_node_admits_no_more_than_a_bucket_of_its_own(
+    cut: float,
+) -> None:
+    """It took out of the room for the others until just before, and its next round is seconds
+    away."""
+    mesh = SimulatedMesh(["A", "B", "C"], [BucketSpec("b", 100, 100)], gossip_interval=3.0, seed=1)
+    for _ in range(60):
+        mesh.advance(0.5)
+        for name in "ABC":
+            mesh[name].take_burst("b", "k", 15)
+    mesh.partition("A", "B", "C")
+    mesh.advance(30.0)
+    level = 100
+    for i in range(100):
+        if i == round(cut / 0.25):
+            mesh.heal()
+        mesh.advance(0.25)
+        level = min(100, level + 25) - mesh["A"].take_burst("b", "k", 1, 75) * 75
+        assert level >= 0
+
+
+@pytest.mark.parametrize("silent", ["B", "BC"])
+def test_a_burst_is_owed_as_soon_as_a_silent_peer_is_back_and_remembers_nothing(
+    silent: str,
+) -> None:
+    """It brings no entry, and its first round ends the credit for it."""
+    spec = BucketSpec("b", 100, 20)
+    mesh = Network("ABC", [spec], linked=combinations("ABC", 2), latency=0.001, seed=1)
+    drive(mesh, dict.fromkeys("ABC", 6.0), 20.0)
+    for name in silent:
+        mesh.die(name, ends=False)
+    mesh.advance(9.0)
+    level = 100.0
+    for i in range(160):
+        if i == 20:
+            for name in silent:
+                mesh.back(name, None)
+        mesh.advance(0.05)
+        level = min(100, level + 1) - mesh["A"].take_burst("b", "k", 100)
+        assert level >= -1

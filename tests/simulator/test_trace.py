@@ -94,6 +94,26 @@ def test_a_bad_row_is_an_error_with_its_line(row: str, message: str) -> None:
     assert str(caught.value).startswith("t.csv:4: ")
 
 
+SECRET = "password=1234 " + 9_000 * "x"
+
+
+@pytest.mark.parametrize("text", [SECRET, f"a,{SECRET},TIMESTAMP", f'"{SECRET}"'])
+def test_the_first_line_of_another_file_is_not_shown(text: str) -> None:
+    with pytest.raises(TraceError) as caught:
+        parse_trace([text], "notes.txt")
+    assert "1234" not in str(caught.value)
+    assert " and there is no " in str(caught.value)
+
+
+@pytest.mark.parametrize("at", range(3))
+def test_what_is_no_value_is_shown_in_a_few_characters(at: int) -> None:
+    row = ["2023-11-16 00:00:00", "1", "2"]
+    row[at] = 9_000 * "1"
+    with pytest.raises(TraceError) as caught:
+        parse_trace(_lines(",".join(row)), "t.csv")
+    assert len(str(caught.value)) < 200
+
+
 def test_errors_of_whole_files(tmp_path: Path) -> None:
     with pytest.raises(TraceError, match="no call"):
         parse_trace([HEADER])
@@ -101,6 +121,9 @@ def test_errors_of_whole_files(tmp_path: Path) -> None:
         parse_trace([])
     with pytest.raises(TraceError, match="the header must be TIMESTAMP"):
         parse_trace(["2023-11-16 00:00:00,1,2\n"])
+    twice = HEADER.replace("\n", ",timestamp\n")
+    with pytest.raises(TraceError, match=r"GeneratedTokens, and there is TIMESTAMP 2 times$"):
+        parse_trace([twice])
     with pytest.raises(TraceError, match="No such file"):
         read_trace(tmp_path / "none.csv")
     (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00\x01")

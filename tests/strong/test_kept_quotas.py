@@ -9,6 +9,8 @@ import subprocess
 import sys
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from hypothesis import given
@@ -21,7 +23,7 @@ from crdtbucket.mesh import snapshot
 from crdtbucket.mesh.state_file import CheckedFile
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from crdtbucket.strong.controller.degradation import Degradation
-from crdtbucket.strong.kept_quotas import KeptQuotas
+from crdtbucket.strong.kept_quotas import KeptQuotas, warn_of_a_start
 from crdtbucket.strong.quota import Quota
 from crdtbucket.strong.redis.shares import ALONE, Division
 from crdtbucket.strong.strong_side import StrongSide
@@ -97,6 +99,8 @@ async def _fail(_: StrongSide) -> None:
 LIFE = """
 import asyncio, os, signal, sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 from tests.strong.test_kept_quotas import drain, limiter
 
 async def live():
@@ -293,7 +297,7 @@ async def test_a_process_that_starts_in_an_outage_counts_those_of_before(
         async with node("a") as again:
             assert await drain(again) == 330
             assert again.stats()["strong"]["sharing_nodes"] == 3
-        assert not [one for one in caplog.records if "Set expected_nodes" in one.getMessage()]
+        assert "expected_nodes" not in caplog.text
 
 
 def test_another_limit_goes_on_from_what_was_granted(
@@ -381,3 +385,11 @@ def test_processes_of_a_node_never_grant_more_than_its_share(
                     boots, clock = boots + 1, cost * SECOND
                 life = Life(file, clock)
             assert granted <= 100 + passed // HOUR
+
+
+def test_the_warning_of_a_start_names_the_key_as_a_file_has_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """`mesh.expected_nodes` is another one."""
+    warn_of_a_start(Degradation(), cast("KeptQuotas", SimpleNamespace(nodes=1, kept=True)))
+    assert "Set rating.expected_nodes to the number of processes" in caplog.text

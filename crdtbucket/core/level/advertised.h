@@ -30,10 +30,9 @@ static inline advertised_t advertised_debt(const table_t *t, uint32_t e, int64_t
     const definition_t *d = &t->definitions[t->hot[e].bucket];
     i128 debt = debt_units(d, LOAD(t->hot[e].base), net, now), far = entry_far(t, e, d, now);
     int64_t shown = stated_ns(d, debt);
-    if (LIKELY(far <= 0))
+    if (LIKELY(far <= 0 && !has_noted(t, e)))
         return (advertised_t){shown, 0};
-    int64_t all = stated_ns(d, debt + far),
-            noted = stated_ns(d, taken_lately(t, e, d, debt + far, now));
+    int64_t all = stated_ns(d, debt + far), noted = stated_ns(d, taken_lately(t, e, d, now));
     shown = noted > shown ? noted : shown;
     return (advertised_t){shown, all > shown ? all - shown : 0};
 }

@@ -4,12 +4,15 @@
 
 #include "crowding.h"
 #include "renew.h"
+#include "taken.h"
 
-/* Whether the bucket of an entry, as it was when `word` was read, is full. */
+/* Whether the bucket of an entry, as it was when `word` was read, is full, and no take is noted
+ * that a credit may hide. */
 static inline int is_full(const table_t *t, uint32_t e, uint64_t word, int64_t now)
 {
     const hot_t *hot = &t->hot[e];
-    return debt_units(&t->definitions[hot->bucket], LOAD(hot->base), net_of(word), now) <= 0;
+    return debt_units(&t->definitions[hot->bucket], LOAD(hot->base), net_of(word), now) <= 0
+           && !(has_noted(t, e) && taken_until(t, e) > now);
 }
 
 /* Whether an entry may be evicted although the table has room: it is full; every live link has

@@ -32,7 +32,8 @@ static void peek(table_t *t, const definition_t *d, uint32_t e, int64_t n, int64
         p = predict(t, e, d, now);
         net = entry_net(t, e);
         debt = debt_units(d, LOAD(t->hot[e].base), net, now);
-        i128 least = least_units(d, &p);
+        i128 least = least_units(d, &p), noted = taken_lately(t, e, d, now) - far_units(d, p.far);
+        debt = debt < noted ? noted : debt;
         debt = debt < least ? least : debt;
     }
     o->wait_ns = judge(t, e, d, &p, debt, net, n, floor, now).wait_ns;

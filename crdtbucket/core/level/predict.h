@@ -103,15 +103,7 @@ static inline i128 far_units(const definition_t *d, double far)
     return (i128)(units < limit ? units : limit);
 }
 
-/* The debt of a full bucket, in units. It is zero while no peer is silent; else below zero by what
- * silent peers may have taken (the far credit), and above that by the tokens that are left to
- * them. */
-static inline i128 least_units(const definition_t *d, const prediction_t *p)
-{
-    return far_units(d, p->held) - far_units(d, p->far);
-}
-
-/* The far credit of an entry in tokens; below that in units; and below that its `least_units`. */
+/* The far credit of an entry in tokens; below that in units. */
 static inline double far_tokens(const table_t *t, uint32_t e, int64_t now)
 {
     return predict(t, e, &t->definitions[t->hot[e].bucket], now).far;
@@ -122,14 +114,6 @@ static inline i128 entry_far(const table_t *t, uint32_t e, const definition_t *d
     if (LIKELY(now < LOAD(t->h->far_free_until)) || !(LOAD(t->hot[e].flags) & ENTRY_RATED))
         return 0;
     return far_units(d, predict(t, e, d, now).far);
-}
-
-static inline i128 entry_least(const table_t *t, uint32_t e, const definition_t *d, int64_t now)
-{
-    if (LIKELY(now < LOAD(t->h->far_free_until)) || !(LOAD(t->hot[e].flags) & ENTRY_RATED))
-        return 0;
-    prediction_t p = predict(t, e, d, now);
-    return least_units(d, &p);
 }
 
 /* Called when the limit is lowered while peers are silent: from now on these are predicted at what

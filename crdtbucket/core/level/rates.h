@@ -35,18 +35,6 @@ static inline void average_step(cold_t *c, const definition_t *d, double offered
     c->weight += (float)(wl * (1.0 - c->weight));
 }
 
-/* A silence ended since the last averaging, and with it the credit for that peer; `far` tokens
- * are kept for others. What was taken here out of that room is owed: no bucket owes less than
- * what was taken from it, less what was refilled or given back since; so to call this twice
- * changes nothing. */
-COLD static void charge_own(table_t *t, uint32_t e, const definition_t *d, double far, int64_t now)
-{
-    i128 cap = cap_units(d), least = taken_lately(t, e, d, cap, now) - far_units(d, far);
-    int64_t base = LOAD(t->hot[e].base), net = entry_net(t, e);
-    if (debt_units(d, base, net, now) < least)
-        base_move(t, &t->hot[e], base, base_for(d, least, net, now));
-}
-
 #define SEEN_NOTHING 1e-9f /* weight of a window that has just begun */
 
 /* Turns the counts since the last averaging into rates. An entry that was not attempted in a round
@@ -64,12 +52,8 @@ static void average(table_t *t, uint32_t e, int64_t now, weights_t *round)
     if (LOAD(hot->flags) & ENTRY_RATED)
         p = predict(t, e, d, now);
     note_got(t, e, d, now);
-    if (UNLIKELY(t->h->silence_ended > cold->rated_ns))
-        charge_own(t, e, d, p.far, now);
-    if (UNLIKELY(p.far > 0)) {
-        i128 owed = debt_units(d, LOAD(hot->base), entry_net(t, e), now) + far_units(d, p.far);
-        note_taken(t, e, d, taken_lately(t, e, d, owed, now), now);
-    }
+    if (has_noted(t, e))
+        owe_noted(t, e, LOAD(hot->word), d, far_units(d, p.far), now);
     double wanted = cost_of_class(__atomic_exchange_n(&hot->wanted, 0, __ATOMIC_RELAXED));
     float reserve = (float)reserve_tokens(t, e, d, p.slow_claims, wanted, now);
     int64_t net = entry_net(t, e);

@@ -85,22 +85,27 @@ static inline void base_move(const table_t *t, hot_t *hot, int64_t from, int64_t
             ;
 }
 
+/* So many units under a definition are as many tokens under another one as these, rounded up. This
+ * is computed in two steps, whose products stay below 2^126, as q and tokens are below 2^63. */
+static inline i128 redefined(const definition_t *old, const definition_t *new, i128 units)
+{
+    i128 whole = units / old->q, part = units % old->q;
+    return whole * new->q + (part * new->q + (part > 0 ? old->q - 1 : 0)) / old->q;
+}
+
 /* Moves an entry from an older definition of its bucket to the one in the slot `bucket`: on a
- * change of rate it keeps its tokens of debt, on a change of capacity its debt. What this node was
- * behind its guaranteed share begins anew: what was missing of a larger limit would pass at once
- * under a smaller one, whose debts have still to be refilled. */
+ * change of rate it keeps its tokens of debt, on a change of capacity its debt, and of what was
+ * noted as taken the tokens. What this node was behind its guaranteed share begins anew: what was
+ * missing of a larger limit would pass at once under a smaller one, whose debts have still to be
+ * refilled. */
 static void redefine(table_t *t, uint32_t e, uint32_t bucket, int64_t now)
 {
     definition_t *old = &t->definitions[t->hot[e].bucket], *new = &t->definitions[bucket];
     int silent = entry_far(t, e, old, now) != 0;
     advance(t, e, old, entry_least(t, e, old, now), now);
     journal_t *j = rewrite_begin(t, e);
-    i128 debt = debt_units(old, j->base, net_of(j->word), now);
-    /* A debt of `debt` / q tokens is, in the new units, debt * q' / q, rounded up. It is computed
-     * in two steps, whose products stay below 2^126, as q and tokens are below 2^63. */
-    i128 whole = debt / old->q, part = debt % old->q;
-    i128 units = whole * new->q + (part * new->q + (part > 0 ? old->q - 1 : 0)) / old->q;
-    i128 cap = cap_units(new), least = -((i128)new->p << 61);
+    i128 units = redefined(old, new, debt_units(old, j->base, net_of(j->word), now)),
+         noted = taken_lately(t, e, old, now), cap = cap_units(new), least = -((i128)new->p << 61);
     if (silent && new->per_second < old->per_second)
         keep_granted(t, e, old, now);
     i128 far = silent ? entry_far(t, e, new, now) : 0;
@@ -118,7 +123,9 @@ static void redefine(table_t *t, uint32_t e, uint32_t bucket, int64_t now)
     j->base = base_for(new, units, net_of(j->word), now);
     t->cold[e].behind = 0;
     t->cold[e].owed = 0;
-    forget_taken(t, e);
+    STORE(t->cold[e].taken_until, 0);
+    if (noted > 0)
+        note_taken(t, e, new, redefined(old, new, noted), now);
     forget_proposal(t, e);
     rewrite_end(t);
 }

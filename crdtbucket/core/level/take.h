@@ -3,6 +3,7 @@
 #define CRDTBUCKET_LEVEL_TAKE_H
 
 #include "evict.h"
+#include "taken.h"
 #include "verdict.h"
 
 /* The outcome of a take. */
@@ -72,6 +73,8 @@ static int take_slow(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_t
     hot_t *hot = &t->hot[e];
     for (;;) {
         prediction_t p = predict(t, e, d, now);
+        if (has_noted(t, e))
+            owe_noted(t, e, first, d, far_units(d, p.far), now);
         advance_in(t, e, first, d, least_units(d, &p), now);
         uint64_t word = LOAD(hot->word);
         if (UNLIKELY(!same_revision(first, word)))
@@ -89,12 +92,17 @@ static int take_slow(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_t
         /* Read before the take: if the bucket becomes full right after it, a refund must see
          * that. */
         o->full_count = LOAD(hot->full_count);
+        /* Before the take, so that no process that is killed hides it. */
+        if (p.far > 0)
+            note_taken(t, e, d, token_units(d, n), now);
         if (CAS(hot->word, word, word + (uint64_t)n)) {
             outcome_debt(d, o, debt + token_units(d, n));
             if (UNLIKELY(v.guaranteed))
                 count_guaranteed(t, d);
             return ALLOWED;
         }
+        if (p.far > 0)
+            note_given_back(t, e, d, n);
     }
 }
 
@@ -118,13 +126,13 @@ static inline int keep_full(const table_t *t, hot_t *hot, int64_t base, int64_t 
 }
 
 /* Whether the debt alone decides on a key: debts are whole ns (p is 1), time runs (definitions of
- * calendar periods have p = 2, see `BucketSpec.emission`), the node is not warming up, and no
- * credit is kept for a silent peer. */
+ * calendar periods have p = 2, see `BucketSpec.emission`), the node is not warming up, no credit is
+ * kept for a silent peer, and none that has ended may hide a take. */
 static inline int is_plain(const table_t *t, const definition_t *d, const hot_t *hot, int64_t now)
 {
     const header_t *h = t->h;
-    return LIKELY(d->p == 1 && now >= LOAD(h->warming_up_until)
-                  && (now < LOAD(h->far_free_until) || !(LOAD(hot->flags) & ENTRY_RATED)));
+    unsigned hides = now < LOAD(h->far_free_until) ? ENTRY_NOTED : ENTRY_NOTED | ENTRY_RATED;
+    return LIKELY(d->p == 1 && now >= LOAD(h->warming_up_until) && !(LOAD(hot->flags) & hides));
 }
 
 /* Whether `room`, the ns that a bucket has beside the cost, are enough for all that an entry of

@@ -16,6 +16,8 @@
 
 enum entry_flags {
     ENTRY_USED = 1,
+    /* What was taken while peers are silent is noted, and may be hidden; see level/taken.h. */
+    ENTRY_NOTED = 2,
     ENTRY_IN_LOG = 4, /* some link has not acknowledged its newest version */
     ENTRY_RATED = 8,  /* some peer advertises a rate for this key */
     ENTRY_FLUSH = 16, /* asked for an early flush */

@@ -203,11 +203,6 @@ typedef struct {
     __attribute__((aligned(64))) pthread_mutex_t lead;
 
     __attribute__((aligned(64))) int64_t averaged_ns; /* local ns of the last round of averaging */
-    /* Local ns at which a peer that was silent was last seen again. */
-    int64_t silence_ended;
-    /* Local ns until which some key has noted takes that are not refilled, see level/taken.h. Later
-     * no merge has to look for them. */
-    int64_t noted_until;
     /* Process number of the leader, or of the one that died with the lead; 0 for none. */
     int64_t leader;
     /* Tokens of calls that a common store has not answered yet: it may have counted them already,

@@ -55,7 +55,7 @@ typedef struct {
 #define TABLE_MAGIC UINT64_C(0x63726474626b7431)
 /* Stands in the place of the magic number until the table is whole. */
 #define TABLE_UNFINISHED UINT64_C(0x63726474626b7430)
-#define TABLE_LAYOUT 18
+#define TABLE_LAYOUT 19
 /* The memory of a shared table is set aside for so many more at a time. */
 #define GROW_ENTRIES 8192
 #define GROW_BLOCKS 4096

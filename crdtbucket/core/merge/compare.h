@@ -31,6 +31,9 @@ typedef struct {
      * it just now. */
     int64_t brings_relayed;
     int64_t brings_own; /* of both, what the sender itself has taken */
+    /* Of `brings_lacking`, what each column has beyond its last capacity, and no refund gives
+     * back (see standing.h). */
+    int64_t brings_final;
     /* On columns that only their owners may raise: the tokens that the frame has and this node has
      * not. They do not count yet, since the owners will bring them. */
     int64_t shows;
@@ -202,6 +205,8 @@ static void compare_column(table_t *t, uint32_t e, const merge_context_t *m, con
         not_refilled(t, e, d, m, x->origin, at, held ? &mine : NULL, same_generation, brought);
     g->raised_count++;
     add_tokens(same_generation ? &g->brings_held : &g->brings_lacking, brought);
+    if (!same_generation && brought > d->capacity)
+        add_tokens(&g->brings_final, brought - d->capacity);
     uint32_t node = t->origins[x->origin].node;
     if (node == m->source)
         add_tokens(&g->brings_own, brought);

@@ -116,9 +116,10 @@ static i128 refunded_to(struct remembered *r, struct debt_notes *slots, const de
     if (now - r->uncounted_at > d->cap_ns)
         r->uncounted = 0; /* it would have been refilled */
     if (brings >= 0) {
-        i128 more = token_units(d, g->uncounted);
-        if (brings && count > charged)
-            more += count - charged;
+        i128 more = token_units(d, g->uncounted),
+             less = count - charged - token_units(d, g->brings_final);
+        if (brings && less > 0)
+            more += less;
         if (slots)
             note_charged(slots, source, token_units(d, g->brings_own),
                          charged - (debt > 0 ? debt : 0));

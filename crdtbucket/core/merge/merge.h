@@ -141,13 +141,9 @@ static int merge_levels(table_t *t, uint32_t e, const wire_entry_t *w, const wir
         suspect_cancel(t, e, now);
     i128 far = entry_far(t, e, d, now),
          least = UNLIKELY(t->h->shared_bursts) ? entry_least(t, e, d, now) : -far;
+    if (has_noted(t, e))
+        owe_noted(t, e, LOAD(hot->word), d, far, now);
     advance(t, e, d, least, now);
-    /* What this node took of the credit for a peer that is no longer silent is charged at the next
-     * averaging. That would be too late for a key that is asked for: its debt may be sent before
-     * then, and peers would adopt it without these takes. */
-    int64_t rated = t->cold[e].rated_ns;
-    if (UNLIKELY(t->h->silence_ended > rated) && now - rated <= t->h->near_ns)
-        charge_own(t, e, d, (double)far / (double)d->q, now);
     /* The same value of `net` is used throughout, so that a take which another thread makes
      * meanwhile stays charged. */
     int64_t base = LOAD(hot->base), net = entry_net(t, e);
@@ -180,7 +176,6 @@ static int merge_levels(table_t *t, uint32_t e, const wire_entry_t *w, const wir
     if (UNLIKELY(g->earlier > 0))
         after = charged_at_most(d, debt, after, wd->same ? advertised : 0, g);
     after = lowered_at_most(t, e, d, m, g, debt, after, now, &r->lowered);
-    after = noted_at_least(t, e, d, rest, after, now);
     after = clamp_merged(t, hot, d, debt, after, least, now);
     if (UNLIKELY(g->mixed))
         note_mixed(t, e, d, m->members, after, now);

@@ -164,20 +164,8 @@ COLD static void note_brought(table_t *t, uint32_t e, const definition_t *d,
         return;
     i128 brought = token_units(d, brings);
     brought = (there < brought ? there : brought) - (i128)(now - since) * d->p;
-    /* What was taken here since the last averaging is noted with the next one. */
     if (brought > 0)
-        note_taken(t, e, d, units_until(taken_until(t, e), d, now) + brought, now);
-}
-
-/* The debt after a merge, in units: `after`, but at least what is noted, less the credit that is
- * kept for silent peers afterwards (`rest`). */
-static inline i128 noted_at_least(const table_t *t, uint32_t e, const definition_t *d, i128 rest,
-                                  i128 after, int64_t now)
-{
-    if (LIKELY(now >= t->h->noted_until) || taken_until(t, e) <= now)
-        return after;
-    i128 least = taken_lately(t, e, d, cap_units(d), now) - rest;
-    return after < least ? least : after;
+        note_taken(t, e, d, brought, now);
 }
 
 /* The debt after a merge with tokens of which some were taken under an earlier limit. How much

@@ -25,9 +25,6 @@ static void set_last_seen(table_t *t, node_t *n, int64_t at)
     int was_first = n->last_seen + t->h->near_ns <= LOAD(t->h->far_free_until);
     if (at <= n->last_seen)
         return;
-    int64_t now = clock_ns(t);
-    if (UNLIKELY(now - n->last_seen > t->h->near_ns))
-        t->h->silence_ended = now;
     n->last_seen = at;
     n->unmet = 0;
     if (was_first && n->known_by && n->rated)
@@ -122,10 +119,8 @@ static void shift_silences(table_t *t, int64_t ns, int64_t since, int64_t now)
  * `shift_silences` and `shift_rates`. */
 static void shift_all(table_t *t, int64_t ns, int64_t since, int64_t now)
 {
-    if (ns > 0) {
+    if (ns > 0)
         shift_silences(t, ns, since, now);
-        t->h->noted_until += ns;
-    }
     for (int64_t i = 0; i < t->h->bump; i++) {
         hot_t *hot = &t->hot[i];
         const definition_t *d = &t->definitions[hot->bucket];

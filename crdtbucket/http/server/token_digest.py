@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 
-from crdtbucket.base.setting_checks import is_unicode
 from crdtbucket.errors import InvalidSpec
 
 LEAST_TOKEN = 16
@@ -15,12 +14,12 @@ class TokenDigest:
     """The digest of a token that some requests have to show."""
 
     def __init__(self, token: str, field: str) -> None:
-        """Keeps only the digest. Raises `InvalidSpec`, which names the `field`, for a text that is
-        too short to be a secret: the digest of a long random text cannot be inverted, but short
-        texts can be tried one by one."""
+        """Keeps only the digest. Raises `InvalidSpec`, which names the `field`, for a text that no
+        request can show, and for one that is too short to be a secret: the digest of a long random
+        text cannot be inverted, but short texts can be tried one by one."""
         words = field.replace("_", " ")
-        if not is_unicode(token):
-            raise InvalidSpec(f"the {words} is not UTF-8", "write ASCII text", field)
+        if not token.isprintable():  # as a second line is not, nor half a surrogate pair
+            raise InvalidSpec(f"the {words} is no line of text", "write one line of ASCII", field)
         if len(token) < LEAST_TOKEN:
             fix = f"use {LEAST_TOKEN} characters or more, such as `openssl rand -hex 32` prints"
             raise InvalidSpec(f"the {words} is too short to be a secret", fix, field)

@@ -8,10 +8,11 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Annotated, Literal
 
+from crdtbucket.base.clipped import clipped
 from crdtbucket.base.setting_checks import RATIO, WEBHOOK, WholeRange
 from crdtbucket.errors import InvalidSpec
 from crdtbucket.spec.bucket_spec import OnOutage
-from crdtbucket.spec.field_checks import check_fields, clipped
+from crdtbucket.spec.field_checks import check_fields
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from crdtbucket.strong.controller.notice import ModeNotice
 from crdtbucket.strong.controller.webhook_target import check_webhook

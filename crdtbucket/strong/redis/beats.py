@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+from crdtbucket.base.clipped import clipped
 from crdtbucket.errors import RedisReplyError
-from crdtbucket.spec.field_checks import clipped
 from crdtbucket.strong.redis.lua import LuaScript
 from crdtbucket.strong.redis.regions import Regions
 from crdtbucket.strong.redis.replicated import SILENT_US, beat_words

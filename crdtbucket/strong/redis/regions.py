@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import partial
 
+from crdtbucket.base.clipped import clipped
 from crdtbucket.base.setting_checks import section_problem
 from crdtbucket.errors import InvalidSpec, Problem
-from crdtbucket.spec.field_checks import clipped
 
 _problem = partial(section_problem, "redis")
 MOST_REGIONS = 16

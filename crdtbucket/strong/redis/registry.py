@@ -9,12 +9,12 @@ from collections.abc import Callable
 from importlib.resources import files
 
 from crdtbucket._core import Table
+from crdtbucket.base.clipped import clipped
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.deadline import within
 from crdtbucket.base.hashing import fingerprint
 from crdtbucket.errors import CrdtbucketError, RedisReplyError
 from crdtbucket.spec.bucket_spec import BucketSpec
-from crdtbucket.spec.field_checks import clipped
 from crdtbucket.strong.redis import script, topology
 from crdtbucket.strong.redis.login import LOG, explained
 from crdtbucket.strong.redis.redis_connection import RedisConnection, ask
@@ -27,6 +27,9 @@ SOURCE = files("crdtbucket.strong.redis").joinpath("registry.lua").read_text(enc
 BEAT_NS = 5 * NS_PER_SECOND
 PATIENCE_S = 0.5
 """Seconds that a server may take to answer."""
+SETTLED_S = 6
+"""Seconds in which all processes that reach Redis have written themselves into a list that has just
+begun: a beat, and a second more."""
 GONE_S = 60
 """Seconds after which a process that was not seen is not counted."""
 FORGOTTEN_S = 3_600
@@ -72,8 +75,6 @@ class Registry:
         self._granted: int | None = None
         self._shown = b""
         self._answered_at: int | None = None
-        self._lost_until = -(2**62)
-        """Until when (local ns) others may be missing in the list, and still use their shares."""
         self._complained = ""
         self._due = 0
 
@@ -92,9 +93,9 @@ class Registry:
         return max(0, self._due - self._table.now()) / NS_PER_SECOND
 
     def division(self, known: int) -> Division:
-        """Among how many processes every limit is divided when Redis is gone; `known`: nodes of the
-        mesh. This process is in doubt while others do not know it yet, since they would grant its
-        part."""
+        """Among how many processes every limit is divided when Redis is gone; `known`: how many
+        there are at least, by what others than Redis say. This process is in doubt while others do
+        not know it yet, since they would grant its part."""
         wish = self._wish()
         usual = max(known, self.processes, wish.least)
         return Division(self._doubted(usual, wish), usual)
@@ -148,16 +149,15 @@ class Registry:
         wish, using, now = self._wish(), self._granted or 0, self._table.now()
         field = self._field
         since = -1 if self._answered_at is None else (now - self._answered_at) // NS_PER_SECOND
-        since = -2 if now < self._lost_until else since
         group = f"{wish.group or self._table.epochs.running:016x}"
         numbers = (using, wish.least, round(wish.ratio * WHOLE), int(wish.fleet), GONE_S)
         more = (FORGOTTEN_S, group, self.processes - self.here, self._shown or field, since)
-        words = (SOURCE, 1, self.name, field, self._print, *numbers, *more, self.here)
+        words = (SOURCE, 1, self.name, field, self._print, *numbers, *more, self.here, SETTLED_S)
         reply = await ask(connection, "EVAL", *words)
-        self.here, share, first, other, lost = _checked(reply)
+        self.here, share, first, other, wait_s = _checked(reply)
         self.seen, self._shown, self._answered_at = True, field, now
-        if lost:
-            self._lost_until = now + GONE_S * NS_PER_SECOND
+        if wait_s:
+            self._due = min(self._due, now + wait_s * NS_PER_SECOND)
         if self._granted is not None and share < using:
             # Processes that wait for the share of this one get it as soon as this is written.
             self._due = self._table.now()
@@ -184,9 +184,9 @@ class Registry:
 def _checked(reply: object) -> tuple[int, int, bytes, bytes, int]:
     """The answer of the script. Raises `RedisReplyError` for anything else."""
     if isinstance(reply, list) and len(reply) == 5:
-        processes, share, first, other, lost = reply
-        numbers = all(type(one) is int for one in (processes, share, lost))
+        processes, share, first, other, wait_s = reply
+        numbers = all(type(one) is int for one in (processes, share, wait_s))
         texts = all(isinstance(one, bytes) and len(one) <= 1_024 for one in (first, other))
-        if numbers and texts and processes >= 1 and 0 <= share <= WHOLE:
-            return processes, share, first, other, lost
+        if numbers and texts and processes >= 1 and 0 <= share <= WHOLE and wait_s >= 0:
+            return processes, share, first, other, wait_s
     raise RedisReplyError(f"the list of processes was answered with {clipped(reply)}")

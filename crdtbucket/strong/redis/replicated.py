@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
+from crdtbucket.base.clipped import clipped
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.errors import InvalidSpec, RedisReplyError
 from crdtbucket.spec.bucket_spec import BucketSpec
-from crdtbucket.spec.field_checks import clipped
 from crdtbucket.strong.redis import script
 from crdtbucket.strong.redis.lua import LuaScript
 from crdtbucket.strong.redis.regions import Regions

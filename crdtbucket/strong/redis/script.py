@@ -9,10 +9,10 @@ from enum import IntEnum
 from typing import Any, NamedTuple
 
 from crdtbucket._core import store_call
+from crdtbucket.base.clipped import clipped
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.errors import InvalidSpec, RedisReplyError
 from crdtbucket.spec.bucket_spec import BucketSpec
-from crdtbucket.spec.field_checks import clipped
 from crdtbucket.strong.redis.lua import LuaScript
 
 SCRIPT = LuaScript.load("script.lua")

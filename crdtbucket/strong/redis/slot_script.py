@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from crdtbucket.base.clipped import clipped
 from crdtbucket.errors import RedisReplyError
 from crdtbucket.spec.bucket_kinds import MAX_SLOTS
-from crdtbucket.spec.field_checks import clipped
 from crdtbucket.strong.redis.lua import LuaScript
 from crdtbucket.strong.redis.script import ScriptStatus, words
 

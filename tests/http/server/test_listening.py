@@ -135,6 +135,9 @@ def test_settings_that_cannot_be() -> None:
         ServeSettings(admin_token="secret")
     with pytest.raises(InvalidSpec, match="the token is too short"):
         ServeSettings(token="secret")
+    for unsendable in ("# the token of edge\n0123456789abcdef", "0123456789abcdef\ud800"):
+        with pytest.raises(InvalidSpec, match="the token is no line of text: write one line of"):
+            ServeSettings(token=unsendable)
     with pytest.raises(InvalidSpec, match="a certificate and its key go together: give both"):
         ServeSettings(tls_cert="edge.crt")
     assert "sixteen" not in repr(ServeSettings(admin_token="sixteen letters!"))
