@@ -22,7 +22,7 @@ from crdtbucket.mesh.state_file import CheckedFile
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from crdtbucket.strong.controller.degradation import Degradation
 from crdtbucket.strong.kept_quotas import KeptQuotas
-from crdtbucket.strong.quota import Quota
+from crdtbucket.strong.quota import CandidateQuota, Quota
 from crdtbucket.strong.redis.shares import ALONE, Division
 from crdtbucket.strong.strong_side import StrongSide
 from tests.strong.redis_server import EAGER, Server
@@ -258,6 +258,18 @@ def test_an_empty_quota_is_empty_in_every_way_of_use(
     assert life.grant(key="doubted", among=doubt) == 25
     found = [life.grant(key=key) for key in ("charged", "returned", "shown", "doubted")]
     assert found == [40, 60, 50, 25]
+
+
+def test_an_empty_quota_is_empty_for_a_candidate_too(tmp_path: Path) -> None:
+    path = tmp_path / "quotas"
+    Life(path, HOUR)
+    life = Life(path, 11 * HOUR)
+    ratio, spec = Fraction(1, 10), BucketSpec("b", 1_000, 1, "1h")
+    life.quota = CandidateQuota(
+        life.table, spec, ratio, fleet=False, kept=life.kept, in_force=life.quota
+    )
+    life.table.set_time(61 * HOUR)  # half of the quota in force is there again
+    assert life.grant() == 5
 
 
 @pytest.mark.parametrize("killed", [False, True])
