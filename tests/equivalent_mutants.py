@@ -280,7 +280,17 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "request.mark = key.begun_by_threads if not key.by_threads else -1 => "
         "request.mark = key.begun_by_threads if not key.by_threads else -2": "No count is below 0.",
     },
-    "strong/local_decisions": {"self._counted = ALONE => self._counted = None": UNREAD},
+    "strong/local_decisions": {
+        "self._counted = ALONE => self._counted = None": UNREAD,
+        "key, cost, allowed=False, taken=0, refunded=0, mode=mode, debt=debt, wait=wait => "
+        "key, cost, allowed=None, taken=0, refunded=0, mode=mode, debt=debt, wait=wait": FALSE,
+    }
+    | changed(
+        "Each stands for no key in particular.",
+        "rules = self._rules.of(bucket, (0, 0))",
+        "rules = self._rules.of(bucket, (1, 0))",
+        "rules = self._rules.of(bucket, (0, 1))",
+    ),
     "strong/quota": {
         "self._nodes = 0 => self._nodes = None": "No number of nodes is 0 or None.",
         "self._price_ratio = (0, 1) => self._price_ratio = None": UNREAD,

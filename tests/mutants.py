@@ -58,6 +58,7 @@ TESTS = {
     "strong/controller/outage": "strong/controller/test_outage",
     "strong/controller/recovery": "strong/controller/test_recovery",
     "strong/in_flight": "strong/test_in_flight_rules",
+    "strong/kept_quotas": "strong/test_kept_quotas",
     "strong/ledger": "strong/test_ledger",
     "strong/local_decisions": "strong/test_local_decisions",
     "strong/quota": "strong/test_quota",

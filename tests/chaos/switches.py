@@ -37,6 +37,7 @@ async def loaded(config: RedisConfig) -> AsyncIterator[Fleet]:
 @contextlib.asynccontextmanager
 async def proxied(delay: float = 0.0) -> AsyncIterator[tuple[FaultProxy, Server, RedisConfig]]:
     with Server() as server:
+        server.has_known_processes()
         proxy = FaultProxy(server.port, delay=delay)
         await proxy.start()
         try:

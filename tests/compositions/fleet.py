@@ -183,7 +183,7 @@ class Fleet:
     async def __aenter__(self) -> Fleet:
         try:
             if self.redis is not None:
-                self.redis.start()
+                self.redis.start().has_known_processes()
             if self.network is not None:
                 await self.network.start()
             self._write_all()

@@ -23,9 +23,10 @@ from crdtbucket.mesh import snapshot
 from crdtbucket.mesh.state_file import CheckedFile
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from crdtbucket.strong.controller.degradation import Degradation
-from crdtbucket.strong.kept_quotas import KeptQuotas, warn_of_a_start
-from crdtbucket.strong.quota import Quota
+from crdtbucket.strong.kept_quotas import KeptQuotas
+from crdtbucket.strong.quota import CandidateQuota, Quota
 from crdtbucket.strong.redis.shares import ALONE, Division
+from crdtbucket.strong.rule_maker import RuleMaker
 from crdtbucket.strong.strong_side import StrongSide
 from tests.strong.redis_server import EAGER, Server
 from tests.waits import eventually
@@ -264,6 +265,18 @@ def test_an_empty_quota_is_empty_in_every_way_of_use(
     assert found == [40, 60, 50, 25]
 
 
+def test_an_empty_quota_is_empty_for_a_candidate_too(tmp_path: Path) -> None:
+    path = tmp_path / "quotas"
+    Life(path, HOUR)
+    life = Life(path, 11 * HOUR)
+    ratio, spec = Fraction(1, 10), BucketSpec("b", 1_000, 1, "1h")
+    life.quota = CandidateQuota(
+        life.table, spec, ratio, fleet=False, kept=life.kept, in_force=life.quota
+    )
+    life.table.set_time(61 * HOUR)  # half of the quota in force is there again
+    assert life.grant() == 5
+
+
 @pytest.mark.parametrize("killed", [False, True])
 def test_a_process_knows_how_many_its_predecessor_knew(tmp_path: Path, killed: bool) -> None:
     path = tmp_path / "quotas"
@@ -391,5 +404,8 @@ def test_the_warning_of_a_start_names_the_key_as_a_file_has_it(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """`mesh.expected_nodes` is another one."""
-    warn_of_a_start(Degradation(), cast("KeptQuotas", SimpleNamespace(nodes=1, kept=True)))
+    new = SimpleNamespace(
+        degradation=Degradation(), _kept=SimpleNamespace(nodes=1, kept=True, shared=False)
+    )
+    RuleMaker.warn_of_a_start(cast("RuleMaker", new))
     assert "Set rating.expected_nodes to the number of processes" in caplog.text

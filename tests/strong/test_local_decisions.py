@@ -12,7 +12,7 @@ from crdtbucket.base.forks import ForkLock
 from crdtbucket.errors import CostExceedsCapacity
 from crdtbucket.spec.bucket_spec import BucketSpec, OnOutage
 from crdtbucket.spec.mode import Mode
-from crdtbucket.strong.local_decisions import NODES_NS, LocalDecisions, took
+from crdtbucket.strong.local_decisions import NODES_NS, LocalDecisions, deny, took
 from crdtbucket.strong.quota import Quota
 from crdtbucket.strong.redis.script import Arguments
 from crdtbucket.strong.redis.shares import Division
@@ -32,12 +32,13 @@ class Node:
         self.quota = Quota(self.quotas, spec, Fraction(1), fleet=False)
         self.rules = Rules(Arguments(spec, spec.max_debt), on_outage, self.quota)
         self.nodes = 2
+        self.usual: int | None = None
         self.book = RuleBook({self.bucket: self.rules})
         self.local = LocalDecisions(self.book, self.division, self.table.now, ForkLock())
         self.set_time(START)
 
     def division(self) -> Division:
-        return Division(self.nodes, self.nodes)
+        return Division(self.nodes, self.nodes if self.usual is None else self.usual)
 
     def set_time(self, now: int) -> None:
         self.table.set_time(now)
@@ -46,9 +47,10 @@ class Node:
     def decide(self, cost: int, mode: Mode = Mode.FALLBACK) -> Decision:
         return self.local.decide(self.bucket, "k", cost, mode)
 
-    def left(self, nodes: int = 2) -> int:
+    def left(self, nodes: int = 2, usual: int | None = None, key: str = "k") -> int:
         """Whole tokens that are left of the quota."""
-        return 10 - self.quota.debt_ns("k", Division(nodes, nodes)) // SECOND
+        among = Division(nodes, nodes if usual is None else usual)
+        return 10 - self.quota.debt_ns(key, among) // SECOND
 
     @property
     def counts(self) -> tuple[int, ...]:
@@ -70,6 +72,7 @@ def test_each_rule_admits_and_charges_what_it_says(
     on_outage: OnOutage, mode: Mode, shown: Mode, admitted: int
 ) -> None:
     node = Node(on_outage)
+    node.bucket.mode = Mode.STRONG  # of another server, and so of the bucket
     decisions = [node.decide(2 - number % 2, mode) for number in range(11)]
     assert {one.mode for one in decisions} == {shown}
     assert {one.key for one in decisions} == {"k"}
@@ -122,6 +125,11 @@ def test_where_nothing_is_given_nothing_is_left() -> None:
     assert node.bucket.peek("k").remaining == 10
 
 
+def test_a_denial_without_a_wait_shows_what_the_bucket_holds() -> None:
+    denied = deny(Node("deny").bucket, "k", 1, Mode.STRONG)
+    assert (denied.allowed, denied.remaining, denied.retry_after) == (False, 10, 0)
+
+
 def test_the_outage_of_a_bucket_says_what_its_callers_get() -> None:
     rules: tuple[OnOutage, ...] = ("deny", "allow", "eventual")
     for rule in rules:
@@ -134,16 +142,38 @@ def test_the_outage_of_a_bucket_says_what_its_callers_get() -> None:
     assert node.local.outage(node.bucket) == {"rule": "quota", "tokens": 0, "seconds": 0.0}
 
 
-def test_what_the_bucket_denies_is_taken_from_no_quota() -> None:
+@pytest.mark.parametrize("usual", [2, 1])
+def test_what_the_bucket_denies_is_taken_from_no_quota(usual: int) -> None:
+    """`usual`: with one, this node is in the doubt of a newcomer."""
     node = Node("quota")
+    node.usual = usual
     node.bucket.take("k", 9)
     denied = node.decide(2)
     assert (denied.allowed, denied.mode, denied.key, denied.cost) == (
         False, Mode.FALLBACK, "k", 2,
     )  # fmt: skip
-    assert node.left() == 5
+    assert node.left(2, usual) == 5
     assert node.decide(1).allowed
-    assert node.left() == 4
+    assert node.left(2, usual) == 4
+
+
+@pytest.mark.parametrize("key", ["k", "other"])
+def test_what_is_charged_or_comes_back_without_a_decision_counts_in_the_quota_of_the_key(
+    key: str,
+) -> None:
+    """Also on the keys of a candidate, whose rules are others."""
+    node = Node("quota")
+    node.local.charged(node.bucket, key, 3)
+    assert node.left(key=key) == 2
+    node.local.give_back(node.bucket, key, 2)
+    assert node.left(key=key) == 4
+    spec = BucketSpec("b", 20, 1, "1s")
+    node.bucket.stage(spec, 1.0)
+    quota = Quota(node.quotas, spec, Fraction(1), fleet=False, name="candidate ")
+    node.book.follow(node.bucket, node.rules, Rules(Arguments(spec, 20), "quota", quota))
+    node.local.charged(node.bucket, key, 3)
+    node.local.give_back(node.bucket, key, 1)
+    assert (node.left(key=key), quota.debt_ns(key, Division(2, 2)) // SECOND) == (4, 12)
 
 
 def test_a_shadow_admits_and_takes_nothing_that_its_limit_denies() -> None:
@@ -162,6 +192,20 @@ def test_without_room_for_a_key_the_table_decides() -> None:
     assert node.left() == 5
 
 
+def test_the_outage_of_a_bucket_is_that_of_its_candidate_where_all_keys_are() -> None:
+    node = Node("quota")
+    node.bucket.stage(BucketSpec("b", 20, 1, "1s"), 1.0)
+    rules = Rules(Arguments(SPEC, 10), "allow", node.quota)
+    node.book.follow(node.bucket, node.rules, rules)
+    assert node.local.outage(node.bucket) == {"rule": "allow"}
+
+
+def test_where_nothing_is_given_nothing_is_left_of_any_capacity() -> None:
+    for capacity in (10**12 + 1, 10**15 + 1):
+        node = Node("deny", BucketSpec("b", capacity, 10**9 - 1, "1s"))
+        assert node.decide(1).remaining == 0
+
+
 def test_the_quota_of_a_key_is_that_of_its_candidate() -> None:
     node = Node("deny")
     new = BucketSpec("b", 20, 1, "1s")
@@ -174,6 +218,12 @@ def test_the_quota_of_a_key_is_that_of_its_candidate() -> None:
     node.book.follow(node.bucket, node.rules)
     assert node.local.policy(node.bucket, "k") is None
     assert not node.decide(1).allowed
+
+
+def test_the_first_charge_asks_for_the_number_of_nodes() -> None:
+    node = Node("eventual")
+    LocalDecisions(node.book, node.division, lambda: 0, ForkLock()).charge(node.rules, "k", 1)
+    assert node.left(1) == 8
 
 
 def test_charges_reckon_for_a_while_with_the_nodes_that_were_counted_last() -> None:

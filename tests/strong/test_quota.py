@@ -245,6 +245,13 @@ def test_a_candidate_grants_what_both_quotas_grant_and_charges_both(doubted: boo
     assert left() == (98, 18)
 
 
+def test_a_candidate_of_a_fleet_has_a_part_of_the_share_of_all() -> None:
+    table = Table(max_keys=64, virtual=True)
+    now = Quota(table, spec_of(1_000, 1), TENTH, fleet=True)
+    new = CandidateQuota(table, spec_of(200, 1), TENTH, fleet=True, kept=None, in_force=now)
+    assert (now.policy(among(4))[0], new.policy(among(4))[0]) == (25, 5)
+
+
 # -- parts of a token
 
 
