@@ -81,7 +81,7 @@ class Pair:
 @asynccontextmanager
 async def pair(folder: Path) -> AsyncIterator[Pair]:
     both = Pair(folder)
-    both.redis.start()
+    both.redis.start().has_known_processes()
     try:
         await asyncio.gather(*(one.start() for one in both.nodes))
         yield both
