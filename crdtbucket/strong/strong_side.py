@@ -24,7 +24,7 @@ from crdtbucket.strong.previous_epoch import PreviousEpoch
 from crdtbucket.strong.redis.redis_config import RedisConfig
 from crdtbucket.strong.redis.regions import Regions
 from crdtbucket.strong.redis.script import MOST_TOKENS
-from crdtbucket.strong.redis.shares import Division
+from crdtbucket.strong.redis.shares import NOTHING, Division
 from crdtbucket.strong.rule_maker import RuleMaker
 from crdtbucket.strong.store import Store
 from crdtbucket.strong.store_names import StoreNames
@@ -263,7 +263,7 @@ class StrongSide:
         return known if store is None else max(known, store.registry.processes)
 
     def _known(self) -> int:
-        """How many that are by what others than Redis say."""
+        """How many of them the mesh shows, or the last process of this node knew."""
         known = 1 if self._machine is None else self._machine.members.known()
         if self.store is not None and self.store.registry.seen:
             return known
@@ -279,6 +279,11 @@ class StrongSide:
         reached."""
         for bucket in self._buckets:
             bucket.switch(mode)
+        if mode is Mode.FALLBACK and self._rules.quotas and self._division().nodes == NOTHING:
+            LOG.warning(
+                "Redis was lost before it had told this process its share of the limits, so its "
+                "quotas grant nothing until Redis is reached again"
+            )
         if self._machine is not None:
             self._machine.advertise_store(reachable=mode is Mode.STRONG)
 

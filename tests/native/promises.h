@@ -55,7 +55,8 @@ static void look_at(const table_t *t, snapshot_t *s)
         x->bucket = hot->bucket;
         x->full_count = hot->full_count;
         x->debt = debt_units(d, hot->base, entry_net(t, e), t->virtual_ns);
-        x->least = t->h->shared_bursts ? entry_least((table_t *)t, e, d, t->virtual_ns) : 0;
+        prediction_t p = predict(t, e, d, t->virtual_ns);
+        x->least = t->h->shared_bursts ? least_units(d, &p) : 0;
         x->count = columns_of(t, e, x->column, WATCHED);
     }
 }

@@ -514,3 +514,23 @@ def test_a_burst_is_owed_as_soon_as_a_silent_peer_is_back_and_remembers_nothing(
         mesh.advance(0.05)
         level = min(100, level + 1) - mesh["A"].take_burst("b", "k", 100)
         assert level >= -1
+
+
+def test_what_is_settled_in_a_silence_is_owed_when_it_ends() -> None:
+    mesh = _with_room_for_one_that_is_gone(BucketSpec("b", 100, 20))
+    began = mesh.now_ns
+    assert mesh["A"].bucket("b").settle("k", 100) == 100
+    mesh.back("B", None)
+    while mesh["A"].bucket("b").credit("k"):
+        mesh.advance(0.01)
+    assert mesh["A"].take_burst("b", "k", 100) <= 20 * (mesh.now_ns - began) / SECOND + 1
+
+
+def _with_room_for_one_that_is_gone(spec: BucketSpec) -> Network:
+    """Two nodes, of which one ends without a word, until the other keeps a bucket free for it."""
+    mesh = Network("AB", [spec], linked=[("A", "B")], latency=0.001, seed=1)
+    rate = spec.rate_per_second
+    drive(mesh, {"A": rate / 10, "B": 0.8 * rate}, 20.0)
+    mesh.die("B", ends=False)
+    mesh.advance(1.4 * 100 / rate)
+    return mesh

@@ -12,7 +12,7 @@ static inline int is_full(const table_t *t, uint32_t e, uint64_t word, int64_t n
 {
     const hot_t *hot = &t->hot[e];
     return debt_units(&t->definitions[hot->bucket], LOAD(hot->base), net_of(word), now) <= 0
-           && !(has_noted(t, e) && taken_until(t, e) > now);
+           && taken_lately(t, e, &t->definitions[hot->bucket], now) <= 0;
 }
 
 /* Whether an entry may be evicted although the table has room: it is full; every live link has

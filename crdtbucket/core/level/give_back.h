@@ -99,7 +99,8 @@ static int64_t settle(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_
     hot_t *hot = &t->hot[e];
     int64_t most = d->capacity + d->max_debt, charged;
     uint64_t word;
-    i128 least = entry_least(t, e, d, now), far = entry_far(t, e, d, now);
+    i128 least = entry_least(t, e, d, now);
+    double far = far_tokens(t, e, now);
     do {
         advance(t, e, d, least, now);
         word = LOAD(hot->word);
@@ -112,9 +113,7 @@ static int64_t settle(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_
         /* A column cannot count more, and is closed after this. */
         if (charged > 4 * TOKEN_ROLL)
             charged = 4 * TOKEN_ROLL;
-    } while (!CAS(hot->word, word, word + (uint64_t)charged));
-    if (UNLIKELY(far > 0))
-        note_taken(t, e, d, token_units(d, charged), now);
+    } while (!word_take(t, e, d, word, charged, far, now));
     ADD_SATURATED(d->forgiven, n - charged);
     count_offered(t, d, e, charged, 1);
     return charged;

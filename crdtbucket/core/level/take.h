@@ -92,17 +92,12 @@ static int take_slow(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_t
         /* Read before the take: if the bucket becomes full right after it, a refund must see
          * that. */
         o->full_count = LOAD(hot->full_count);
-        /* Before the take, so that no process that is killed hides it. */
-        if (p.far > 0)
-            note_taken(t, e, d, token_units(d, n), now);
-        if (CAS(hot->word, word, word + (uint64_t)n)) {
+        if (word_take(t, e, d, word, n, p.far, now)) {
             outcome_debt(d, o, debt + token_units(d, n));
             if (UNLIKELY(v.guaranteed))
                 count_guaranteed(t, d);
             return ALLOWED;
         }
-        if (p.far > 0)
-            note_given_back(t, e, d, n);
     }
 }
 

@@ -50,6 +50,21 @@ static inline void note_given_back(table_t *t, uint32_t e, const definition_t *d
         ;
 }
 
+/* Takes `n` tokens of an entry if it still has this word. Beside a credit of `far` tokens they are
+ * noted first, so that no process which is killed in between hides a take. Returns 1, or 0 when the
+ * word has changed. */
+static inline int word_take(table_t *t, uint32_t e, const definition_t *d, uint64_t word, int64_t n,
+                            double far, int64_t now)
+{
+    if (far > 0)
+        note_taken(t, e, d, token_units(d, n), now);
+    if (CAS(t->hot[e].word, word, word + (uint64_t)n))
+        return 1;
+    if (far > 0)
+        note_given_back(t, e, d, n);
+    return 0;
+}
+
 /* The debt of a full bucket, in units. It is zero while no peer is silent; else below zero by what
  * silent peers may have taken (the far credit), and above that by the tokens that are left to
  * them. */

@@ -135,7 +135,7 @@ static void shift_all(table_t *t, int64_t ns, int64_t since, int64_t now)
         int64_t taken = t->cold[i].taken_until;
         /* What would be refilled after the jump anyway may have been noted since then. */
         if (taken && (ns < 0 || taken < since))
-            t->cold[i].taken_until += ns;
+            ADD(t->cold[i].taken_until, ns); /* takes note meanwhile */
     }
     for (uint32_t i = 0; i < t->h->definitions; i++) {
         t->definitions[i].replaced_ns += ns;

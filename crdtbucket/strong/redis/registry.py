@@ -93,8 +93,8 @@ class Registry:
         return max(0, self._due - self._table.now()) / NS_PER_SECOND
 
     def division(self, known: int) -> Division:
-        """Among how many processes every limit is divided when Redis is gone; `known`: how many
-        there are at least, by what others than Redis say. This process is in doubt while others do
+        """Among how many processes every limit is divided when Redis is gone. `known`: how many the
+        mesh shows, or the last process of this node knew. This process is in doubt while others do
         not know it yet, since they would grant its part."""
         wish = self._wish()
         usual = max(known, self.processes, wish.least)

@@ -206,7 +206,9 @@ def test_whatever_happens_to_the_list_shares_are_never_more_than_the_whole(
     asyncio.run(run())
 
 
-async def test_an_outage_after_a_flush_grants_the_limit_once() -> None:
+async def test_an_outage_after_a_flush_grants_the_limit_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """To two processes, of which one has come between the two, and knows nothing of the other."""
     spec = BucketSpec("b", 1_000, 1, "1h", consistency="strong")
     modes = ControllerSettings(**EAGER)  # type: ignore[arg-type]
@@ -228,3 +230,4 @@ async def test_an_outage_after_a_flush_grants_the_limit_once() -> None:
             async with process() as other:
                 server.kill()
                 assert [await granted_by(each) for each in (one, other)] == [1_000, 0]
+    assert caplog.text.count("its quotas grant nothing until Redis is reached again") == 1
